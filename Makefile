@@ -1,0 +1,45 @@
+# `make up` is the whole tour; `make` alone lists what else there is.
+PYTHON ?= python3
+VENV := .venv
+RIFFLE := $(VENV)/bin/riffle
+DATA ?=
+
+.PHONY: help up down test check bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+up: $(VENV)/.runtime ## from nothing to live recommendations; DATA=path serves your own data
+	@$(RIFFLE) up $(if $(DATA),--data "$(DATA)")
+
+down: ## end everything that `make up` started
+	@if [ -x $(RIFFLE) ]; then $(RIFFLE) down; else echo "Nothing to end: make up has not run here."; fi
+
+test: $(VENV)/.dev check ## lint, types and all tests, the end-to-end ones included
+	@$(VENV)/bin/python -m pytest
+
+check: $(VENV)/.dev ## ruff and mypy
+	@$(VENV)/bin/ruff format --check -q . && $(VENV)/bin/ruff check -q . && $(VENV)/bin/mypy
+
+bench: $(VENV)/.dev ## measure capacity and tail latency of what is up
+	@$(VENV)/bin/python -m loadtest.capacity
+
+lock: $(VENV)/.dev ## resolve the dependencies anew, with hashes
+	@$(VENV)/bin/python deploy/lock.py
+
+clean: down ## remove the environment and all state
+	@rm -rf $(VENV) .riffle
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Riffle needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make up PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual environment; install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@$(PYTHON) deploy/install.py $(VENV) requirements.lock
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@$(PYTHON) deploy/install.py $(VENV) requirements-dev.lock
+	@touch $@

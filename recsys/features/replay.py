@@ -1,0 +1,91 @@
+"""States of users at chosen past moments, by applying the log through the online `update`, point in time."""
+
+import numpy as np
+
+from recsys.features.user import UserStates, room, update
+
+CHUNK_USERS = 8192  # bounds memory: 8,192 users x (64 x 13 + 2,048 x 4) bytes < 80 MB
+
+
+def replay(
+    *,
+    user: np.ndarray,
+    item_key: np.ndarray,
+    verb: np.ndarray,
+    ts_s: np.ndarray,
+    query_user: np.ndarray,
+    query_ts_s: np.ndarray,
+) -> UserStates:
+    """The state of each queried user just before each queried moment.
+
+    Events with `ts_s < query_ts_s` are in the state and later or simultaneous ones are not, so the event that is to
+    be predicted, and what happened in the same second, can never leak into it.
+
+    Args:
+        user, item_key, verb, ts_s: The log, [e] each (int32, uint64, uint8, uint32), in log order within a user.
+        query_user: int32 [q]. query_ts_s: int64 [q], UTC epoch seconds.
+    Returns:
+        UserStates [q], in the order of the queries. Cost: vectorised over users; about 2 us an event.
+    """
+    parts, positions = [], []
+    for start in range(0, int(max(query_user, default=-1)) + 1, CHUNK_USERS):
+        wanted = np.flatnonzero((query_user >= start) & (query_user < start + CHUNK_USERS))
+        if not len(wanted):
+            continue
+        mine = np.flatnonzero((user >= start) & (user < start + CHUNK_USERS))
+        parts.append(
+            _replay_chunk(
+                user[mine] - start,
+                item_key[mine],
+                verb[mine],
+                ts_s[mine],
+                query_user[wanted] - start,
+                query_ts_s[wanted],
+            )
+        )
+        positions.append(wanted)
+    if not parts:
+        return UserStates.empty(0)
+    back = np.empty(len(query_user), np.int64)
+    back[np.concatenate(positions)] = np.arange(len(query_user))
+    return UserStates.concatenate(parts).take(back)
+
+
+def _replay_chunk(
+    user: np.ndarray,
+    item_key: np.ndarray,
+    verb: np.ndarray,
+    ts_s: np.ndarray,
+    query_user: np.ndarray,
+    query_ts_s: np.ndarray,
+) -> UserStates:
+    """Merge events and queries per user in time order, then step all users forward together, one step each."""
+    e, q = len(user), len(query_user)
+    who = np.concatenate([query_user, user])
+    when = np.concatenate([query_ts_s.astype(np.int64), ts_s.astype(np.int64)])
+    is_event = np.repeat([False, True], [q, e])
+    # Within a user by time; at equal times queries come first. Events keep their log order (lexsort is stable).
+    order = np.lexsort((is_event, when, who))
+    who, is_event = who[order], is_event[order]
+    source = np.concatenate([np.arange(q), np.arange(e)])[order]
+    users, first = np.unique(who, return_index=True)
+    step = np.arange(len(who)) - np.repeat(first, np.diff(np.append(first, len(who))))
+    by_step = np.argsort(step, kind="stable")
+    bounds = np.searchsorted(step[by_step], np.arange(step.max() + 2))
+    per_user = np.bincount(user) if e else np.zeros(1, int)
+    states = UserStates.empty(int(users[-1]) + 1, seen=room(int(per_user.max())))
+    result = UserStates.empty(q, seen=states.seen.shape[1])
+    for at in range(len(bounds) - 1):
+        now = by_step[bounds[at] : bounds[at + 1]]
+        asking, acting = now[~is_event[now]], now[is_event[now]]
+        if len(asking):
+            _copy(result, source[asking], states, who[asking])
+        if len(acting):
+            row = source[acting]
+            update(states, who[acting], item_key=item_key[row], verb=verb[row], ts_s=ts_s[row])
+    return result
+
+
+def _copy(to: UserStates, to_rows: np.ndarray, source: UserStates, rows: np.ndarray) -> None:
+    for name in UserStates.__slots__:
+        getattr(to, name)[to_rows] = getattr(source, name)[rows]

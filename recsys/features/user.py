@@ -1,0 +1,190 @@
+"""The user state: what is remembered of one user, how an event changes it, and the features it gives alone.
+
+`update` is the only code that changes a state. The importer, the replay behind training and evaluation, and
+session items inside a request all call it.
+"""
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recsys.features.schema import Feature
+from recsys.verbs import is_positive
+
+if TYPE_CHECKING:
+    from recsys.features.frame import Frame
+
+RING = 64  # interactions kept in detail
+SEEN_MAX = 2048  # fingerprints kept of what left the ring
+HALF_LIFE_S = np.array([3_600.0, 86_400.0, 30 * 86_400.0], np.float32)
+
+
+@dataclass(slots=True, eq=False)
+class UserStates:
+    """The states of `b` users, as columns. Row `i` is one user; slot 0 of the ring is the newest interaction.
+
+    Attributes:
+        item_key: uint64 [b, RING], 0 = empty slot.
+        ts_s: uint32 [b, RING], UTC epoch seconds.
+        verb: uint8 [b, RING], `recsys.verbs.Verb`.
+        length: int32 [b], slots in use.
+        seen: uint32 [b, s], s <= SEEN_MAX: low 32 bits of the keys that left the ring, oldest first.
+        seen_count: int32 [b], fingerprints in use.
+        activity: float32 [b, 3], decayed counts of events at `HALF_LIFE_S`, as of `activity_s`.
+        activity_s: uint32 [b], when `activity` was last brought up to date.
+        events: uint32 [b], interactions ever applied.
+        positives: uint32 [b], of these positives.
+        event_id: uint64 [b, 2], id of the last applied event in the log; (0, 0) = none.
+    """
+
+    item_key: np.ndarray
+    ts_s: np.ndarray
+    verb: np.ndarray
+    length: np.ndarray
+    seen: np.ndarray
+    seen_count: np.ndarray
+    activity: np.ndarray
+    activity_s: np.ndarray
+    events: np.ndarray
+    positives: np.ndarray
+    event_id: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    @classmethod
+    def empty(cls, b: int, seen: int = 0) -> "UserStates":
+        """States of `b` users of whom nothing is known, with room for `seen` fingerprints each."""
+        return cls(
+            item_key=np.zeros((b, RING), np.uint64),
+            ts_s=np.zeros((b, RING), np.uint32),
+            verb=np.zeros((b, RING), np.uint8),
+            length=np.zeros(b, np.int32),
+            seen=np.zeros((b, seen), np.uint32),
+            seen_count=np.zeros(b, np.int32),
+            activity=np.zeros((b, len(HALF_LIFE_S)), np.float32),
+            activity_s=np.zeros(b, np.uint32),
+            events=np.zeros(b, np.uint32),
+            positives=np.zeros(b, np.uint32),
+            event_id=np.zeros((b, 2), np.uint64),
+        )
+
+    def take(self, rows: np.ndarray) -> "UserStates":
+        """A copy of some rows, in the order given."""
+        return UserStates(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    @classmethod
+    def concatenate(cls, parts: list["UserStates"]) -> "UserStates":
+        """Several states below one another; `seen` is widened to the widest."""
+        width = max(part.seen.shape[1] for part in parts)
+        for part in parts:
+            part.seen = np.pad(part.seen, ((0, 0), (0, width - part.seen.shape[1])))
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+
+def update(
+    states: UserStates,
+    rows: np.ndarray,
+    *,
+    item_key: np.ndarray,
+    verb: np.ndarray,
+    ts_s: np.ndarray,
+    event_id: np.ndarray | None = None,
+) -> None:
+    """Apply one event to each of `e` distinct rows, in place.
+
+    Args:
+        states: Changed; its `seen` must be wide enough (`room`), beyond SEEN_MAX the oldest fingerprint goes.
+        rows: int64 [e], distinct.
+        item_key: uint64 [e].
+        verb: uint8 [e].
+        ts_s: uint32 [e], UTC epoch seconds; an event older than the last one is applied, without decay.
+        event_id: uint64 [e, 2] or None to keep the id.
+    """
+    full = rows[states.length[rows] == RING]
+    if len(full):
+        _remember(states, full, states.item_key[full, -1])
+    for column, value in ((states.item_key, item_key), (states.ts_s, ts_s), (states.verb, verb)):
+        column[rows, 1:] = column[rows, :-1]
+        column[rows, 0] = value
+    states.length[rows] = np.minimum(states.length[rows] + 1, RING)
+    elapsed_s = np.maximum(ts_s.astype(np.int64) - states.activity_s[rows], 0)
+    states.activity[rows] = decayed(states.activity[rows], elapsed_s) + np.float32(1)
+    states.activity_s[rows] = np.maximum(states.activity_s[rows], ts_s)
+    states.events[rows] += 1
+    states.positives[rows] += is_positive(verb)
+    if event_id is not None:
+        states.event_id[rows] = event_id
+
+
+def decayed(activity: np.ndarray, elapsed_s: np.ndarray) -> np.ndarray:
+    """Decayed counts some time later. float32 [b, 3], int64 [b] seconds -> float32 [b, 3]."""
+    return activity * np.exp2(-elapsed_s[:, None].astype(np.float32) / HALF_LIFE_S)
+
+
+def _remember(states: UserStates, rows: np.ndarray, item_key: np.ndarray) -> None:
+    """Append fingerprints of keys that leave the ring; where there is no room the oldest one goes."""
+    crowded = rows[states.seen_count[rows] == states.seen.shape[1]]
+    states.seen[crowded, :-1] = states.seen[crowded, 1:]
+    states.seen_count[crowded] -= 1
+    states.seen[rows, states.seen_count[rows]] = fingerprint(item_key)
+    states.seen_count[rows] += 1
+
+
+def fingerprint(item_key: np.ndarray) -> np.ndarray:
+    """The low 32 bits of item keys. uint64 [...] -> uint32 [...]."""
+    return item_key.astype(np.uint32)
+
+
+def room(events_per_user: int) -> int:
+    """Fingerprints that states need so that a user with this many events loses none before SEEN_MAX."""
+    return int(np.clip(events_per_user - RING, 1, SEEN_MAX))
+
+
+def _log_events(frame: "Frame") -> np.ndarray:
+    return np.log1p(frame.states.events.astype(np.float32))
+
+
+def _positive_rate(frame: "Frame") -> np.ndarray:
+    events = np.maximum(frame.states.events, 1).astype(np.float32)
+    return frame.states.positives.astype(np.float32) / events
+
+
+def _log_idle_s(frame: "Frame") -> np.ndarray:
+    idle_s = np.maximum(frame.now_s - frame.states.ts_s[:, 0].astype(np.int64), 0)
+    return np.where(frame.states.length > 0, np.log1p(idle_s.astype(np.float32)), np.float32(-1))
+
+
+def _activity_hour(frame: "Frame") -> np.ndarray:
+    elapsed_s = np.maximum(frame.now_s - frame.states.activity_s.astype(np.int64), 0)
+    return np.log1p(decayed(frame.states.activity, elapsed_s)[:, 0])
+
+
+FEATURES = (
+    Feature("user_log_events", 1, 0.0, "log(1 + interactions ever applied)", "user", _log_events),
+    Feature(
+        "user_positive_rate",
+        1,
+        0.0,
+        "positives / interactions, over the whole history",
+        "user",
+        _positive_rate,
+    ),
+    Feature(
+        "user_log_idle_s",
+        1,
+        -1.0,
+        "log(1 + seconds since the newest interaction); -1 without one",
+        "user",
+        _log_idle_s,
+    ),
+    Feature(
+        "user_log_activity_1h",
+        1,
+        0.0,
+        "log(1 + events decayed with a half-life of one hour)",
+        "user",
+        _activity_hour,
+    ),
+)

@@ -1,0 +1,35 @@
+"""Why an item was a candidate, in codes: read off the same tables that retrieval read."""
+
+import numpy as np
+
+from recsys.retrieval.neighbours import Neighbours
+from recsys.types import Source, World
+
+
+def reasons(world: World, recent: np.ndarray, item: int, sources: int) -> list[str]:
+    """Reason codes of one item, e.g. `follows:<item_id>`, `similar_to:<item_id>`, `matches_your_taste`, `popular`.
+
+    Args:
+        recent: int32 [h], the user's newest interactions in rows of the bundle, newest first, -1 for unknown.
+        item: Row of the item. sources: Its bits of `Source`.
+    """
+    recipe = world.bundle.recipe
+    codes = []
+    for source, code, table, depth in (
+        (Source.TRANSITIONS, "follows", world.bundle.transitions, recipe.transitions_recent),
+        (Source.SIMILAR, "similar_to", world.bundle.similar, recipe.similar_recent),
+    ):
+        if sources >> source & 1:
+            cause = _strongest(table, recent[:depth], item, recipe.recent_decay)
+            codes.append(f"{code}:{world.bundle.vocabulary.item_id[cause]}")
+    if sources >> Source.ALS & 1:
+        codes.append("matches_your_taste")
+    if sources >> Source.POPULAR & 1:
+        codes.append("popular")
+    return codes
+
+
+def _strongest(table: Neighbours, recent: np.ndarray, item: int, decay: float) -> int:
+    """The recent item that contributed most to a candidate of this table."""
+    weight = np.where(table.item[recent] == item, table.weight[recent], 0).max(axis=1)
+    return int(recent[np.argmax(np.where(recent >= 0, weight * decay ** np.arange(len(recent)), -1))])

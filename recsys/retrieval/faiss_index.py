@@ -1,0 +1,54 @@
+"""Maximum inner product search over item factors."""
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+# One code path for one query and for many: above this many queries FAISS would switch to BLAS, whose sums differ in
+# the last bits, and a row's answer would depend on its batch.
+faiss.cvar.distance_compute_blas_threshold = 1 << 30
+faiss.omp_set_num_threads(1)
+
+EXACT_MAX = 50_000  # rows; beyond it exact search costs more than 1 ms a query on one core here at d = 64
+
+
+class FaissIndex:
+    """An index over rows 0..N-1; rows whose factor is zero (items never seen in training) are not in it."""
+
+    def __init__(self, index: faiss.Index) -> None:
+        self._index = index
+
+    @classmethod
+    def build(cls, factors: np.ndarray, *, seed: int) -> "FaissIndex":
+        """Exact up to EXACT_MAX rows, inverted lists beyond. factors: float32 [N, d]."""
+        rows = np.flatnonzero(np.any(factors != 0, axis=1))
+        n, d = len(rows), factors.shape[1]
+        core: faiss.Index = faiss.IndexFlatIP(d)
+        if n > EXACT_MAX:
+            core = faiss.IndexIVFFlat(core, d, int(4 * np.sqrt(n)), faiss.METRIC_INNER_PRODUCT)
+            core.cp.seed = seed
+            core.nprobe = max(8, core.nlist // 16)
+            core.train(factors[rows])
+        index = faiss.IndexIDMap2(core)
+        index.add_with_ids(np.ascontiguousarray(factors[rows]), rows.astype(np.int64))
+        return cls(index)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def search(self, vectors: np.ndarray, k: int) -> np.ndarray:
+        """Rows of the largest inner products. float32 [b, d] -> int32 [b, k], best first, -1 where there are fewer."""
+        if not len(self) or not len(vectors):
+            return np.full((len(vectors), k), -1, np.int32)
+        _, rows = self._index.search(np.ascontiguousarray(vectors), k)
+        return rows.astype(np.int32)
+
+    def save(self, path: Path) -> None:
+        """Write the index file."""
+        faiss.write_index(self._index, str(path))
+
+    @classmethod
+    def load(cls, path: Path) -> "FaissIndex":
+        """Read an index file. The caller has verified its hash: FAISS parsers trust their input."""
+        return cls(faiss.read_index(str(path)))

@@ -1,0 +1,104 @@
+"""Everything of a bundle but the ranker, fitted on the events before one moment."""
+
+import numpy as np
+from implicit.als import AlternatingLeastSquares
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from recsys.bundle import Bundle, Recipe
+from recsys.datasets.dataset import Dataset
+from recsys.errors import TrainingError
+from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.neighbours import co_occurrence, transitions
+from recsys.text_column import TextColumn
+from recsys.training.log import Log
+from recsys.types import ItemStats, Ragged
+from recsys.vocabulary import Vocabulary
+
+TREND_HALF_LIFE_S = 30 * 86_400
+RATE_PRIOR = 20.0  # interactions' worth of the mean that an item's positive rate starts from
+
+
+def fit(dataset: Dataset, log: Log, recipe: Recipe, *, until_s: int) -> Bundle:
+    """Vocabulary of the whole catalogue; factors, neighbours and stats of what happened before `until_s`.
+
+    Raises:
+        TrainingError: nothing positive happened before `until_s`.
+    """
+    vocabulary, row_of = Vocabulary.build(dataset.item_id)
+    past = log.until(until_s)
+    if not past.positive.any():
+        raise TrainingError(
+            "no positive interaction lies before the split; import more data or lower positive_rating"
+        )
+    item = row_of[past.item]
+    n = len(vocabulary)
+    liked = past.positive
+    factors = _als(past.user[liked], item[liked], n, recipe)
+    gram = factors.T @ factors + np.float32(recipe.als_regularization) * np.eye(
+        recipe.factors, dtype=np.float32
+    )
+    source_of = np.argsort(row_of)  # data-set item of each row
+    counts = np.diff(dataset.item_category_indptr)[source_of]
+    lists = [
+        dataset.item_category[dataset.item_category_indptr[i] : dataset.item_category_indptr[i + 1]]
+        for i in source_of
+    ]
+    item_category = Ragged.of(lists, np.int32)
+    by_category = np.argsort(item_category.values, kind="stable")
+    owners = np.repeat(np.arange(n, dtype=np.int32), counts)[by_category]
+    bounds = np.searchsorted(item_category.values[by_category], np.arange(len(dataset.categories) + 1))
+    return Bundle(
+        id="",
+        recipe=recipe,
+        vocabulary=vocabulary,
+        title=TextColumn.of([dataset.item_title[i] for i in source_of]),
+        category_name=tuple(dataset.categories),
+        item_category=item_category,
+        category_item=Ragged(bounds.astype(np.int64), owners),
+        factors=factors,
+        gram=gram,
+        index=FaissIndex.build(factors, seed=recipe.seed),
+        transitions=transitions(past.user, item, liked, n, k=recipe.neighbours),
+        similar=co_occurrence(past.user[liked], item[liked], n, k=recipe.neighbours),
+        item_stats=item_stats(item, past, n, until_s=until_s),
+    )
+
+
+def _als(user: np.ndarray, item: np.ndarray, n_items: int, recipe: Recipe) -> np.ndarray:
+    """Item factors of implicit-feedback ALS, float32 [N, d]; the same for the same seed, whatever the thread count."""
+    shape = (int(user.max()) + 1, n_items)
+    confidence = sparse.coo_array((np.full(len(user), 1.0, np.float32), (user, item)), shape=shape).tocsr()
+    confidence.data[:] = 1 + recipe.als_alpha
+    with threadpool_limits(1, "blas"):  # `implicit` parallelises over rows itself
+        model = AlternatingLeastSquares(
+            factors=recipe.factors,
+            regularization=recipe.als_regularization,
+            alpha=1.0,
+            iterations=recipe.als_iterations,
+            random_state=recipe.seed,
+            use_gpu=False,
+        )
+        model.fit(sparse.csr_matrix(confidence), show_progress=False)
+    factors = np.ascontiguousarray(model.item_factors, np.float32)
+    factors[np.bincount(item, minlength=n_items) == 0] = 0
+    return factors
+
+
+def item_stats(item: np.ndarray, log: Log, n_items: int, *, until_s: int) -> ItemStats:
+    """The snapshot of item counters as of `until_s`. item: int32 [e], rows of the bundle."""
+    liked = log.positive
+    interactions = np.bincount(item, minlength=n_items)
+    popularity = np.bincount(item[liked], minlength=n_items)
+    age_s = until_s - log.ts_s[liked].astype(np.int64)
+    trend = np.bincount(item[liked], weights=np.exp2(-age_s / TREND_HALF_LIFE_S), minlength=n_items)
+    mean = popularity.sum() / max(interactions.sum(), 1)
+    rate = (popularity + RATE_PRIOR * mean) / (interactions + RATE_PRIOR)
+    return ItemStats(
+        version=f"bundle-{until_s}",
+        available=np.ones(n_items, bool),
+        popularity=popularity.astype(np.float32),
+        trend=trend.astype(np.float32),
+        positive_rate=rate.astype(np.float32),
+        order=np.argsort(-trend, kind="stable").astype(np.int32),
+    )

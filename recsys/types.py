@@ -1,0 +1,167 @@
+"""The values that flow through `recommend`: the world, the micro-batch, the candidates, the slates.
+
+Everything here is columns. `b` requests, `m` candidate cells over all of them, `N` items, `d` factor dimensions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from recsys.bundle import Bundle
+    from recsys.features.user import UserStates
+
+
+class Source(IntEnum):
+    """Where a candidate comes from; the bit number in `CandidateSet.sources`."""
+
+    ALS = 0  # nearest to the folded-in user vector
+    TRANSITIONS = 1  # what follows the user's last interactions
+    SIMILAR = 2  # what users of the same items like
+    POPULAR = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ragged:
+    """Lists of different lengths, one a row. indptr int64 [b + 1], values [nnz]."""
+
+    indptr: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, lists: Sequence[np.ndarray], dtype: type) -> "Ragged":
+        indptr = np.zeros(len(lists) + 1, np.int64)
+        np.cumsum([len(one) for one in lists], out=indptr[1:])
+        values: np.ndarray = np.concatenate(lists).astype(dtype) if indptr[-1] else np.zeros(0, dtype)
+        return cls(indptr, values)
+
+    @classmethod
+    def empty(cls, b: int, dtype: type) -> "Ragged":
+        return cls(np.zeros(b + 1, np.int64), np.zeros(0, dtype))
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.values[self.indptr[row] : self.indptr[row + 1]]
+
+    def lengths(self) -> np.ndarray:
+        """Length of each list, int64 [b]."""
+        return np.diff(self.indptr)
+
+    def rows(self) -> np.ndarray:
+        """The row of each value, int64 [nnz]."""
+        return np.repeat(np.arange(len(self)), self.lengths())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemStats:
+    """A versioned snapshot of what changes about items between bundles.
+
+    Attributes:
+        version: Names the snapshot; in every decision record.
+        available: bool [N].
+        popularity: float32 [N], positives of the whole window.
+        trend: float32 [N], positives decayed with a half-life of 30 days, as of the snapshot.
+        positive_rate: float32 [N], positives / interactions, shrunk to the mean of all items.
+        order: int32 [<= N], available items by falling trend, ties by row.
+    """
+
+    version: str
+    available: np.ndarray
+    popularity: np.ndarray
+    trend: np.ndarray
+    positive_rate: np.ndarray
+    order: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    """All that an answer depends on besides the query: immutable, pinned for the life of a request."""
+
+    bundle: "Bundle"
+    item_stats: ItemStats
+    candidates: int = 200  # ranked per request, at least
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueryBatch:
+    """The requests of one micro-batch.
+
+    Attributes:
+        states: UserStates [b].
+        now_s: int64 [b], UTC epoch seconds.
+        seed: uint64 [b], the only source of chance.
+        count: int32 [b], items wanted.
+        session: uint64 item keys per row, oldest first: positives of this visit that are not in the state.
+        excluded: uint64 item keys per row that must not be returned.
+        categories: int32 category numbers per row, any of which an item must have; none = no filter.
+    """
+
+    states: "UserStates"
+    now_s: np.ndarray
+    seed: np.ndarray
+    count: np.ndarray
+    session: Ragged
+    excluded: Ragged
+    categories: Ragged
+
+    def __len__(self) -> int:
+        return len(self.now_s)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CandidateSet:
+    """Items under consideration: cell `c` is one (request, item); cells of a request stand together.
+
+    Attributes:
+        indptr: int64 [b + 1], where the cells of each request start.
+        item: int32 [m], rows of the bundle, distinct within a request.
+        sources: uint8 [m], bit `Source` set where that source brought the item.
+        retrieval_score: float32 [m], reciprocal-rank fusion of the sources; falling within a request.
+        source_score: float32 [4, m], each source's own score, 0 where it did not bring the item.
+    """
+
+    indptr: np.ndarray
+    item: np.ndarray
+    sources: np.ndarray
+    retrieval_score: np.ndarray
+    source_score: np.ndarray
+
+    def row(self) -> np.ndarray:
+        """The request of each cell, int64 [m]."""
+        return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+
+    def take(self, cells: np.ndarray, indptr: np.ndarray) -> "CandidateSet":
+        """Some cells (ascending by request), with their new bounds."""
+        return CandidateSet(
+            indptr,
+            self.item[cells],
+            self.sources[cells],
+            self.retrieval_score[cells],
+            self.source_score[:, cells],
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slates:
+    """The chosen lists, best first.
+
+    Attributes:
+        indptr: int64 [b + 1].
+        item: int32 [t], rows of the bundle.
+        score: float64 [t], the ranker's score.
+        sources: uint8 [t], bits of `Source`.
+        personal: bool [b], false where nothing of the user was known (cold start).
+        removed: int64 [b, 4], cells dropped by `filtering.REASONS`.
+    """
+
+    indptr: np.ndarray
+    item: np.ndarray
+    score: np.ndarray
+    sources: np.ndarray
+    personal: np.ndarray
+    removed: np.ndarray

@@ -1,0 +1,27 @@
+"""What a user can do to an item, as one byte, and which of it says that the user wants more like it."""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Verb(IntEnum):
+    """One interaction's kind. The numbers are stored in user states: never renumber, only append."""
+
+    VIEW = 1
+    CLICK = 2
+    LIKE = 3  # an explicit like, or a rating at or above the positive threshold
+    PURCHASE = 4
+    RATING = 5  # a rating below the positive threshold: seen, not wanted
+    HIDE = 6
+
+
+POSITIVE: frozenset[Verb] = frozenset({Verb.VIEW, Verb.CLICK, Verb.LIKE, Verb.PURCHASE})
+
+_IS_POSITIVE = np.zeros(256, dtype=bool)
+_IS_POSITIVE[list(POSITIVE)] = True
+
+
+def is_positive(verb: np.ndarray) -> np.ndarray:
+    """True where a verb is a positive; unknown verbs and 0 (an empty slot) are not. uint8 [...] -> bool [...]."""
+    return _IS_POSITIVE[verb]

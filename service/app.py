@@ -1,0 +1,155 @@
+"""The Serve application: which stage runs where. The only file that binds deployments together.
+
+`colocated`: each Gateway replica holds all stages. `distributed`: FeatureLookup, CandidateRetrieval and Ranking are
+deployments of their own, called once per micro-batch.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from ray.util import metrics
+
+from recsys.recommend import Retrieved, rank, retrieve
+from recsys.types import QueryBatch, World
+from service.decisions import DecisionLog
+from service.gateway import Gateway
+from service.http import HttpEdge
+from service.lookup import StateLookup, connect
+from service.settings import Settings
+from service.stages import ColocatedStages, DistributedStages, Stages, StageUnavailable
+from service.warm_up import warm_up, warm_up_gateway
+from service.world import load_world
+
+REPORT_S = 5.0
+STAGE_CALLS = 16  # micro-batches under way in one replica of a stage; each gateway has one at a time
+_log = logging.getLogger("ray.serve")
+_QUIET = {"enable_access_log": False}  # one line per request would cost more than ranking it
+
+
+@serve.deployment(name="FeatureLookup", logging_config=_QUIET)
+class FeatureLookup:
+    """Reads packed user states from Redis."""
+
+    def __init__(self, settings: Settings, redis_url: str) -> None:
+        self._lookup = _state_lookup(settings, redis_url)
+
+    async def __call__(self, user_ids: list[str]) -> tuple[list[bytes | None], str | None]:
+        return await self._lookup.fetch(user_ids)
+
+
+@serve.deployment(name="CandidateRetrieval", logging_config=_QUIET)
+class CandidateRetrieval:
+    """Finds and filters candidates."""
+
+    def __init__(self, settings: Settings, bundle_id: str) -> None:
+        self._world = load_world(settings, bundle_id)
+        warm_up(self._world, max_batch=settings.max_batch)
+
+    async def __call__(self, bundle_id: str, batch: QueryBatch) -> Retrieved:
+        _same_bundle(self._world, bundle_id, "retrieval")
+        return retrieve(self._world, batch)
+
+
+@serve.deployment(name="Ranking", logging_config=_QUIET)
+class Ranking:
+    """Scores candidates."""
+
+    def __init__(self, settings: Settings, bundle_id: str) -> None:
+        self._world = load_world(settings, bundle_id)
+        warm_up(self._world, max_batch=settings.max_batch)
+
+    async def __call__(self, bundle_id: str, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
+        _same_bundle(self._world, bundle_id, "ranking")
+        return rank(self._world, batch, retrieved)
+
+
+@serve.deployment(name="Gateway", logging_config=_QUIET)
+@serve.ingress()
+class GatewayDeployment:
+    """The HTTP edge and the gateway behind it; with the stages in process, or handles to theirs."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, settings: Settings, redis_url: str, bundle_id: str, handles: tuple[DeploymentHandle, ...] = ()
+    ) -> None:
+        world = load_world(settings, bundle_id)
+        if handles:
+            timeout_s = 4 * settings.redis_timeout_ms / 1000  # the stage's own timeout and two hops
+            stages: Stages = DistributedStages(world.bundle.id, *handles, lookup_timeout_s=timeout_s)
+        else:
+            stages = ColocatedStages(world, _state_lookup(settings, redis_url))
+        client = connect(redis_url, timeout_ms=10 * settings.redis_timeout_ms, connections=1)
+        decisions = DecisionLog(
+            client, queue=settings.decision_queue, stream_length=settings.decision_stream_length
+        )
+        self._gateway = Gateway(world, stages, decisions, settings)
+        self._decisions = decisions
+        if not handles:
+            warm_up(world, max_batch=settings.max_batch)
+        for one in await warm_up_gateway(world, stages, decisions, settings):
+            _log.warning("ready, but degraded: %s", one)
+        self._edge = HttpEdge(self._gateway, max_body_bytes=settings.max_body_bytes)
+        self._reporter = asyncio.get_running_loop().create_task(self._report())
+
+    def __serve_build_asgi_app__(self) -> HttpEdge:
+        return self._edge
+
+    async def _report(self) -> None:
+        """Hand counts to Ray's metrics (its dashboard, and Prometheus), away from the request path."""
+        counter = metrics.Counter("riffle_events", "Counts of the gateway, by what", tag_keys=("what",))
+        reported: Counter[str] = Counter()
+        while True:
+            await asyncio.sleep(REPORT_S)
+            counts = self._gateway.counts + self._decisions.counts
+            counts["shed"] = self._gateway.shed
+            for what, value in (counts - reported).items():
+                counter.inc(value, tags={"what": what})
+            reported = counts
+
+
+def build(settings: Settings, *, redis_url: str, bundle_id: str) -> Any:
+    """The application for `serve.run`: everything pinned to one bundle."""
+    waiting = settings.max_waiting + settings.max_batch
+    gateway = GatewayDeployment.options(  # type: ignore[attr-defined]
+        autoscaling_config=None
+        if settings.gateways == settings.gateways_max
+        else {
+            "min_replicas": settings.gateways,
+            "max_replicas": settings.gateways_max,
+            "target_ongoing_requests": max(1, waiting // 4),
+            "upscale_delay_s": 5,
+            "downscale_delay_s": 300,
+        },
+        **({"num_replicas": settings.gateways} if settings.gateways == settings.gateways_max else {}),
+        # The gateway sheds by itself, with Retry-After; Serve's own limit stands behind it.
+        max_ongoing_requests=2 * waiting,
+        max_queued_requests=waiting,
+        ray_actor_options={"num_cpus": 1},
+        health_check_period_s=2,
+        health_check_timeout_s=10,
+        graceful_shutdown_timeout_s=10,
+    )
+    if settings.topology == "colocated":
+        return gateway.bind(settings, redis_url, bundle_id)
+    stage = {"max_ongoing_requests": STAGE_CALLS, "num_replicas": 1, "ray_actor_options": {"num_cpus": 1}}
+    handles = (
+        FeatureLookup.options(**stage).bind(settings, redis_url),
+        CandidateRetrieval.options(**stage).bind(settings, bundle_id),
+        Ranking.options(**stage).bind(settings, bundle_id),
+    )
+    return gateway.bind(settings, redis_url, bundle_id, handles)
+
+
+def _state_lookup(settings: Settings, redis_url: str) -> StateLookup:
+    return StateLookup(
+        connect(redis_url, timeout_ms=settings.redis_timeout_ms, connections=settings.redis_connections)
+    )
+
+
+def _same_bundle(world: World, bundle_id: str, stage: str) -> None:
+    if world.bundle.id != bundle_id:
+        raise StageUnavailable(stage, "other_bundle")

@@ -1,0 +1,33 @@
+"""The `riffle` command."""
+
+import sys
+
+import typer
+
+from recsys.errors import RecsysError
+from service.cli import data, model, stack
+from service.cli.console import errors
+from service.errors import ServiceError
+
+app = typer.Typer(
+    name="riffle",
+    help="Real-time recommendations. `riffle up` brings everything up; `riffle doctor` says what is in the way.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+stack.register(app)
+data.register(app)
+model.register(app)
+
+
+def main() -> None:
+    """Run the command; an error that we raise on purpose is one sentence on stderr and exit code 1."""
+    try:
+        app()
+    except (RecsysError, ServiceError) as error:
+        errors.print(f"[bold red]riffle:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("[bold red]riffle:[/] interrupted; `riffle up` goes on where it stopped")
+        sys.exit(130)

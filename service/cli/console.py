@@ -1,0 +1,47 @@
+"""What the command prints: progress bars, tables, one console for each stream."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from recsys.evaluation.report import Report
+
+output = Console()
+errors = Console(stderr=True)
+
+
+@contextmanager
+def step(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar for one step; the context gives a function that takes the amount done."""
+    columns = (
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description:<44}"),
+        BarColumn(bar_width=28),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=output) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda done: progress.advance(task, done)
+
+
+@contextmanager
+def waiting(name: str) -> Iterator[None]:
+    """A bar for a step whose end cannot be foreseen; full when the step is done."""
+    with step(name, 1) as done:
+        yield
+        done(1)
+
+
+def report_table(report: Report, title: str) -> Table:
+    """An evaluation as a table."""
+    header, rows = report.table()
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for place, name in enumerate(header):
+        table.add_column(name, justify="left" if place == 0 else "right", no_wrap=True)
+    for cells in rows:
+        table.add_row(*cells)
+    return table

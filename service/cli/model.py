@@ -1,0 +1,214 @@
+"""`riffle train`, `evaluate`, `bundles` and `recommend`."""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from recsys.bundle import Recipe
+from recsys.bundle import load as load_bundle
+from recsys.datasets.dataset import Dataset
+from recsys.errors import DatasetError
+from recsys.evaluation.report import Report
+from recsys.evaluation.temporal import evaluate as evaluate_world
+from recsys.features.frame import History
+from recsys.manifest import Manifest
+from recsys.reasons import reasons
+from recsys.recommend import recommend as recommend_batch
+from recsys.training.log import Log, NextItem
+from recsys.training.train import EVALUATED_PER_USER, train, write
+from recsys.types import World
+from service.cli.console import output, report_table, step
+from service.cli.data import describe, imported
+from service.encoding import SOURCE_NAMES
+from service.settings import Settings, load
+from service.world import load_world, registry
+
+bundles = typer.Typer(help="The registry of published bundles.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("train")(train_)
+    app.command("evaluate")(evaluate)
+    app.command("recommend")(recommend)
+    app.add_typer(bundles, name="bundles")
+
+
+def train_(
+    promote: Annotated[bool, typer.Option(help="Make the new bundle the champion.")] = True,
+) -> None:
+    """Train on the imported data, evaluate, publish a bundle."""
+    settings = load()
+    dataset = imported(settings)
+    output.print(describe(dataset))
+    report, bundle_id, _ = train_and_publish(settings, dataset, promote=promote)
+    output.print(report_table(report, f"Next item, newest fifth of {dataset.title}"))
+    output.print(f"[green]✓[/] published [bold]{bundle_id}[/]" + (", now champion" if promote else ""))
+
+
+def train_and_publish(settings: Settings, dataset: Dataset, *, promote: bool) -> tuple[Report, str, float]:
+    """Train, publish and, if wanted, promote; returns the report, the bundle's id, the seconds of training.
+
+    Raises:
+        TrainingError: the data cannot train a bundle.
+    """
+    began = time.monotonic()
+    trained = train(dataset, Recipe(seed=settings.seed), candidates=settings.candidates, step=step)
+    bundles = registry(settings)
+    folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=settings.home_path))
+    try:
+        parent = bundles.champion()
+        write(trained, dataset, folder, code_commit=_commit(), parent=parent)
+        bundle_id = bundles.publish(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if promote:
+        bundles.promote(bundle_id, reason="trained and promoted by riffle train")
+    return trained.report, bundle_id, time.monotonic() - began
+
+
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="Bundle id, a unique prefix, or champion.")] = "champion",
+    per_user: Annotated[int, typer.Option(help="Questions per user at most.")] = EVALUATED_PER_USER,
+) -> None:
+    """Evaluate a bundle on the part of the imported data after the bundle's split, beside ALS and popularity.
+
+    Next positive of each user, all unseen items ranked, 95 % bootstrap intervals over users.
+    """
+    settings = load()
+    dataset = imported(settings)
+    world = load_world(settings, bundle)
+    manifest = _manifest(settings, world.bundle.id)
+    if manifest.fields["dataset"]["fingerprint"] != dataset.fingerprint:
+        output.print("[yellow]This bundle was trained on other data; only its split date is used.[/]")
+    log = Log.of(dataset)
+    split_s = int(np.datetime64(manifest.fields["data_window"]["split"][:19], "s").astype(np.int64))
+    questions = NextItem.sample(log, start_s=split_s, end_s=None, per_user=per_user, seed=settings.seed)
+    if len(np.unique(questions.user)) < 2:
+        raise DatasetError(f"the imported data has too few positives after {manifest.fields['data_window']['split']}")
+    with step("Evaluating", 3 * len(questions)) as done:
+        report = evaluate_world(world, log, questions, seed=settings.seed, progress=done)
+    output.print(report_table(report, f"Bundle {world.bundle.id}"))
+    for name, interval in report.differences.items():
+        output.print(f"  {name}: {interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]", markup=False)
+
+
+def recommend(
+    user: Annotated[str, typer.Option(help="A user id of the imported data; an unknown one is a cold start.")],
+    count: Annotated[int, typer.Option(min=1, max=500)] = 10,
+    bundle: Annotated[str, typer.Option(help="Bundle id, a unique prefix, or champion.")] = "champion",
+) -> None:
+    """The pure function in this process, without any service: recent history and list, with titles."""
+    settings = load()
+    dataset = imported(settings)
+    world = load_world(settings, bundle)
+    log = Log.of(dataset)
+    number = dataset.user_id.index(user) if user in dataset.user_id else len(dataset.user_id)
+    now_s = int(time.time())
+    question = NextItem(np.array([number], np.int32), np.array([now_s], np.int64), np.zeros(1, np.uint64))
+    states = log.states_at(question.user, question.ts_s)
+    batch = question.batch(states, np.zeros(1, np.int64), count=count, seed=settings.seed)
+    slates = recommend_batch(world, batch)
+    recent = History.of(states, world).item[0]
+    if number == len(dataset.user_id):
+        output.print(f"[yellow]{user!r} is not in {dataset.title}: a cold start[/]")
+    liked = Table(title=f"Newest of {int(states.events[0])} interactions of user {user}", title_justify="left")
+    liked.add_column("title")
+    for row in recent[recent >= 0][:5]:
+        liked.add_row(world.bundle.title[int(row)])
+    listed = Table(title=f"Recommended by {world.bundle.id}", title_justify="left")
+    for name in ("rank", "item", "title", "score", "sources", "because"):
+        listed.add_column(name)
+    for place, (item, score, sources) in enumerate(
+        zip(slates.item.tolist(), slates.score.tolist(), slates.sources.tolist(), strict=True), 1
+    ):
+        because = reasons(world, recent, item, sources)
+        shown = world.bundle.vocabulary.item_id[item], world.bundle.title[item]
+        listed.add_row(str(place), *shown, f"{score:.3f}", " ".join(SOURCE_NAMES[sources]), because[0])
+    output.print(liked, listed)
+
+
+@bundles.command("list")
+def list_() -> None:
+    """Published bundles, newest first."""
+    settings = load()
+    found = registry(settings)
+    champion = found.champion() if found.list() else None
+    table = Table()
+    for name in ("", "id", "created (UTC)", "data", "NDCG@10", "features"):
+        table.add_column(name)
+    for manifest in found.list():
+        fields = manifest.fields
+        table.add_row(
+            "champion" if manifest.id == champion else "",
+            manifest.id,
+            f"{manifest.created:%Y-%m-%d %H:%M}",
+            fields["dataset"]["name"],
+            f"{Report.from_json(fields['metrics']).rows[0].metrics['NDCG@10'].mean:.4f}",
+            fields["feature_schema_hash"][:8],
+        )
+    output.print(table)
+    for bundle_id, error in found.damaged().items():
+        output.print(f"[red]{bundle_id}: {error}[/]")
+
+
+@bundles.command("show")
+def show(bundle: Annotated[str, typer.Argument(help="Id, unique prefix, champion or previous.")] = "champion") -> None:
+    """Where a bundle comes from, how it was judged, what it weighs."""
+    settings = load()
+    manifest = _manifest(settings, registry(settings).resolve(bundle))
+    fields = manifest.fields
+    output.print_json(data={k: v for k, v in fields.items() if k != "metrics"} | {"id": manifest.id})
+    output.print(report_table(Report.from_json(fields["metrics"]), "Evaluation"))
+    size = sum(entry.size for entry in manifest.files.values())
+    output.print(f"{len(manifest.files)} files, {size / 2**20:.1f} MB")
+
+
+@bundles.command("verify")
+def verify(
+    bundle: Annotated[str, typer.Argument(help="Id, unique prefix, champion or previous.")] = "champion",
+) -> None:
+    """Check every byte of a bundle against its manifest, and that this version can serve it."""
+    settings = load()
+    _, manifest = load_bundle(registry(settings).path(bundle))
+    output.print(f"[green]✓[/] {manifest.id}: {len(manifest.files)} files, all as published")
+
+
+@bundles.command("promote")
+def promote(
+    bundle: Annotated[str, typer.Argument(help="Id, unique prefix, or previous (to roll back).")],
+    reason: Annotated[str, typer.Option(help="Kept in the audit.")],
+) -> None:
+    """Make a bundle the champion; `riffle up` or `riffle serve` then serve it."""
+    settings = load()
+    found = registry(settings)
+    load_bundle(found.path(bundle))
+    found.promote(bundle, reason=reason)
+    output.print(f"[green]✓[/] champion is now [bold]{found.champion()}[/]; run [bold]riffle up[/] to serve it")
+
+
+def _manifest(settings: Settings, bundle_id: str) -> Manifest:
+    return next(one for one in registry(settings).list() if one.id == bundle_id)
+
+
+def _commit() -> str:
+    """The commit of the code, with `-dirty` where files differ from it; "unknown" outside a repository."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,190 @@
+"""`riffle up`, `down`, `serve`, `status` and `doctor`."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from recsys.datasets.dataset import Dataset
+from recsys.errors import BundleError, RegistryError
+from recsys.evaluation.report import Report
+from recsys.features.matrix import SCHEMA_HASH
+from recsys.manifest import Manifest, read_manifest
+from service import stack
+from service.cli.console import output, report_table, step, waiting
+from service.cli.data import current_dataset, describe, import_dataset
+from service.cli.model import train_and_publish
+from service.doctor import Finding, check
+from service.errors import StackError
+from service.settings import Settings, load
+from service.stack import application
+from service.state_store import load_states, some_user
+from service.world import load_world, registry
+
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("up")(up)
+    app.command("down")(down)
+    app.command("serve")(serve)
+    app.command("status")(status)
+    app.command("doctor")(doctor)
+
+
+def up(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="MovieLens folder or zip, or interactions.csv/.parquet; none: keep, or the demo data."),
+    ] = None,
+) -> None:
+    """From nothing to live recommendations: import, train, start, warm up. Again: only what is missing."""
+    began = time.monotonic()
+    settings = load()
+    _preflight(settings)
+    dataset = current_dataset(settings, data) or import_dataset(settings, data)
+    output.print(f"[green]✓[/] {describe(dataset)}")
+    bundle = _champion_for(settings, dataset)
+    if bundle is None:
+        train_and_publish(settings, dataset, promote=True)
+        bundle = _champion_for(settings, dataset)
+    if bundle is None:
+        raise RegistryError("the bundle just trained is not the champion; run `riffle bundles list`")
+    output.print(f"[green]✓[/] champion {bundle.id}")
+    _bring_up(settings, dataset, bundle.id)
+    _show(settings, dataset, bundle)
+    output.print(f"[dim]Done in {time.monotonic() - began:.0f} s.[/]")
+
+
+def serve() -> None:
+    """Start the store, Ray and the service with the champion, as it is; no import, no training."""
+    settings = load()
+    _preflight(settings)
+    bundles = registry(settings)
+    champion = bundles.champion()
+    if champion is None:
+        raise RegistryError("there is no champion to serve; run `riffle train`, or `riffle up`")
+    _bring_up(settings, current_dataset(settings), champion)
+    output.print(f"[green]✓[/] serving [bold]{champion}[/] at {application.url(settings)}")
+
+
+def down() -> None:
+    """End everything that `up` started. State stays in the home folder."""
+    settings = load()
+    with waiting("Stopping the service, Ray, HAProxy and the store"):
+        ended = stack.stop(settings)
+    kept = f"State is kept in {settings.home}/."
+    output.print(f"[green]✓[/] Everything has ended. {kept}" if ended else f"Nothing was running. {kept}")
+
+
+def status() -> None:
+    """What runs, and what it serves."""
+    settings = load()
+    if not stack.running(settings):
+        raise StackError("nothing runs; `riffle up` starts everything")
+    ready = application.readiness(settings)
+    output.print(f"API        {application.url(settings)}  {'ready' if ready.get('ready') else 'NOT READY'}")
+    output.print(f"Bundle     {ready.get('bundle', 'none')}")
+    output.print(f"Dashboard  {application.dashboard_url(settings)}")
+    if not ready.get("ready"):
+        raise StackError("the service is not ready; `riffle serve` deploys it again, `riffle doctor` looks for causes")
+
+
+def doctor() -> None:
+    """Check interpreter, ports, store, bundle, memory and disk, and say what to do."""
+    settings = load()
+    findings = check(settings, extra=[_champion_finding(settings)])
+    table = Table(show_header=False)
+    for finding in findings:
+        colour = _COLOURS[finding.level]
+        remedy = f"\n[bold]→ {finding.remedy}[/]" if finding.remedy else ""
+        table.add_row(f"[{colour}]{finding.level}[/]", finding.name, finding.detail + remedy)
+    output.print(table)
+    if any(finding.level == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _preflight(settings: Settings) -> None:
+    """Refuse before anything is started."""
+    failed: list[Finding] = [finding for finding in check(settings) if finding.level == "fail"]
+    if failed:
+        raise StackError("; ".join(f"{one.detail}: {one.remedy}" for one in failed))
+
+
+def _champion_finding(settings: Settings) -> Finding:
+    try:
+        bundle = load_world(settings).bundle
+    except RegistryError as error:
+        return Finding("bundle", "warn", str(error), "riffle up trains one")
+    except BundleError as error:
+        return Finding(
+            "bundle", "fail", str(error), "riffle bundles promote previous --reason damaged, or riffle train"
+        )
+    return Finding("bundle", "ok", f"{bundle.id}: every file as published, {len(bundle.vocabulary):,} items")
+
+
+def _champion_for(settings: Settings, dataset: Dataset) -> Manifest | None:
+    """The champion, if it was trained on just this data by this version's features."""
+    bundles = registry(settings)
+    champion = bundles.champion()
+    if champion is None:
+        return None
+    manifest = read_manifest(bundles.path(champion))
+    same = manifest.fields["dataset"]["fingerprint"] == dataset.fingerprint
+    return manifest if same and manifest.fields["feature_schema_hash"] == SCHEMA_HASH else None
+
+
+def _bring_up(settings: Settings, dataset: Dataset | None, bundle_id: str) -> None:
+    """Start store and Ray, load states, deploy; what this call started is ended when it fails."""
+    was_running = stack.running(settings)
+    try:
+        with waiting("Starting the store and Ray"):
+            store, _ = stack.start(settings)
+        if dataset is not None:
+            with step("Loading user states", len(dataset.user_id)) as done:
+                loaded = load_states(store.url, dataset, progress=done)
+                done(len(dataset.user_id) - loaded)
+        with waiting("Starting the service behind HAProxy"):
+            application.deploy(settings, redis_url=store.url, bundle_id=bundle_id)
+    except BaseException:
+        if not was_running:
+            stack.stop(settings)
+        raise
+
+
+def _show(settings: Settings, dataset: Dataset, bundle: Manifest) -> None:
+    """What a newcomer wants to see: addresses, a request, its answer, the evaluation, where to go next."""
+    user = some_user(dataset)
+    body = {"user_id": user, "count": 5, "return": {"reasons": True}}
+    answer = application.ask(settings, "/v1/recommendations", body)
+    output.rule("[bold]Riffle is up" + (" (synthetic data)" if dataset.synthetic else ""))
+    output.print(f"API        {application.url(settings)}   docs: {application.url(settings)}/docs")
+    output.print(f"Dashboard  {application.dashboard_url(settings)}")
+    output.print("\nTry it:", style="bold")
+    command = f"curl -s {application.url(settings)}/v1/recommendations -H 'content-type: application/json' "
+    output.print(f"{command}-d '{json.dumps(body)}'", markup=False, highlight=False, soft_wrap=True)
+    output.print(_answer_table(answer, user))
+    output.print(report_table(Report.from_json(bundle.fields["metrics"]), f"Evaluation of {bundle.id}"))
+    output.print(Report.from_json(bundle.fields["metrics"]).protocol, style="dim")
+    if dataset.attribution:
+        output.print(f"Data: {dataset.attribution}", style="dim", highlight=False)
+    output.print(
+        "\nNext: [bold]riffle recommend --user ID[/] explains a list, [bold]riffle bundles list[/] shows models, "
+        "[bold]make bench[/] measures,\n      README.md has the tour, [bold]make down[/] ends everything. "
+        "([bold]riffle[/] is .venv/bin/riffle.)"
+    )
+
+
+def _answer_table(answer: dict[str, Any], user: str) -> Table:
+    took = f"{answer['timing_ms']['total']:.1f} ms"
+    table = Table(title=f"The answer it just gave for user {user}, in {took}", title_justify="left", title_style="bold")
+    for name in ("rank", "title", "categories", "because"):
+        table.add_column(name)
+    for item in answer["items"]:
+        categories = ", ".join(item["metadata"]["categories"])
+        table.add_row(str(item["rank"]), item["metadata"]["title"], categories, item["reasons"][0])
+    return table

@@ -1,0 +1,30 @@
+"""Headers of clients that Ray Serve would obey: taken away before Serve reads them."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+# `x-request-timeout-seconds: 0` would switch a timeout off; the others steer Serve's routing.
+OBEYED = frozenset(
+    {
+        b"x-request-timeout-seconds",
+        b"x-request-disconnect-disabled",
+        b"serve_multiplexed_model_id",
+        b"x-session-id",
+    }
+)
+_NO_WATCH: tuple[bytes, bytes] = (b"x-request-disconnect-disabled", b"?1")
+
+
+class ClientHeaders:
+    """ASGI middleware in front of Serve's own handling.
+
+    It also switches Serve's watch for disconnecting clients off: answers take milliseconds, the watch costs a task a
+    request, and a micro-batch does not stop for one of its rows.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["headers"] = [*(pair for pair in scope["headers"] if pair[0] not in OBEYED), _NO_WATCH]
+        await self._app(scope, receive, send)

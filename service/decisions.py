@@ -1,0 +1,97 @@
+"""Decision records: enough of every answer to make it again, written after the answer, never in its way."""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from typing import Any
+
+import msgspec
+import redis.asyncio as aioredis
+from redis.exceptions import RedisError
+
+STREAM = "riffle:decisions"
+FLUSH = 64  # records per round trip
+PAUSE_S = 0.05  # between flushes of a short queue
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One served list and everything that it depended on.
+
+    Attributes:
+        id: Recommendation id. kind: "recommendations" or "similar". time_ms: UTC epoch milliseconds. bundle, item_stats: Versions pinned for this request.
+        query: The request body as decoded. user_state: Packed bytes as read, None if there was none.
+        seed, now_s: As passed to `recommend`. items: Ids, best first; scores beside them. degraded: As answered.
+        timing_ms: As answered.
+    """
+
+    id: str
+    kind: str
+    time_ms: int
+    bundle: str
+    item_stats: str
+    variant: str
+    propensity: float
+    query: Any
+    user_state: bytes | None
+    seed: int
+    now_s: int
+    items: list[str]
+    scores: list[float]
+    degraded: list[dict[str, str]]
+    timing_ms: dict[str, float]
+
+
+class DecisionLog:
+    """A bounded queue in front of a Redis stream. A full queue or a failing stream drops records, and counts them.
+
+    Args:
+        client: Of its own pool: a slow stream must not take the lookups' connections.
+        queue: Records held at most. stream_length: Approximate length at which the stream drops its oldest.
+    """
+
+    def __init__(self, client: aioredis.Redis, *, queue: int, stream_length: int) -> None:
+        self._client = client
+        self._queue: deque[Decision] = deque()
+        self._limit = queue
+        self._stream_length = stream_length
+        self._task: asyncio.Task[None] | None = None
+        self.counts: Counter[str] = Counter()  # "written", "dropped_full", "dropped_error"
+
+    def put(self, decision: Decision) -> None:
+        """Queue a record; costs no I/O. Needs a running event loop."""
+        if len(self._queue) >= self._limit:
+            self.counts["dropped_full"] += 1
+            return
+        self._queue.append(decision)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._drain())
+
+    async def flush(self) -> None:
+        """Wait until everything queued so far is written or dropped."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _drain(self) -> None:
+        try:
+            while self._queue:
+                if len(self._queue) < FLUSH:
+                    await asyncio.sleep(PAUSE_S)
+                records = [self._queue.popleft() for _ in range(min(FLUSH, len(self._queue)))]
+                await self._write(records)
+        finally:
+            self._task = None
+
+    async def _write(self, records: list[Decision]) -> None:
+        pipeline = self._client.pipeline(transaction=False)
+        for record in records:
+            pipeline.xadd(STREAM, {"d": _encode(record)}, maxlen=self._stream_length, approximate=True)
+        try:
+            await pipeline.execute()
+            self.counts["written"] += len(records)
+        except (RedisError, OSError) as error:
+            if not self.counts["dropped_error"]:
+                _log.warning("decision records are being dropped: %s", error)
+            self.counts["dropped_error"] += len(records)

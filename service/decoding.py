@@ -1,0 +1,137 @@
+"""Request bodies: bytes in, a checked struct out, or a `RequestError` that points at the field.
+
+Cost on the hot path: one msgspec pass and one scan of the ids. Everything else here runs on errors only.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from service.errors import FieldError, RequestError
+from service.schemas import MAX_ID_BYTES, ContextValue, RecommendationRequest, SimilarRequest
+
+T = TypeVar("T", RecommendationRequest, SimilarRequest)
+
+_RECOMMENDATION = msgspec.json.Decoder(RecommendationRequest)
+_SIMILAR = msgspec.json.Decoder(SimilarRequest)
+
+# msgspec: "Expected `str`, got `int` - at `$.filter.categories.any[0]`" or "... - at `key` in `$.context`".
+_NAMED_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*?)`?", re.DOTALL)
+_PATH_STEP = re.compile(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]")
+_CODES = (("` of length ", "length"), ("matching regex", "pattern"), (", got `", "type"))
+_LONGEST_NAME = 256  # a longer unknown name is not echoed
+
+
+def decode_recommendation(body: bytes) -> RecommendationRequest:
+    """Decode and check a recommendation request. Raises RequestError."""
+    request = _decode(_RECOMMENDATION, body)
+    session = request.session
+    _check_ids(
+        ("/user_id", (request.user_id,)),
+        ("/session/id", (session.id,) if session and session.id is not None else ()),
+        ("/session/item_ids/", session.item_ids if session else ()),
+        ("/exclude_item_ids/", request.exclude_item_ids),
+    )
+    return request
+
+
+def decode_similar(body: bytes) -> SimilarRequest:
+    """Decode and check a similar-items request. Raises RequestError."""
+    request = _decode(_SIMILAR, body)
+    _check_ids(("/item_ids/", request.item_ids), ("/exclude_item_ids/", request.exclude_item_ids))
+    return request
+
+
+def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        refused = _refused_field(str(error), body)
+    except msgspec.DecodeError as error:
+        refused = FieldError("", "malformed_json", _malformed(str(error)))
+    except UnicodeDecodeError as error:
+        where = f"{error.reason} {error.start} bytes into it"
+        refused = FieldError("", "malformed_json", f"a string is not valid UTF-8: {where}")
+    raise request_error([refused])
+
+
+def request_error(refused: Sequence[FieldError]) -> RequestError:
+    """A RequestError whose detail repeats the refused fields, for readers of the one line."""
+    detail = "; ".join(f"{field.pointer or 'body'}: {field.detail}" for field in refused[:5])
+    return RequestError(detail, refused)
+
+
+def _malformed(message: str) -> str:
+    if "truncated" in message:  # msgspec says so of a lone surrogate near the end, too
+        return "the JSON ends too early, or a \\ud800-\\udfff escape lacks its other half"
+    return message
+
+
+def _refused_field(message: str, body: bytes) -> FieldError:
+    what, _, path = message.partition(" - at `")
+    pointer = _pointer(path, body)
+    if named := _NAMED_FIELD.fullmatch(what):
+        problem, name = named.groups()
+        if problem == "missing required":
+            return FieldError(f"{pointer}/{_escaped(name)}", "missing", "required, but missing")
+        if len(name) > _LONGEST_NAME:
+            return FieldError(pointer, "unknown_field", "an unknown field with a very long name; remove it")
+        return FieldError(f"{pointer}/{_escaped(name)}", "unknown_field", "unknown field; remove it")
+    code = next((code for fragment, code in _CODES if fragment in what), "range")
+    return FieldError(pointer, code, f"a key of this object: {what}" if path.startswith("key`") else what)
+
+
+def _pointer(path: str, body: bytes) -> str:
+    """msgspec's `$.filter.categories.any[0]` as an RFC 6901 pointer."""
+    pointer = ""
+    for field, index in _PATH_STEP.findall(path):
+        if index == "...":  # msgspec does not name the entry of a mapping; the only mapping is `context`
+            key = _refused_context_key(body)
+            return pointer if key is None else f"{pointer}/{_escaped(key)}"
+        pointer += f"/{field or index}"
+    return pointer
+
+
+class _ContextOnly(msgspec.Struct):
+    context: dict[str, msgspec.Raw]
+
+
+def _refused_context_key(body: bytes) -> str | None:
+    try:
+        context = msgspec.json.decode(body, type=_ContextOnly).context
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # the body is broken further on, or nested without end
+    for key, value in context.items():
+        try:
+            msgspec.json.decode(value, type=ContextValue)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return key
+    return None  # the refused entry has a namesake after it, which replaced it
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _check_ids(*groups: tuple[str, Sequence[str]]) -> None:
+    """Refuse ids that the schema cannot: over 256 bytes, or with U+0000.
+
+    A pointer that ends in "/" is a list's and gets the index. Short ASCII ids, the rule, cost one join.
+    """
+    together = "".join("".join(ids) for _, ids in groups)
+    if together.isascii() and "\0" not in together:
+        return
+    if refused := list(_refused_ids(groups)):
+        raise request_error(refused)
+
+
+def _refused_ids(groups: Sequence[tuple[str, Sequence[str]]]) -> Iterator[FieldError]:
+    for pointer, ids in groups:
+        for index, id_ in enumerate(ids):
+            at = f"{pointer}{index}" if pointer.endswith("/") else pointer
+            if (size := len(id_.encode())) > MAX_ID_BYTES:
+                yield FieldError(at, "length", f"{size} UTF-8 bytes; an id has at most {MAX_ID_BYTES}")
+            elif "\0" in id_:
+                yield FieldError(at, "character", "contains U+0000, which no id may")

@@ -1,0 +1,153 @@
+"""The errors of the service. Each message says what is wrong, the value, and the next step.
+
+ServiceError
+  SettingsError             settings cannot be read or are out of range
+  StackError                a process of the stack did not start, or a port is taken
+  HttpError                 answered to the client as `application/problem+json`
+    RequestError            400  the request is malformed; points at each field
+    NotFound                404  no such route or named resource
+    MethodNotAllowed        405  the route exists, the method does not; `Allow`
+    PayloadTooLarge         413  the body is over the limit
+    UnsupportedMediaType    415  the body is not plain JSON in UTF-8
+    Unprocessable           422  well-formed, but cannot be satisfied; points at the fields in conflict
+    Overloaded              429  shed; `Retry-After`
+    InternalError           500  a bug; the log has the traceback
+    NotReady                503  the service has not loaded what it needs
+    NoValidList             503  no list can be made that is known to be valid
+    BatchFailed             503  the micro-batch of this request failed
+    DeadlineExceeded        503  the deadline passed before any list existed
+
+Every error survives pickling: it crosses process boundaries in the distributed topology.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import msgspec
+
+
+class ServiceError(Exception):
+    """Base of every error that `service` raises on purpose."""
+
+
+class SettingsError(ServiceError):
+    """Settings cannot be read, are unknown, of the wrong type or out of range."""
+
+
+class StackError(ServiceError):
+    """The stack cannot be started or stopped: a port is taken, a process did not come up."""
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One refused field: an RFC 6901 `pointer` into the body ("" is the whole), a stable `code`, why."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class HttpError(ServiceError):
+    """An error with an answer: RFC 9457 `type`, `title` and `status`; `detail` is the message.
+
+    `type` is stable and is what a client should branch on. `errors` names the fields, if it is about fields.
+    """
+
+    status: ClassVar[int]
+    type: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail)
+        self.errors = tuple(errors)
+
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Extra response headers of this error."""
+        return ()
+
+
+class RequestError(HttpError):
+    """The request is malformed; `errors` says where."""
+
+    status, type, title = 400, "urn:riffle:problem:malformed-request", "Malformed request"
+
+
+class NotFound(HttpError):
+    """No such route or named resource. An unknown user is not an error."""
+
+    status, type, title = 404, "urn:riffle:problem:not-found", "Not found"
+
+
+class MethodNotAllowed(HttpError):
+    """The route exists, the method does not; `allow` lists those that do."""
+
+    status, type, title = 405, "urn:riffle:problem:method-not-allowed", "Method not allowed"
+
+    def __init__(self, detail: str, allow: str = "") -> None:
+        super().__init__(detail)
+        self.allow = allow
+
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        return ((b"allow", self.allow.encode("ascii")),)
+
+
+class PayloadTooLarge(HttpError):
+    """The body is over the limit."""
+
+    status, type, title = 413, "urn:riffle:problem:payload-too-large", "Payload too large"
+
+
+class UnsupportedMediaType(HttpError):
+    """The body is not uncompressed `application/json` in UTF-8."""
+
+    status, type, title = 415, "urn:riffle:problem:unsupported-media-type", "Unsupported media type"
+
+
+class Unprocessable(HttpError):
+    """Well-formed, but cannot be satisfied; `errors` names the fields in conflict."""
+
+    status, type, title = 422, "urn:riffle:problem:unprocessable", "Unprocessable request"
+
+
+class Overloaded(HttpError):
+    """The request was shed; try again after `retry_after_s` seconds."""
+
+    status, type, title = 429, "urn:riffle:problem:overloaded", "Overloaded"
+
+    def __init__(self, detail: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        # Retry-After counts whole seconds; 0 would invite a retry storm.
+        return ((b"retry-after", b"%d" % max(1, math.ceil(self.retry_after_s))),)
+
+
+class InternalError(HttpError):
+    """A bug. Says nothing about the inside; the log has the traceback."""
+
+    status, type, title = 500, "urn:riffle:problem:internal-error", "Internal error"
+
+
+class NotReady(HttpError):
+    """The service has not loaded what it needs."""
+
+    status, type, title = 503, "urn:riffle:problem:not-ready", "Not ready"
+
+
+class NoValidList(HttpError):
+    """No list can be made that is known to be valid, for example because a filter cannot be applied."""
+
+    status, type, title = 503, "urn:riffle:problem:no-valid-list", "No valid list"
+
+
+class BatchFailed(HttpError):
+    """The micro-batch failed; every request that waited for it gets this error."""
+
+    status, type, title = 503, "urn:riffle:problem:batch-failed", "Batch failed"
+
+
+class DeadlineExceeded(HttpError):
+    """The deadline passed before any list existed."""
+
+    status, type, title = 503, "urn:riffle:problem:deadline-exceeded", "Deadline exceeded"

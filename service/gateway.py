@@ -1,0 +1,325 @@
+"""Answers requests: admits them, lets each micro-batch through the stages, and says what was degraded."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recsys.features.codec import unpack
+from recsys.features.frame import History
+from recsys.features.matrix import SCHEMA_HASH
+from recsys.features.user import UserStates
+from recsys.reasons import reasons
+from recsys.recommend import Retrieved, retrieve, slate, with_session
+from recsys.types import QueryBatch, Slates, Source, World
+from service.decisions import Decision, DecisionLog
+from service.encoding import ItemEncoder
+from service.errors import FieldError, NotFound
+from service.identifiers import recommendation_id
+from service.microbatch import MicroBatcher, Waiter
+from service.queries import Query, batch_of, resolve
+from service.schemas import RecommendationRequest, SimilarRequest
+from service.settings import Settings
+from service.stages import Stages, StageUnavailable
+
+Degraded = list[dict[str, str]]
+_POPULAR_ONLY = 1 << Source.POPULAR
+
+
+class Asked(NamedTuple):
+    """What waits in the queue: whose state to read (None: nobody's), the query, whether reasons are wanted."""
+
+    user_id: str | None
+    query: Query
+    reasons: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """One row of an answered micro-batch."""
+
+    slates: Slates
+    row: int
+    reasons: list[list[str]] | None
+    user_state: bytes | None
+    degraded: Degraded
+    timing_ms: dict[str, float]
+
+
+class Gateway:
+    """The recommender behind the HTTP edge, for the world it was built with.
+
+    Args:
+        world: Bundle and item stats; every answer of this gateway uses it.
+        stages: Where lookup, retrieval and ranking run.
+        decisions: Takes a record of each answer.
+    """
+
+    def __init__(self, world: World, stages: Stages, decisions: DecisionLog, settings: Settings) -> None:
+        self._world, self._stages, self._decisions, self._settings = world, stages, decisions, settings
+        self._encoder = ItemEncoder(world.bundle)
+        recipe = replace(world.bundle.recipe, sources=(Source.POPULAR.name,))
+        self._popular_world = replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
+        self._personal = MicroBatcher(
+            self._run_personal, max_batch=settings.max_batch, max_waiting=settings.max_waiting
+        )
+        self._related = MicroBatcher(
+            self._run_related, max_batch=settings.max_batch, max_waiting=settings.max_waiting
+        )
+        self.counts: Counter[str] = (
+            Counter()
+        )  # answers, cold starts, undecodable states, "degraded.<stage>.<cause>"
+
+    @property
+    def shed(self) -> int:
+        """Requests refused since the start."""
+        return self._personal.shed + self._related.shed
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """A gateway exists only with a verified bundle, warmed up; a dead store degrades answers, not readiness."""
+        return True, {"reasons": [], "bundle": self._world.bundle.id}
+
+    async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
+        """Check what only the bundle can tell; see `queries.resolve`."""
+        self._resolve(request, seed=0, now_s=0)
+        return {"valid": True}
+
+    async def recommend(self, request: RecommendationRequest) -> dict[str, Any]:
+        """A personal list; shaped as `RecommendationResponse`.
+
+        Raises:
+            Overloaded: shed. Unprocessable: the filter cannot be applied. BatchFailed: a bug.
+        """
+        started = time.monotonic()
+        time_ms = time.time_ns() // 1_000_000
+        identity = recommendation_id(time_ms)
+        query = self._resolve(request, seed=identity.seed, now_s=time_ms // 1000)
+        asked = Asked(request.user_id, query, request.return_.reasons)
+        answer = await self._ask(self._personal, asked, started, request.deadline_ms)
+        body = self._body(request, query, answer, identity.text, started)
+        body["placement"] = request.placement
+        body["strategy"] = "personalized" if answer.slates.personal[answer.row] else "cold_start"
+        self._record("recommendations", request, query, answer, body, time_ms)
+        return body
+
+    async def similar(self, request: SimilarRequest) -> dict[str, Any]:
+        """Items related to the given ones, by retrieval alone; shaped as `SimilarResponse`.
+
+        Popular items fill the end of the list where there are too few; their `sources` say so.
+
+        Raises:
+            NotFound: none of the items is known.
+        """
+        started = time.monotonic()
+        time_ms = time.time_ns() // 1_000_000
+        identity = recommendation_id(time_ms)
+        query = self._resolve(request, seed=identity.seed, now_s=time_ms // 1000)
+        if not len(query.session):
+            error = FieldError("/item_ids", "unknown_item", "no such item")
+            raise NotFound(f"bundle {self._world.bundle.id} knows none of the items", [error])
+        asked = Asked(None, query, request.return_.reasons)
+        answer = await self._ask(self._related, asked, started, request.deadline_ms)
+        body = self._body(request, query, answer, identity.text, started)
+        self._record("similar", request, query, answer, body, time_ms)
+        return body
+
+    def _resolve(self, request: RecommendationRequest | SimilarRequest, *, seed: int, now_s: int) -> Query:
+        if isinstance(request, SimilarRequest):
+            session_ids = request.item_ids
+        else:
+            session_ids = request.session.item_ids if request.session else []
+        return resolve(
+            self._world.bundle,
+            count=request.count,
+            session_ids=session_ids,
+            excluded_ids=request.exclude_item_ids,
+            filter_=request.filter,
+            seed=seed,
+            now_s=now_s,
+        )
+
+    async def _ask(
+        self, batcher: MicroBatcher[Asked, Answer], asked: Asked, started: float, deadline_ms: int | None
+    ) -> Answer:
+        """The batch's answer, or at the deadline a popular list: late is worse than plain."""
+        budget_s = (deadline_ms or self._settings.deadline_ms) / 1000
+        try:
+            async with asyncio.timeout(budget_s):
+                return await batcher.ask(asked, deadline=started + budget_s)
+        except TimeoutError:
+            batch = batch_of([asked.query], UserStates.empty(1))
+            retrieved = retrieve(self._popular_world, batch)
+            slates = slate(retrieved, retrieved.candidates.retrieval_score, batch.count)
+            degraded = [self._degraded("deadline", "timeout", "popular items; seen items are not filtered")]
+            return Answer(slates, 0, None, None, degraded, {})
+
+    async def _run_personal(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[Answer]:
+        """One micro-batch through all stages."""
+        clock = _Clock()
+        degraded: Degraded = []
+        values, cause = await self._stages.lookup([w.asked.user_id or "" for w in waiters])
+        if cause:
+            degraded.append(self._degraded("features", cause, "no history; seen items are not filtered"))
+        clock.lap("features")
+        states, undecodable = unpack(values, SCHEMA_HASH)
+        batch = batch_of([w.asked.query for w in waiters], states)
+        retrieved, found = await self._retrieve(batch, waiters, degraded)
+        clock.lap("retrieve")
+        score = retrieved.candidates.retrieval_score.astype(np.float64)
+        if found:
+            try:
+                score = await self._stages.rank(batch, retrieved, timeout_s=_left_s(waiters))
+            except StageUnavailable as error:
+                degraded.append(self._degraded(error.stage, error.cause, "order of retrieval"))
+        clock.lap("rank")
+        answers = self._answers(batch, waiters, slate(retrieved, score, batch.count), values, degraded, clock)
+        for row in undecodable:
+            self.counts["undecodable_states"] += 1
+            own = [
+                *degraded,
+                self._degraded("features", "undecodable_state", "no history; seen items are not filtered"),
+            ]
+            answers[row] = replace(answers[row], degraded=own)
+        return answers
+
+    async def _run_related(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[Answer]:
+        """One micro-batch of `similar`: nobody's state, the items as a session, the order of retrieval."""
+        clock = _Clock()
+        degraded: Degraded = []
+        batch = batch_of([w.asked.query for w in waiters], UserStates.empty(len(waiters)))
+        retrieved, _ = await self._retrieve(batch, waiters, degraded)
+        clock.lap("retrieve")
+        filler = retrieved.candidates.sources == _POPULAR_ONLY
+        score = retrieved.candidates.retrieval_score - filler
+        slates = slate(retrieved, score.astype(np.float64), batch.count)
+        return self._answers(batch, waiters, slates, [None] * len(waiters), degraded, clock)
+
+    async def _retrieve(
+        self, batch: QueryBatch, waiters: Sequence[Waiter[Asked, Answer]], degraded: Degraded
+    ) -> tuple[Retrieved, bool]:
+        """Candidates, and whether they are real ones and not the popular list in place of them."""
+        try:
+            return await self._stages.retrieve(batch, timeout_s=_left_s(waiters)), True
+        except StageUnavailable as error:
+            degraded.append(self._degraded(error.stage, error.cause, "popular items"))
+            return retrieve(self._popular_world, batch), False
+
+    def _answers(
+        self,
+        batch: QueryBatch,
+        waiters: Sequence[Waiter[Asked, Answer]],
+        slates: Slates,
+        values: Sequence[bytes | None],
+        degraded: Degraded,
+        clock: "_Clock",
+    ) -> list[Answer]:
+        clock.lap("select")
+        codes: list[list[list[str]] | None] = [None] * len(waiters)
+        if any(w.asked.reasons for w in waiters):
+            recent = History.of(with_session(batch), self._world).item
+            for i, waiter in enumerate(waiters):
+                if waiter.asked.reasons:
+                    cells = range(slates.indptr[i], slates.indptr[i + 1])
+                    codes[i] = [
+                        reasons(self._world, recent[i], int(slates.item[c]), int(slates.sources[c]))
+                        for c in cells
+                    ]
+        return [
+            Answer(slates, i, codes[i], values[i], degraded, clock.since(waiter.since))
+            for i, waiter in enumerate(waiters)
+        ]
+
+    def _body(
+        self,
+        request: RecommendationRequest | SimilarRequest,
+        query: Query,
+        answer: Answer,
+        identity: str,
+        started: float,
+    ) -> dict[str, Any]:
+        cells = slice(answer.slates.indptr[answer.row], answer.slates.indptr[answer.row + 1])
+        rows = answer.slates.item[cells].tolist()
+        items = self._encoder.items(
+            rows,
+            answer.slates.score[cells].tolist(),
+            answer.slates.sources[cells].tolist(),
+            answer.reasons,
+            metadata=request.return_.metadata,
+            with_scores=request.return_.scores,
+        )
+        return {
+            "recommendation_id": identity,
+            "bundle": self._world.bundle.id,
+            "items": items,
+            "degraded": answer.degraded,
+            "filled": {"requested": query.count, "returned": len(items)},
+            "unknown_ids": query.unknown_ids,
+            "timing_ms": {"total": round((time.monotonic() - started) * 1000, 3), **answer.timing_ms},
+        }
+
+    def _record(
+        self,
+        kind: str,
+        request: RecommendationRequest | SimilarRequest,
+        query: Query,
+        answer: Answer,
+        body: dict[str, Any],
+        time_ms: int,
+    ) -> None:
+        """Count the answer and put its decision record on the queue."""
+        self.counts["answers"] += 1
+        self.counts["cold_starts"] += not answer.slates.personal[answer.row]
+        if (query.seed & 0xFFFF) >= self._settings.decision_sample * 0x10000:
+            return
+        cells = slice(answer.slates.indptr[answer.row], answer.slates.indptr[answer.row + 1])
+        self._decisions.put(
+            Decision(
+                id=body["recommendation_id"],
+                kind=kind,
+                time_ms=time_ms,
+                bundle=self._world.bundle.id,
+                item_stats=self._world.item_stats.version,
+                variant="champion",
+                propensity=1.0,
+                query=request,
+                user_state=answer.user_state,
+                seed=query.seed,
+                now_s=query.now_s,
+                items=[item["item_id"] for item in body["items"]],
+                scores=answer.slates.score[cells].tolist(),
+                degraded=answer.degraded,
+                timing_ms=body["timing_ms"],
+            )
+        )
+
+    def _degraded(self, stage: str, cause: str, fallback: str) -> dict[str, str]:
+        self.counts[f"degraded.{stage}.{cause}"] += 1
+        return {"stage": stage, "cause": cause, "fallback": fallback}
+
+
+class _Clock:
+    """Milliseconds per stage of one micro-batch."""
+
+    __slots__ = ("_last", "_start", "laps")
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.laps[stage] = round((now - self._last) * 1000, 3)
+        self._last = now
+
+    def since(self, queued: float) -> dict[str, float]:
+        """The laps of a request that has waited since `queued`."""
+        return {"queue": round((self._start - queued) * 1000, 3), **self.laps}
+
+
+def _left_s(waiters: Sequence[Waiter[Asked, Answer]]) -> float:
+    """Seconds until the last deadline of a batch; each request watches its own as well."""
+    return max(waiter.deadline for waiter in waiters) - time.monotonic()

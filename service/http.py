@@ -1,0 +1,203 @@
+"""The HTTP edge: one plain ASGI application in front of a recommender.
+
+A request costs one dict lookup by path, one decode and one encode: no framework, no middleware. The edge
+refuses what is malformed; what the fields mean is the recommender's business.
+"""
+
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import orjson
+
+from service import docs_page, openapi
+from service.decoding import decode_recommendation, decode_similar
+from service.errors import HttpError, InternalError, MethodNotAllowed, NotFound
+from service.request_body import Message, Receive, read_body
+from service.schemas import Problem, RecommendationRequest, SimilarRequest
+
+Send = Callable[[Message], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
+
+_log = logging.getLogger(__name__)
+
+_JSON: Headers = ((b"content-type", b"application/json"),)
+_PROBLEM: Headers = ((b"content-type", b"application/problem+json"),)
+_LIVE_JSON: Headers = (*_JSON, (b"cache-control", b"no-store"))
+_UNEXPECTED = "unexpected error; quote the request_id, the server's log has the cause under it"
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
+
+
+class Recommender(Protocol):
+    """What the edge needs behind it. Every method may raise `HttpError`; anything else becomes a 500."""
+
+    async def recommend(self, request: RecommendationRequest) -> dict[str, Any]:
+        """The answer, shaped as `RecommendationResponse`."""
+        ...
+
+    async def similar(self, request: SimilarRequest) -> dict[str, Any]:
+        """The answer, shaped as `SimilarResponse`."""
+        ...
+
+    async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
+        """`{"valid": True}` if the request would be served. Makes no list, records nothing."""
+        ...
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Whether requests can be served now, and the other fields of `Readiness`."""
+        ...
+
+
+class Answer(NamedTuple):
+    """A response without what every response has (length, request id)."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+Handler = Callable[[bytes], Awaitable[Answer]]
+
+
+class HttpEdge:
+    """An ASGI 3 application that serves `recommender`.
+
+    Args:
+        recommender: Answers decoded requests.
+        max_body_bytes: Larger bodies are refused with 413, before or while they arrive.
+
+    `routes` maps each path to its handlers by method; there is no other way in.
+    """
+
+    def __init__(self, recommender: Recommender, *, max_body_bytes: int = 524_288) -> None:
+        self._recommender = recommender
+        self._max_body_bytes = max_body_bytes
+        self.routes: dict[str, dict[str, Handler]] = {
+            "/v1/recommendations": {"POST": self._recommend},
+            "/v1/similar": {"POST": self._similar},
+            "/readyz": _readable(self._readyz),
+            **{path: _readable(_always(answer)) for path, answer in _fixed_answers().items()},
+        }
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection. A client that leaves before its body arrived gets nothing."""
+        if scope["type"] != "http":
+            await _other_protocol(scope["type"], receive, send)
+            return
+        method: str = scope["method"]
+        path: str = scope["path"]
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id", b""))
+        try:
+            handler = self._handler(method, path)
+            body = await read_body(headers, receive, self._max_body_bytes) if method == "POST" else b""
+            if body is None:
+                return
+            answer = await handler(body)
+        except HttpError as error:
+            answer = _problem(error, request_id)
+        except Exception:
+            _log.exception("%s %r failed, request %s", method, path, request_id.decode("ascii"))
+            answer = _problem(InternalError(_UNEXPECTED), request_id)
+        length = b"%d" % len(answer.body)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": [*answer.headers, (b"content-length", length), (b"x-request-id", request_id)],
+            }
+        )
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+
+    def _handler(self, method: str, path: str) -> Handler:
+        handlers = self.routes.get(path)
+        if handlers is None:
+            raise NotFound(f"no route {path[:200]!r}; /openapi.json lists the routes")
+        handler = handlers.get(method)
+        if handler is None:
+            allow = ", ".join(handlers)
+            raise MethodNotAllowed(f"{method[:20]!r} is not allowed on {path}; use {allow}", allow)
+        return handler
+
+    async def _recommend(self, body: bytes) -> Answer:
+        request = decode_recommendation(body)
+        if request.validate_only:
+            return Answer(200, _JSON, _encode(await self._recommender.validate(request)))
+        return Answer(200, _JSON, _encode(await self._recommender.recommend(request)))
+
+    async def _similar(self, body: bytes) -> Answer:
+        return Answer(200, _JSON, _encode(await self._recommender.similar(decode_similar(body))))
+
+    async def _readyz(self, _: bytes) -> Answer:
+        ready, details = self._recommender.readiness()
+        return Answer(200 if ready else 503, _LIVE_JSON, _encode({**details, "ready": ready}))
+
+
+def _fixed_answers() -> dict[str, Answer]:
+    """The routes whose answer never changes while the process lives."""
+    index = {"service": "riffle", "version": openapi.version(), "docs": "/docs", "openapi": "/openapi.json"}
+    page_headers = (
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-security-policy", docs_page.PAGE_POLICY),
+    )
+    answers = {
+        "/": Answer(200, _JSON, _encode(index)),
+        "/livez": Answer(200, _LIVE_JSON, _encode({"live": True})),
+        "/openapi.json": Answer(200, _JSON, _encode(openapi.document())),
+        "/docs": Answer(200, page_headers, docs_page.PAGE),
+    }
+    for name, asset in docs_page.load_assets().items():
+        headers = (
+            (b"content-type", asset.content_type),
+            (b"cache-control", b"public, max-age=3600"),
+            (b"x-content-type-options", b"nosniff"),
+        )
+        answers[f"/docs/{name}"] = Answer(200, headers, asset.body)
+    return answers
+
+
+def _always(answer: Answer) -> Handler:
+    async def handler(_: bytes) -> Answer:
+        return answer
+
+    return handler
+
+
+def _readable(handler: Handler) -> dict[str, Handler]:
+    return {"GET": handler, "HEAD": handler}
+
+
+def _encode(answer: dict[str, Any]) -> bytes:
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _problem(error: HttpError, request_id: bytes) -> Answer:
+    problem = Problem(
+        type=error.type,
+        title=error.title,
+        status=error.status,
+        detail=str(error),
+        errors=error.errors,
+        request_id=request_id.decode("ascii"),
+    )
+    return Answer(error.status, (*_PROBLEM, *error.headers()), msgspec.json.encode(problem))
+
+
+def _request_id(sent: bytes) -> bytes:
+    if _REQUEST_ID.fullmatch(sent):
+        return sent
+    return uuid.uuid4().hex.encode("ascii")
+
+
+async def _other_protocol(kind: str, receive: Receive, send: Send) -> None:
+    if kind != "lifespan":  # a WebSocket: refuse the handshake
+        await send({"type": f"{kind}.close"})
+        return
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,113 @@
+"""Micro-batching without a timed wait: the next batch is whoever queued while the last one ran."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+from typing import Generic, TypeVar
+
+from service.errors import BatchFailed, HttpError, Overloaded
+
+_log = logging.getLogger(__name__)
+
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
+
+
+class Waiter(Generic[Asked, Answered]):
+    """One request in the queue: what is asked, its deadline on the monotonic clock, and where the answer goes."""
+
+    __slots__ = ("asked", "deadline", "future", "since")
+
+    def __init__(self, asked: Asked, deadline: float, future: "asyncio.Future[Answered]") -> None:
+        self.asked, self.deadline, self.future = asked, deadline, future
+        self.since = monotonic()
+
+
+class MicroBatcher(Generic[Asked, Answered]):
+    """Runs one batch at a time over whatever waits.
+
+    An idle batcher starts at once with a batch of one. A waiter that was cancelled, or whose deadline passed before
+    its batch began, is left out; that changes nothing for the others. A batch that raises fails each of its waiters.
+
+    Args:
+        run: Answers a batch, one answer per waiter, in order.
+        max_batch: Largest batch.
+        max_waiting: Waiters beyond which more are shed.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Waiter[Asked, Answered]]], Awaitable[Sequence[Answered]]],
+        *,
+        max_batch: int,
+        max_waiting: int,
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._waiting: deque[Waiter[Asked, Answered]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self.shed = 0  # requests refused at the door or past their deadline in the queue
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def ask(self, asked: Asked, *, deadline: float) -> Answered:
+        """The answer to one request.
+
+        Raises:
+            Overloaded: too many wait, or the deadline passed before the batch began.
+            BatchFailed: the batch raised something that is not an `HttpError`; the cause is in the log.
+        """
+        if len(self._waiting) >= self._max_waiting:
+            self.shed += 1
+            raise Overloaded(f"{self._max_waiting} requests wait already; try again later")
+        waiter: Waiter[Asked, Answered] = Waiter(asked, deadline, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiter)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._drain())
+        return await waiter.future
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                batch = self._next()
+                if batch:
+                    await self._answer(batch)
+        finally:
+            self._task = None
+
+    def _next(self) -> list[Waiter[Asked, Answered]]:
+        batch: list[Waiter[Asked, Answered]] = []
+        now = monotonic()
+        while self._waiting and len(batch) < self._max_batch:
+            waiter = self._waiting.popleft()
+            if waiter.future.done():
+                continue
+            if now > waiter.deadline:
+                self.shed += 1
+                waiter.future.set_exception(Overloaded("the deadline passed in the queue; try again later"))
+            else:
+                batch.append(waiter)
+        return batch
+
+    async def _answer(self, batch: list[Waiter[Asked, Answered]]) -> None:
+        try:
+            answered = list(zip(batch, await self._run(batch), strict=True))
+        except asyncio.CancelledError:
+            for waiter in batch:
+                waiter.future.cancel()
+            raise
+        except Exception as error:
+            if not isinstance(error, HttpError):
+                _log.exception("a micro-batch of %d failed", len(batch))
+                error = BatchFailed("the batch of this request failed; try again")
+            for waiter in batch:
+                if not waiter.future.done():
+                    waiter.future.set_exception(error)
+            return
+        for waiter, answer in answered:
+            if not waiter.future.done():
+                waiter.future.set_result(answer)

@@ -1,0 +1,225 @@
+"""The OpenAPI document, generated from the structs of `service.schemas`.
+
+OpenAPI 3.0.3: Swagger UI 4.15.5, the one in the wheel swagger-ui-bundle, refuses any document whose version
+does not begin with "3.0.". msgspec writes JSON Schema 2020-12; `_as_3_0` maps the differences we meet.
+"""
+
+import functools
+import importlib.metadata
+from typing import Any
+
+import msgspec
+
+from service import errors
+from service.schemas import (
+    Problem,
+    Readiness,
+    RecommendationRequest,
+    RecommendationResponse,
+    SimilarRequest,
+    SimilarResponse,
+    Validation,
+)
+
+_STRUCTS = (
+    RecommendationRequest,
+    RecommendationResponse,
+    SimilarRequest,
+    SimilarResponse,
+    Validation,
+    Readiness,
+    Problem,
+)
+_REFUSALS: tuple[type[errors.HttpError], ...] = (
+    errors.RequestError,
+    errors.PayloadTooLarge,
+    errors.UnsupportedMediaType,
+    errors.Unprocessable,
+    errors.Overloaded,
+    errors.InternalError,
+    errors.NotReady,
+    errors.NoValidList,
+    errors.BatchFailed,
+    errors.DeadlineExceeded,
+)
+
+REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
+    "known_user": {"user_id": "42", "count": 10},
+    "anonymous_session": {
+        "user_id": "visitor-7f3a",
+        "session": {"item_ids": ["1196", "260"]},
+        "return": {"reasons": True},
+    },
+    "everything": {
+        "user_id": "42",
+        "count": 5,
+        "placement": "home",
+        "session": {"id": "s-9", "item_ids": ["2571"]},
+        "context": {"device": "ios", "hour": 21, "temperature": 18.5, "signed_in": True},
+        "exclude_item_ids": ["1"],
+        "filter": {"categories": {"any": ["Comedy", "Drama"]}},
+        "return": {"metadata": True, "scores": True, "reasons": True},
+        "deadline_ms": 80,
+        "validate_only": False,
+    },
+}
+SIMILAR_EXAMPLES: dict[str, dict[str, Any]] = {
+    "one_item": {"item_ids": ["1196"]},
+    "a_basket": {"item_ids": ["1196", "260"], "count": 5, "filter": {"categories": {"any": ["Sci-Fi"]}}},
+}
+_LIST: dict[str, Any] = {
+    "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
+    "bundle": "2026-11-20.3",
+    "items": [
+        {
+            "item_id": "1210",
+            "rank": 1,
+            "score": 0.83,
+            "sources": ["fold_in", "neighbours"],
+            "metadata": {"title": "Star Wars: Episode VI - Return of the Jedi (1983)"},
+        }
+    ],
+    "degraded": [],
+    "filled": {"requested": 1, "returned": 1},
+    "unknown_ids": [],
+    "timing_ms": {"total": 4.1, "lookup": 0.6, "retrieve": 1.2, "rank": 1.5},
+}
+RECOMMENDATION_ANSWER = {**_LIST, "placement": "home", "strategy": "personalized"}
+SIMILAR_ANSWER = _LIST
+
+
+def version() -> str:
+    """The installed version of riffle; "0.0.0" when it runs from a source tree that is not installed."""
+    try:
+        return importlib.metadata.version("riffle")
+    except importlib.metadata.PackageNotFoundError:
+        return "0.0.0"
+
+
+@functools.cache
+def document() -> dict[str, Any]:
+    """The OpenAPI 3.0.3 document; the same object at every call."""
+    _, components = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
+    answer = {"oneOf": [_ref(RecommendationResponse), _ref(Validation)]}
+    return {
+        "openapi": "3.0.3",
+        "info": {
+            "title": "Riffle",
+            "version": version(),
+            "description": "Real-time recommendations. Ids travel in bodies, never in URLs. "
+            "Every error is `application/problem+json`.",
+        },
+        "paths": {
+            "/v1/recommendations": {
+                "post": _list_operation(
+                    "recommend",
+                    "A ranked list for one user",
+                    _body(RecommendationRequest, REQUEST_EXAMPLES),
+                    _content(answer, RECOMMENDATION_ANSWER),
+                )
+            },
+            "/v1/similar": {
+                "post": _list_operation(
+                    "similar",
+                    "Items like the given ones",
+                    _body(SimilarRequest, SIMILAR_EXAMPLES),
+                    _content(_ref(SimilarResponse), SIMILAR_ANSWER),
+                )
+            },
+            "/livez": _get("livez", "Is the process alive", {"200": _plain("Alive")}),
+            "/readyz": _get(
+                "readyz",
+                "Can requests be served",
+                {
+                    "200": {"description": "Ready", "content": _content(_ref(Readiness), {"ready": True})},
+                    "503": {
+                        "description": "Not ready, and why",
+                        "content": _content(
+                            _ref(Readiness), {"ready": False, "reasons": ["no bundle is loaded"]}
+                        ),
+                    },
+                },
+            ),
+            "/openapi.json": _get("openapi", "This document", {"200": _plain("OpenAPI 3.0.3")}),
+            "/docs": _get(
+                "docs",
+                "This document as a page",
+                {"200": {"description": "HTML", "content": {"text/html": {"schema": {"type": "string"}}}}},
+            ),
+            "/": _get("index", "Where to begin", {"200": _plain("Name, version and links")}),
+        },
+        "components": {"schemas": {name: _as_3_0(schema) for name, schema in components.items()}},
+    }
+
+
+def _list_operation(
+    operation_id: str, summary: str, body: dict[str, Any], answer: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "operationId": operation_id,
+        "summary": summary,
+        "parameters": [
+            {
+                "name": "X-Request-ID",
+                "in": "header",
+                "description": "Echoed in the answer and in problems; generated when absent.",
+                "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+            }
+        ],
+        "requestBody": body,
+        "responses": {"200": {"description": "The list", "content": answer}, **_problems()},
+    }
+
+
+def _problems() -> dict[str, Any]:
+    by_status: dict[str, list[type[errors.HttpError]]] = {}
+    for kind in _REFUSALS:
+        by_status.setdefault(str(kind.status), []).append(kind)
+    responses: dict[str, Any] = {}
+    for status, kinds in by_status.items():
+        responses[status] = {
+            "description": "; ".join(f"{kind.title} (`{kind.type}`)" for kind in kinds),
+            "content": {"application/problem+json": {"schema": _ref(Problem)}},
+        }
+    responses["429"]["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
+    return responses
+
+
+def _get(operation_id: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
+    return {"get": {"operationId": operation_id, "summary": summary, "responses": responses}}
+
+
+def _plain(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": {"type": "object"}}}}
+
+
+def _body(struct: type, examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    named = {name: {"value": value} for name, value in examples.items()}
+    return {"required": True, "content": {"application/json": {"schema": _ref(struct), "examples": named}}}
+
+
+def _content(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema, "example": example}}
+
+
+def _ref(struct: type) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{struct.__name__}"}
+
+
+def _as_3_0(schema: Any) -> Any:
+    """JSON Schema 2020-12 in OpenAPI 3.0's terms: `nullable`, no `propertyNames`, no empty `required`."""
+    if isinstance(schema, (list, tuple)):
+        return [_as_3_0(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {
+        key: _as_3_0(value)
+        for key, value in schema.items()
+        if key != "propertyNames" and (key, value) != ("required", [])
+    }
+    if {"type": "null"} not in schema.get("anyOf", []):
+        return schema
+    (choice,) = (choice for choice in schema.pop("anyOf") if choice != {"type": "null"})
+    if "$ref" in choice:  # 3.0 ignores whatever stands beside a $ref, and `nullable` without a `type`
+        choice = {"type": "object", "allOf": [choice]}
+    return {**schema, **choice, "nullable": True}

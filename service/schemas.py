@@ -1,0 +1,181 @@
+"""The JSON bodies of the HTTP API, one struct each: what is decoded, what is answered, what is documented.
+
+Requests are strict: unknown fields, wrong types and values out of range are refused, nothing is coerced.
+Answers are built as plain dicts on the hot path; their structs describe them, and tests hold the two equal.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from service.errors import FieldError
+
+MAX_ID_BYTES = 256
+
+Id = Annotated[
+    str,
+    Meta(
+        min_length=1, max_length=MAX_ID_BYTES, description="Opaque; at most 256 UTF-8 bytes, without U+0000."
+    ),
+]
+Count = Annotated[int, Meta(ge=1, le=500, description="Items wanted. Never coerced: 501 is refused.")]
+# `(?!\n)`: Python's `$` also matches before a final newline.
+Placement = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_.:-]{1,64}(?!\n)$",
+        description="Where the list is shown.",
+    ),
+]
+ContextKey = Annotated[str, Meta(min_length=1, max_length=64)]
+ContextValue = (
+    Annotated[str, Meta(max_length=256)]
+    | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # 64 bits: what a decision record can hold
+    | float
+    | bool
+)
+Context = Annotated[
+    dict[ContextKey, ContextValue],
+    Meta(max_length=32, description="Facts of this request, such as the device. Never recorded as an event."),
+]
+ExcludedIds = Annotated[list[Id], Meta(max_length=1000, description="Items that must not be in the list.")]
+Category = Annotated[str, Meta(min_length=1, max_length=256)]
+DeadlineMs = Annotated[
+    int, Meta(ge=1, le=10_000, description="Milliseconds this answer may take; null: the service's default.")
+]
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of everything in a request: immutable, unknown fields refused."""
+
+
+class Session(Request, frozen=True, kw_only=True):
+    """What an anonymous or new visitor did just now, on top of what is known of the user."""
+
+    item_ids: Annotated[list[Id], Meta(max_length=100, description="Oldest first.")]
+    id: Id | None = None
+
+
+class CategoryFilter(Request, frozen=True, kw_only=True):
+    """Which categories an item may have."""
+
+    any_of: Annotated[
+        list[Category], Meta(min_length=1, max_length=50, description="An item needs at least one of these.")
+    ] = msgspec.field(name="any")
+
+
+class Filter(Request, frozen=True, kw_only=True):
+    """What every item of the list must satisfy. One that cannot be applied is an error."""
+
+    categories: CategoryFilter
+
+
+class Return(Request, frozen=True, kw_only=True):
+    """Which optional parts of each item to answer with."""
+
+    metadata: bool = True
+    scores: bool = True
+    reasons: bool = False
+
+
+class RecommendationRequest(Request, frozen=True, kw_only=True):
+    """Ask for a ranked list for one user, at this moment."""
+
+    user_id: Id
+    count: Count = 20
+    placement: Placement = "default"
+    session: Session | None = None
+    context: Context = {}
+    exclude_item_ids: ExcludedIds = []
+    filter: Filter | None = None
+    return_: Return = msgspec.field(default=Return(), name="return")
+    deadline_ms: DeadlineMs | None = None
+    validate_only: Annotated[
+        bool, Meta(description='Check the request and answer `{"valid": true}`; no list, nothing recorded.')
+    ] = False
+
+
+class SimilarRequest(Request, frozen=True, kw_only=True):
+    """Ask for items like the given ones, whoever asks."""
+
+    item_ids: Annotated[list[Id], Meta(min_length=1, max_length=50, description="Items to be similar to.")]
+    count: Count = 20
+    exclude_item_ids: ExcludedIds = []
+    filter: Filter | None = None
+    return_: Return = msgspec.field(default=Return(), name="return")
+    deadline_ms: DeadlineMs | None = None
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One item of a list. Optional parts are absent, not null, when they were not asked for."""
+
+    item_id: str
+    rank: Annotated[int, Meta(ge=1)]
+    score: float | UnsetType = UNSET
+    sources: Annotated[list[str], Meta(description="Which retrieval sources offered it.")] | UnsetType = UNSET
+    reasons: list[str] | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+
+
+class Degradation(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage that could not do its work, why, and what was done instead."""
+
+    stage: str
+    cause: str
+    fallback: str
+
+
+class Filled(msgspec.Struct, frozen=True, kw_only=True):
+    """How many items were asked for and how many there are."""
+
+    requested: int
+    returned: int
+
+
+class Slate(msgspec.Struct, frozen=True, kw_only=True):
+    """What every list has: its items, best first, and how it was made."""
+
+    recommendation_id: Annotated[str, Meta(description="UUIDv7. Send it with events to credit this list.")]
+    bundle: Annotated[str, Meta(description="The model bundle that every stage of this answer used.")]
+    items: list[Item]
+    degraded: Annotated[list[Degradation], Meta(description="Empty when everything worked.")]
+    filled: Filled
+    unknown_ids: Annotated[list[str], Meta(description="Ids of the request that the bundle does not know.")]
+    timing_ms: Annotated[dict[str, float], Meta(description="`total` and one entry per stage.")]
+
+
+class SimilarResponse(Slate, frozen=True, kw_only=True):
+    """Items like the given ones."""
+
+
+class RecommendationResponse(Slate, frozen=True, kw_only=True):
+    """A ranked list for one user. An unknown user is answered, with `strategy: "cold_start"`."""
+
+    placement: str
+    strategy: Literal["personalized", "cold_start"]
+
+
+class Validation(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `validate_only`: the request would have been served."""
+
+    valid: Literal[True]
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether requests can be served now; if not, every reason."""
+
+    ready: bool
+    reasons: list[str] = []
+    bundle: str | None = None
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error as RFC 9457 describes it. Branch on `type`, quote `request_id` in reports."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: Annotated[tuple[FieldError, ...], Meta(description="One per refused field.")] = ()
+    request_id: str

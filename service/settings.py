@@ -1,0 +1,112 @@
+"""Every setting of the service: one frozen struct, one default each, unknown keys refused.
+
+Sources, later wins: the defaults below, `riffle.toml` in the working directory, `RIFFLE_*` environment
+variables (`RIFFLE_HTTP_PORT=9000`). Settings are read when `load()` is called, never at import.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from service.errors import SettingsError
+
+Port = Annotated[int, Meta(ge=1024, le=65535)]
+ENV_PREFIX = "RIFFLE_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of one Riffle stack. Field comments give meaning, unit and, where measured, why."""
+
+    # --- where things are ---
+    home: str = ".riffle"  # state: datasets, bundles, Valkey files, logs, pids
+    redis_url: str = ""  # redis://... of a real Redis or Valkey; empty: start the embedded Valkey
+
+    # --- ports; every one is checked before anything starts ---
+    http_port: Port = 8000  # HAProxy ingress
+    dashboard_port: Port = 8265  # Ray dashboard
+    valkey_port: Port = 6390  # embedded Valkey (not 6379: a system Redis may be there)
+    ray_port: Port = 6380  # Ray's GCS (its default, 6379, is Redis's)
+    haproxy_stats_port: Port = 8404
+    haproxy_metrics_port: Port = 9101
+    replica_port_min: Port = 30000  # Serve replicas listen on [min, min + 100)
+
+    # --- topology ---
+    topology: Literal["colocated", "distributed"] = "colocated"
+    gateways: Annotated[int, Meta(ge=1, le=256)] = 2  # Gateway replicas to start with
+    gateways_max: Annotated[int, Meta(ge=1, le=1024)] = 2  # autoscaling ceiling; equal to `gateways`: fixed
+
+    # --- the request ---
+    candidates: Annotated[int, Meta(ge=10, le=2000)] = 200  # ranked per request
+    deadline_ms: Annotated[int, Meta(ge=1, le=10_000)] = 100  # when the request names none
+    max_batch: Annotated[int, Meta(ge=1, le=256)] = 32  # requests per micro-batch
+    max_waiting: Annotated[int, Meta(ge=1, le=100_000)] = 128  # per Gateway; more are shed with 429
+    max_body_bytes: Annotated[int, Meta(ge=1024)] = 524_288  # 1,000 ids of 256 bytes and room
+
+    # --- the online store ---
+    redis_timeout_ms: Annotated[int, Meta(ge=1, le=1000)] = 20
+    redis_connections: Annotated[int, Meta(ge=1, le=256)] = 4  # per Gateway
+
+    # --- decision records ---
+    decision_sample: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of answers recorded
+    decision_queue: Annotated[int, Meta(ge=1)] = (
+        2048  # per Gateway; beyond it records are dropped, and counted
+    )
+    decision_stream_length: Annotated[int, Meta(ge=100)] = 50_000  # approximate MAXLEN of the stream
+
+    # --- data and training ---
+    positive_rating: float = 4.0  # a rating of at least this is a positive
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 7
+
+    def __post_init__(self) -> None:
+        if self.gateways_max < self.gateways:
+            raise ValueError(f"gateways_max ({self.gateways_max}) is below gateways ({self.gateways})")
+        if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError(
+                f"redis_url {self.redis_url!r} does not start with redis://, rediss:// or unix://"
+            )
+
+    @property
+    def home_path(self) -> Path:
+        """Absolute path of `home`."""
+        return Path(self.home).resolve()
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read settings from `riffle.toml` and `RIFFLE_*` variables.
+
+    Args:
+        path: A TOML file that must exist; None reads `riffle.toml` in the working directory if present.
+        environ: The environment; None means `os.environ`.
+    Raises:
+        SettingsError: unreadable file, unknown key, wrong type or out of range; the message names source and key.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    source = path or Path("riffle.toml")
+    if path is not None or source.exists():
+        try:
+            values = tomllib.loads(source.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"cannot read settings from {source}: {error}") from error
+        _convert(values, f"{source}", strict=True)
+    from_env = {
+        name.removeprefix(ENV_PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(ENV_PREFIX)
+    }
+    _convert(from_env, "environment (RIFFLE_*)", strict=False)
+    return _convert({**values, **from_env}, "settings", strict=False)
+
+
+def _convert(values: dict[str, Any], source: str, *, strict: bool) -> Settings:
+    try:
+        return msgspec.convert(values, Settings, strict=strict)
+    except msgspec.ValidationError as error:
+        known = ", ".join(Settings.__struct_fields__)
+        hint = f"; known keys: {known}" if "unknown field" in str(error) else ""
+        raise SettingsError(f"{source}: {error}{hint}") from error

@@ -1,0 +1,109 @@
+"""The Serve application on the running Ray head: deployed, found, asked whether it is ready."""
+
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from service.errors import StackError
+from service.settings import Settings
+from service.stack import processes, ray_head
+from service.stack.ray_environment import environment
+
+NAME = "riffle"
+_READY_S = 120.0
+
+
+def url(settings: Settings) -> str:
+    """Where the service answers on this machine."""
+    return f"http://127.0.0.1:{settings.http_port}"
+
+
+def dashboard_url(settings: Settings) -> str:
+    """The Ray dashboard."""
+    return f"http://127.0.0.1:{settings.dashboard_port}"
+
+
+def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
+    """Bring the application up with a bundle, or leave it as it is where it serves just that already.
+
+    Raises:
+        StackError: it did not become ready; the message has Serve's reason.
+    """
+    wanted = {"settings": msgspec.to_builtins(settings), "redis_url": redis_url, "bundle": bundle_id}
+    wanted["ray"] = _head_identity(settings)
+    record = _record(settings)
+    if record.exists() and json.loads(record.read_text("utf-8")) == wanted and readiness(settings).get("ready"):
+        return
+    record.unlink(missing_ok=True)
+    os.environ.update(environment(settings))  # before the first import of ray
+    import ray
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+
+    from service.app import build
+
+    ray.init(address=ray_head.address(settings), namespace="serve", log_to_driver=False, logging_level="error")
+    try:
+        options = HTTPOptions(host="127.0.0.1", port=settings.http_port, keep_alive_timeout_s=30)
+        serve.start(http_options=options, logging_config={"enable_access_log": False})
+        application = build(settings, redis_url=redis_url, bundle_id=bundle_id)
+        try:
+            serve.run(application, name=NAME, route_prefix="/")
+        except Exception as error:
+            reason = serve.status().applications.get(NAME)
+            raise StackError(
+                f"the service did not start: {reason.message if reason else error}; logs are in "
+                f"{settings.home_path / 'run' / 'ray' / 'ray' / 'session_latest' / 'logs' / 'serve'}"
+            ) from error
+    finally:
+        ray.shutdown()
+    _wait_until_ready(settings, bundle_id)
+    record.write_text(json.dumps(wanted), "utf-8")
+
+
+def ask(settings: Settings, path: str, body: dict[str, Any], *, timeout_s: float = 10.0) -> dict[str, Any]:
+    """POST to the running service.
+
+    Raises:
+        StackError: no answer, or not a 200.
+    """
+    request = urllib.request.Request(
+        url(settings) + path, json.dumps(body).encode(), {"content-type": "application/json"}, method="POST"
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+            return json.load(response)
+    except (OSError, ValueError) as error:
+        raise StackError(f"{url(settings)}{path} did not answer as expected: {error}; see `riffle doctor`") from error
+
+
+def _wait_until_ready(settings: Settings, bundle_id: str) -> None:
+    began = time.monotonic()
+    while (last := readiness(settings)).get("bundle") != bundle_id or not last.get("ready"):
+        if time.monotonic() - began > _READY_S:
+            raise StackError(f"{url(settings)}/readyz did not become ready in {_READY_S:.0f} s: {last}")
+        time.sleep(0.1)
+
+
+def readiness(settings: Settings) -> dict[str, Any]:
+    """The body of /readyz, empty where there is none."""
+    try:
+        with urllib.request.urlopen(f"{url(settings)}/readyz", timeout=2) as response:
+            return json.load(response)
+    except (OSError, ValueError):
+        return {}
+
+
+def _head_identity(settings: Settings) -> list[Any]:
+    recorded = processes.load(settings.home_path / "run" / "ray.json")
+    return [recorded.pid, recorded.birth] if recorded else []
+
+
+def _record(settings: Settings) -> Path:
+    return settings.home_path / "run" / "application.json"

@@ -1,0 +1,116 @@
+"""The stages of a micro-batch behind one interface: in this process, or in deployments of their own."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from recsys.recommend import Retrieved, rank, retrieve
+from recsys.types import QueryBatch, World
+from service.lookup import StateLookup
+
+_log = logging.getLogger(__name__)
+
+
+class StageUnavailable(Exception):
+    """A stage gave no answer; `cause` is "timeout", "unavailable" or "error"."""
+
+    def __init__(self, stage: str, cause: str) -> None:
+        super().__init__(f"{stage}: {cause}")
+        self.stage, self.cause = stage, cause
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.stage, self.cause)
+
+
+class Stages(Protocol):
+    """What the gateway asks of the stages. All of it is pinned to one bundle, the world's."""
+
+    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
+        """Packed user states, and why there are none if they could not be read."""
+        ...
+
+    async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
+        """Candidates. Raises StageUnavailable."""
+        ...
+
+    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> np.ndarray:
+        """Scores, float64 [m]. Raises StageUnavailable."""
+        ...
+
+
+class ColocatedStages:
+    """Retrieval and ranking in this process."""
+
+    def __init__(self, world: World, lookup: StateLookup) -> None:
+        self._world, self._lookup = world, lookup
+
+    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
+        return await self._lookup.fetch(user_ids)
+
+    async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
+        try:
+            return retrieve(self._world, batch)
+        except Exception as error:
+            _log.exception("retrieval failed for a batch of %d", len(batch))
+            raise StageUnavailable("retrieval", "error") from error
+
+    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> np.ndarray:
+        if timeout_s <= 0:
+            raise StageUnavailable("ranking", "timeout")
+        try:
+            return rank(self._world, batch, retrieved)
+        except Exception as error:
+            _log.exception("ranking failed for a batch of %d", len(batch))
+            raise StageUnavailable("ranking", "error") from error
+
+
+class DistributedStages:
+    """Each stage is a Serve deployment, called once per micro-batch with the batch's arrays.
+
+    Args:
+        bundle_id: Of the gateway's world. A stage that serves another bundle refuses.
+        feature_lookup, candidate_retrieval, ranking: Handles with a `remote` method.
+        lookup_timeout_s: For the lookup, its deployment's own Redis timeout included.
+    """
+
+    def __init__(
+        self,
+        bundle_id: str,
+        feature_lookup: Any,
+        candidate_retrieval: Any,
+        ranking: Any,
+        *,
+        lookup_timeout_s: float,
+    ) -> None:
+        self._bundle_id = bundle_id
+        self._feature_lookup, self._retrieval, self._ranking = feature_lookup, candidate_retrieval, ranking
+        self._lookup_timeout_s = lookup_timeout_s
+
+    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
+        try:
+            return await _within(
+                self._feature_lookup.remote(list(user_ids)), self._lookup_timeout_s, "features"
+            )
+        except StageUnavailable as error:
+            return [None] * len(user_ids), error.cause
+
+    async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
+        return await _within(self._retrieval.remote(self._bundle_id, batch), timeout_s, "retrieval")
+
+    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> np.ndarray:
+        return await _within(self._ranking.remote(self._bundle_id, batch, retrieved), timeout_s, "ranking")
+
+
+async def _within(response: Any, timeout_s: float, stage: str) -> Any:
+    """The answer of another deployment, or StageUnavailable."""
+    try:
+        return await asyncio.wait_for(response, max(timeout_s, 0.001))
+    except TimeoutError as error:
+        raise StageUnavailable(stage, "timeout") from error
+    except StageUnavailable:
+        raise
+    except Exception as error:  # whatever a remote replica raised, Ray wraps in types of its own
+        raise StageUnavailable(stage, "unavailable") from error

@@ -1,0 +1,76 @@
+"""First requests as fast as the thousandth: every code path runs before the replica says it is ready."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from recsys.features.user import UserStates, update
+from recsys.recommend import recommend
+from recsys.types import QueryBatch, Ragged, World
+from recsys.verbs import Verb
+from service.decisions import DecisionLog
+from service.gateway import Gateway
+from service.schemas import RecommendationRequest, Return, Session
+from service.settings import Settings
+from service.stages import Stages
+
+ROUNDS = 20
+HISTORY = 40  # interactions of each invented user
+STAGES_WAIT_S = 60.0
+
+
+def warm_up(world: World, *, max_batch: int) -> None:
+    """Touch the mapped pages and run `recommend` over batches of the usual sizes, with invented histories."""
+    for b in sorted({1, 2, 4, 8, 16, max_batch}):
+        batch = _batch(world, b)
+        for _ in range(ROUNDS):
+            recommend(world, batch)
+
+
+async def warm_up_gateway(
+    world: World, stages: Stages, decisions: DecisionLog, settings: Settings
+) -> list[dict[str, Any]]:
+    """Send requests through a gateway of its own, which records nothing, until its stages answer in full.
+
+    Returns:
+        What is still degraded: a store that is down does not keep a replica from serving.
+    Raises:
+        TimeoutError: stages in other deployments do not answer within STAGES_WAIT_S.
+    """
+    silent = msgspec.structs.replace(settings, decision_sample=0.0, deadline_ms=5_000)
+    gateway = Gateway(world, stages, decisions, silent)
+    known = [world.bundle.vocabulary.item_id[row] for row in range(min(HISTORY, len(world.bundle.vocabulary)))]
+    request = RecommendationRequest(
+        user_id="riffle:warm-up", session=Session(item_ids=known), return_=Return(reasons=True)
+    )
+    async with asyncio.timeout(STAGES_WAIT_S):
+        while any(one["stage"] != "features" for one in (await gateway.recommend(request))["degraded"]):
+            await asyncio.sleep(0.2)
+    degraded: list[dict[str, Any]] = []
+    for _ in range(ROUNDS):
+        for b in (1, 4, min(settings.max_batch, settings.max_waiting)):
+            answers = await asyncio.gather(*(gateway.recommend(request) for _ in range(b)))
+            degraded = answers[-1]["degraded"]
+    return degraded
+
+
+def _batch(world: World, b: int) -> QueryBatch:
+    rng = np.random.default_rng(b)
+    states = UserStates.empty(b, seen=1)
+    rows = np.arange(b)
+    now_s = 1_700_000_000
+    for step in range(HISTORY):
+        item_key = rng.choice(world.bundle.vocabulary.key, b)
+        ts_s = np.full(b, now_s - 60 * (HISTORY - step), np.uint32)
+        update(states, rows, item_key=item_key, verb=np.full(b, Verb.LIKE, np.uint8), ts_s=ts_s)
+    return QueryBatch(
+        states=states,
+        now_s=np.full(b, now_s, np.int64),
+        seed=rows.astype(np.uint64),
+        count=np.full(b, 20, np.int32),
+        session=Ragged.empty(b, np.uint64),
+        excluded=Ragged.empty(b, np.uint64),
+        categories=Ragged.empty(b, np.int32),
+    )

@@ -1,0 +1,59 @@
+"""Worlds that many tests read; all of them are immutable, so one of each serves the whole run."""
+
+import pytest
+from threadpoolctl import threadpool_limits
+
+from recsys.datasets.dataset import Dataset
+from recsys.datasets.synthetic import synthetic
+from recsys.training.train import Trained, train
+from recsys.types import World
+from tests import worlds
+
+
+def train_small(dataset: Dataset) -> Trained:
+    """Train with few trees and short factors, one BLAS thread: two make these sizes slower."""
+    with threadpool_limits(1, "blas"):
+        return train(dataset, worlds.SMALL)
+
+
+def world_of(trained: Trained) -> World:
+    return World(trained.bundle, trained.bundle.item_stats)
+
+
+@pytest.fixture(scope="session")
+def synthetic_dataset() -> Dataset:
+    """120 users, 400 items, about 15,000 events."""
+    return synthetic(7, users=120, items=400, sessions=25)
+
+
+@pytest.fixture(scope="session")
+def trained(synthetic_dataset: Dataset) -> Trained:
+    return train_small(synthetic_dataset)
+
+
+@pytest.fixture(scope="session")
+def world(trained: Trained) -> World:
+    return world_of(trained)
+
+
+@pytest.fixture(scope="session")
+def tastes() -> World:
+    """Trained on `worlds.two_tastes`."""
+    return world_of(train_small(worlds.two_tastes()))
+
+
+@pytest.fixture(scope="session")
+def chain_trained() -> Trained:
+    return train_small(worlds.chain())
+
+
+@pytest.fixture(scope="session")
+def chain(chain_trained: Trained) -> World:
+    """Trained on `worlds.chain`."""
+    return world_of(chain_trained)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> World:
+    """`worlds.tiny_world`."""
+    return worlds.tiny_world()

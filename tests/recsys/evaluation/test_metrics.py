@@ -1,0 +1,173 @@
+"""Metrics against a slow reference in plain Python, and against answers worked out by hand."""
+
+from math import log2
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.evaluation.metrics import (
+    coverage,
+    exposure_gini,
+    hit_at_k,
+    ndcg_at_k,
+    ndcg_of_hits,
+    recall_of_hits,
+    reciprocal_rank,
+)
+
+ranks = st.lists(st.integers(-1, 60), max_size=20)
+
+
+def dcg(gains: list[float]) -> float:
+    return sum(gain / log2(position + 2) for position, gain in enumerate(gains))
+
+
+@st.composite
+def judged_lists(draw: st.DrawFn) -> tuple[list[list[bool]], list[int]]:
+    k = draw(st.integers(1, 12))
+    hits = draw(st.lists(st.lists(st.booleans(), min_size=k, max_size=k), min_size=1, max_size=8))
+    return hits, [max(1, sum(row) + draw(st.integers(0, 15))) for row in hits]
+
+
+@st.composite
+def shown_lists(draw: st.DrawFn) -> tuple[list[list[int]], int]:
+    n_items, k = draw(st.integers(1, 15)), draw(st.integers(1, 5))
+    row = st.lists(st.integers(-1, n_items - 1), min_size=k, max_size=k)
+    return draw(st.lists(row, min_size=1, max_size=8)), n_items
+
+
+@settings(deadline=None)
+@given(ranks, st.integers(1, 50))
+def test_next_item_metrics_equal_the_slow_reference(rank: list[int], k: int) -> None:
+    column = np.array(rank, np.int32)
+    inside = [0 <= r < k for r in rank]
+    np.testing.assert_array_equal(hit_at_k(column, k), [float(i) for i in inside])
+    expected = [dcg([float(p == r) for p in range(k)]) for r in rank]
+    np.testing.assert_allclose(ndcg_at_k(column, k), expected, rtol=1e-15)
+    np.testing.assert_allclose(
+        reciprocal_rank(column), [1 / (r + 1) if r >= 0 else 0 for r in rank], rtol=1e-15
+    )
+
+
+@settings(deadline=None)
+@given(judged_lists())
+def test_many_target_metrics_equal_the_slow_reference(judged: tuple[list[list[bool]], list[int]]) -> None:
+    hits, n_relevant = judged
+    ideal = [dcg([1.0] * min(len(row), n)) for row, n in zip(hits, n_relevant, strict=True)]
+    ndcg = ndcg_of_hits(np.array(hits), np.array(n_relevant))
+    np.testing.assert_allclose(
+        ndcg,
+        [dcg([float(hit) for hit in row]) / best for row, best in zip(hits, ideal, strict=True)],
+        rtol=1e-14,
+    )
+    assert ndcg.max() <= 1
+    recall = [sum(row) / n for row, n in zip(hits, n_relevant, strict=True)]
+    np.testing.assert_array_equal(recall_of_hits(np.array(hits), np.array(n_relevant)), recall)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-1, 9), min_size=1, max_size=20))
+def test_both_protocols_agree_on_one_target(rank: list[int]) -> None:
+    column = np.array(rank, np.int32)
+    hits = column[:, None] == np.arange(10)
+    one = np.ones(len(rank), np.int64)
+    np.testing.assert_allclose(ndcg_of_hits(hits, one), ndcg_at_k(column, 10), rtol=1e-15)
+    np.testing.assert_array_equal(recall_of_hits(hits, one), hit_at_k(column, 10))
+
+
+@settings(deadline=None)
+@given(shown_lists())
+def test_catalogue_metrics_equal_the_slow_reference(shown: tuple[list[list[int]], int]) -> None:
+    lists, n_items = shown
+    flat = [item for row in lists for item in row if item >= 0]
+    assert coverage(np.array(lists, np.int32), n_items) == len(set(flat)) / n_items
+    if flat:
+        exposure = [flat.count(item) for item in range(n_items)]
+        difference = sum(abs(a - b) for a in exposure for b in exposure)  # Gini's own definition
+        expected = difference / (2 * n_items * sum(exposure))
+        assert exposure_gini(np.array(lists, np.int32), n_items) == pytest.approx(expected, abs=1e-12)
+
+
+def test_next_item_answers_worked_by_hand() -> None:
+    rank = np.array([0, 2, 9, 10, -1], np.int32)
+    np.testing.assert_allclose(ndcg_at_k(rank, 10), [1, 0.5, 1 / log2(11), 0, 0])
+    np.testing.assert_array_equal(hit_at_k(rank, 10), [1, 1, 1, 0, 0])
+    np.testing.assert_allclose(reciprocal_rank(rank), [1, 1 / 3, 0.1, 1 / 11, 0])
+
+
+def test_ideal_list_is_limited_by_k_and_by_the_number_of_relevant_items() -> None:
+    hits = np.array([[True, True], [True, False], [False, True]])
+    n_relevant = np.array([5, 1, 2])
+    second = 1 / log2(3)
+    np.testing.assert_allclose(ndcg_of_hits(hits, n_relevant), [1, 1, second / (1 + second)])
+    np.testing.assert_allclose(recall_of_hits(hits, n_relevant), [0.4, 1, 0.5])
+
+
+@pytest.mark.parametrize("k", [3, 10, 100, 1000])
+def test_perfect_list_scores_exactly_one(k: int) -> None:
+    assert ndcg_of_hits(np.ones((1, k), bool), np.array([k]))[0] == 1
+
+
+def test_gini_runs_from_all_alike_to_one_item_only() -> None:
+    assert exposure_gini(np.array([[0, 1], [2, 3]]), 4) == 0
+    assert exposure_gini(np.array([[1], [1], [1]]), 4) == 0.75
+
+
+def test_empty_query_set_has_no_values() -> None:
+    assert len(ndcg_at_k(np.empty(0, np.int32), 10)) == 0
+    assert len(ndcg_of_hits(np.empty((0, 10), bool), np.empty(0, np.int64))) == 0
+    assert coverage(np.empty((0, 10), np.int32), 5) == 0
+
+
+@pytest.mark.parametrize(
+    "metric", [lambda rank: ndcg_at_k(rank, 10), lambda rank: hit_at_k(rank, 10), reciprocal_rank]
+)
+def test_rank_below_minus_one_is_refused(metric: object) -> None:
+    assert callable(metric)
+    with pytest.raises(ValueError, match="rank -2 is below -1"):
+        metric(np.array([0, -2]))
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_cut_off_below_one_is_refused(k: int) -> None:
+    with pytest.raises(ValueError, match=f"k is {k}"):
+        ndcg_at_k(np.array([0]), k)
+    with pytest.raises(ValueError, match="hits has no columns"):
+        ndcg_of_hits(np.empty((1, 0), bool), np.array([1]))
+
+
+@pytest.mark.parametrize("metric", [ndcg_of_hits, recall_of_hits])
+@pytest.mark.parametrize("n_relevant", [0, 1])
+def test_more_hits_than_relevant_items_are_refused(metric: object, n_relevant: int) -> None:
+    assert callable(metric)
+    with pytest.raises(ValueError, match=f"query 1 has 2 hits of {n_relevant} relevant items"):
+        metric(np.array([[True, False], [True, True]]), np.array([1, n_relevant]))
+
+
+def test_query_without_a_relevant_item_is_refused() -> None:
+    with pytest.raises(ValueError, match="query 0 has 0 hits of 0 relevant items; leave out"):
+        recall_of_hits(np.array([[False]]), np.array([0]))
+
+
+@pytest.mark.parametrize("metric", [coverage, exposure_gini])
+@pytest.mark.parametrize(
+    ("lists", "n_items", "message"),
+    [
+        ([[0, 5]], 5, r"item numbers 0\.\.5 leave -1\.\.4"),
+        ([[-2, 0]], 5, r"item numbers -2\.\.0 leave"),
+        ([[-1, -1]], 0, "n_items is 0"),
+    ],
+)
+def test_item_number_outside_the_catalogue_is_refused(
+    metric: object, lists: list[list[int]], n_items: int, message: str
+) -> None:
+    assert callable(metric)
+    with pytest.raises(ValueError, match=message):
+        metric(np.array(lists), n_items)
+
+
+def test_gini_of_empty_lists_is_refused() -> None:
+    with pytest.raises(ValueError, match="no item is shown in 2 lists"):
+        exposure_gini(np.full((2, 3), -1), 5)

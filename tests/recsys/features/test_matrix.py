@@ -1,0 +1,117 @@
+"""Every feature on one world made by hand: a definition that changes needs a new version and new numbers here."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys.features.codec import LAYOUT
+from recsys.features.frame import Frame, History
+from recsys.features.matrix import FEATURES, NAMES, SCHEMA_HASH, feature_matrix
+from recsys.features.schema import schema_hash
+from recsys.recommend import features, retrieve
+from recsys.types import CandidateSet, Source, World
+from recsys.verbs import Verb
+from tests.worlds import START_S, Ask, batch_of
+
+GOLDEN_SCHEMA_HASH = "4ba699c78ae3900423994e06aacd495e6bfe13db69499aacf4093d741b87d739"
+
+# One user liked a an hour and two seconds ago and hid b an hour ago, the other is unknown; both are offered c, e.
+# (name, version) -> values for (user 1, c), (user 1, e), (user 2, c), (user 2, e).
+GOLDEN: dict[tuple[str, int], list[float]] = {
+    ("user_log_events", 1): [1.09861, 1.09861, 0.0, 0.0],
+    ("user_positive_rate", 1): [0.5, 0.5, 0.0, 0.0],
+    ("user_log_idle_s", 1): [8.18897, 8.18897, -1.0, -1.0],
+    ("user_log_activity_1h", 1): [0.693051, 0.693051, 0.0, 0.0],
+    ("item_log_popularity", 1): [1.09861, 0.0, 1.09861, 0.0],
+    ("item_log_trend", 1): [1.09861, 0.0, 1.09861, 0.0],
+    ("item_momentum", 1): [0.285714, 0.0, 0.285714, 0.0],
+    ("item_positive_rate", 1): [0.7, 0.9, 0.7, 0.9],
+    ("cross_als", 1): [11.0, 0.0, 0.0, 0.0],
+    ("cross_factor_last", 1): [0.6, 0.0, 0.0, 0.0],
+    ("cross_factor_recent", 1): [0.6, 0.0, 0.0, 0.0],
+    ("cross_category_last", 1): [0.707107, 0.0, 0.0, 0.0],
+    ("cross_category_profile", 1): [0.707107, 0.0, 0.0, 0.0],
+    ("cross_transitions", 1): [0.25, 0.0, 0.0, 0.0],
+    ("cross_similar", 1): [0.5, 0.0, 0.0, 0.0],
+    ("cross_retrieval", 1): [0.05, 0.03, 0.02, 0.01],
+}
+
+
+def frame_by_hand(tiny: World) -> Frame:
+    now_s = START_S + 3602
+    asks = [Ask([("a", Verb.LIKE, START_S), ("b", Verb.HIDE, START_S + 2)], now_s=now_s), Ask(now_s=now_s)]
+    batch = batch_of(tiny, asks)
+    score = np.zeros((len(Source), 4), np.float32)
+    score[Source.TRANSITIONS], score[Source.SIMILAR] = [0.25, 0, 0, 0], [0.5, 0, 0, 0]
+    cells = CandidateSet(
+        indptr=np.array([0, 2, 4]),
+        item=np.array([2, 4, 2, 4], np.int32),
+        sources=np.full(4, 15, np.uint8),
+        retrieval_score=np.array([0.05, 0.03, 0.02, 0.01], np.float32),
+        source_score=score,
+    )
+    vector = np.array([[1, 2], [0, 0]], np.float32)
+    return Frame(tiny, batch.states, batch.now_s, History.of(batch.states, tiny), vector, cells)
+
+
+def test_every_feature_has_its_golden_values_at_its_version(tiny: World) -> None:
+    matrix = feature_matrix(frame_by_hand(tiny))
+    assert [(f.name, f.version) for f in FEATURES] == list(GOLDEN)
+    for column, (definition, values) in enumerate(GOLDEN.items()):
+        np.testing.assert_allclose(matrix[:, column], values, rtol=1e-5, atol=1e-6, err_msg=str(definition))
+
+
+def test_schema_hash_is_pinned() -> None:
+    """It ties stored states and bundles to the definitions: it changes with a version, never by accident."""
+    assert SCHEMA_HASH == schema_hash(FEATURES, LAYOUT) == GOLDEN_SCHEMA_HASH
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": "user_other"}, {"version": 99}, {"default": 0.5}, {"meaning": "something else"}, {"grain": "cell"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_schema_hash_changes_with_a_definition(change: dict) -> None:
+    changed = (replace(FEATURES[0], **change), *FEATURES[1:])
+    assert schema_hash(changed, LAYOUT) != SCHEMA_HASH
+
+
+def test_schema_hash_changes_with_order_number_and_state_layout() -> None:
+    hashes = {
+        SCHEMA_HASH,
+        schema_hash((FEATURES[1], FEATURES[0], *FEATURES[2:]), LAYOUT),
+        schema_hash(FEATURES[:-1], LAYOUT),
+        schema_hash(FEATURES, LAYOUT + 1),
+    }
+    assert len(hashes) == 4
+
+
+def test_names_are_unique_and_say_whose_they_are() -> None:
+    assert len(set(NAMES)) == len(NAMES) == len(FEATURES)
+    grains = {"user": "user_", "item": "item_", "cell": "cross_"}
+    assert all(f.name.startswith(grains[f.grain]) for f in FEATURES)
+    assert all(f.version >= 1 and f.meaning for f in FEATURES)
+
+
+def test_unknown_user_and_item_have_the_declared_defaults(tiny: World) -> None:
+    """Row 3 is an unknown user offered an item of which nothing is known; the mean rate and the fusion always are."""
+    row = feature_matrix(frame_by_hand(tiny))[3]
+    always_known = {"item_positive_rate", "cross_retrieval"}
+    for value, feature in zip(row, FEATURES, strict=True):
+        if feature.name not in always_known:
+            assert value == feature.default, feature.name
+
+
+def test_matrix_is_float32_column_major_and_as_long_as_the_candidates(tiny: World) -> None:
+    matrix = feature_matrix(frame_by_hand(tiny))
+    assert (matrix.dtype, matrix.shape, matrix.flags.f_contiguous) == (np.float32, (4, len(NAMES)), True)
+
+
+def test_all_features_are_finite_for_every_kind_of_user(world: World) -> None:
+    ids = world.bundle.vocabulary.item_id.tolist()
+    long_ago = [(item, Verb.HIDE, 1) for item in ids[:70]]
+    asks = [Ask(), Ask(long_ago), Ask([("gone", Verb.LIKE, 2**32 - 1)]), Ask([(ids[0], Verb.LIKE, START_S)], now_s=0)]
+    batch = batch_of(world, asks)
+    matrix = features(world, batch, retrieve(world, batch))
+    assert np.isfinite(matrix).all()

@@ -1,0 +1,124 @@
+"""The OpenAPI document: complete, resolvable, true to the routes and to what the decoders take."""
+
+import importlib.metadata
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+
+from service import docs_page, errors, openapi
+from service.decoding import decode_recommendation, decode_similar
+from service.http import HttpEdge
+from service.schemas import RecommendationResponse, SimilarResponse
+from tests.service.test_http import RecordingRecommender
+
+
+def every(node: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a JSON document, depth first."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from every(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from every(value)
+
+
+def test_every_reference_resolves() -> None:
+    document = openapi.document()
+    references = [node["$ref"] for node in every(document) if isinstance(node.get("$ref"), str)]
+    assert len(references) > 10
+    for reference in references:
+        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+
+
+def test_every_schema_is_used() -> None:
+    document = openapi.document()
+    used = {node["$ref"].rpartition("/")[2] for node in every(document) if isinstance(node.get("$ref"), str)}
+    assert set(document["components"]["schemas"]) == used
+
+
+def test_schemas_keep_to_openapi_3_0() -> None:
+    for node in every(openapi.document()["components"]):
+        assert node.get("type") != "null"
+        assert not {"propertyNames", "const", "prefixItems", "$defs"} & set(node)
+        assert not isinstance(node.get("examples"), list)
+        assert node.get("required") != []
+
+
+def test_nullable_fields_say_so() -> None:
+    fields = openapi.document()["components"]["schemas"]["RecommendationRequest"]["properties"]
+    assert {name for name, field in fields.items() if field.get("nullable")} == {
+        "session",
+        "filter",
+        "deadline_ms",
+    }
+    assert fields["deadline_ms"]["maximum"] == 10_000
+
+
+def test_routes_and_document_name_the_same_paths_and_methods() -> None:
+    edge = HttpEdge(RecordingRecommender())
+    assets = {f"/docs/{name}" for name in docs_page.load_assets()}
+    served = {
+        path: {method.lower() for method in methods} - {"head"}
+        for path, methods in edge.routes.items()
+        if path not in assets
+    }
+    assert served == {path: set(operations) for path, operations in openapi.document()["paths"].items()}
+
+
+def test_every_http_error_is_documented_on_the_lists() -> None:
+    # 404 and 405 are about routes that a document cannot list.
+    documented = str(openapi.document()["paths"]["/v1/recommendations"]["post"]["responses"])
+    kinds = set(errors.HttpError.__subclasses__()) - {errors.NotFound, errors.MethodNotAllowed}
+    assert all(kind.type in documented for kind in kinds)
+    assert len({kind.type for kind in kinds}) == len(kinds)
+
+
+@pytest.mark.parametrize("name", list(openapi.REQUEST_EXAMPLES))
+def test_documented_recommendation_request_is_accepted(name: str) -> None:
+    decode_recommendation(orjson.dumps(openapi.REQUEST_EXAMPLES[name]))
+
+
+@pytest.mark.parametrize("name", list(openapi.SIMILAR_EXAMPLES))
+def test_documented_similar_request_is_accepted(name: str) -> None:
+    decode_similar(orjson.dumps(openapi.SIMILAR_EXAMPLES[name]))
+
+
+def test_documented_answers_fit_their_structs() -> None:
+    msgspec.convert(openapi.RECOMMENDATION_ANSWER, RecommendationResponse)
+    msgspec.convert(openapi.SIMILAR_ANSWER, SimilarResponse)
+
+
+def test_one_example_uses_every_request_field() -> None:
+    fields = openapi.document()["components"]["schemas"]["RecommendationRequest"]["properties"]
+    assert set(openapi.REQUEST_EXAMPLES["everything"]) == set(fields)
+
+
+def test_document_is_built_once() -> None:
+    assert openapi.document() is openapi.document()
+
+
+def test_version_is_the_installed_one_or_a_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_installed(_: str) -> str:
+        raise importlib.metadata.PackageNotFoundError
+
+    assert re.fullmatch(r"\d+\.\d+\.\d+.*", openapi.version())
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    assert openapi.version() == "0.0.0"
+
+
+def test_page_loads_only_files_that_are_served_here() -> None:
+    links = re.findall(rb'(?:src|href)="([^"]+)"', docs_page.PAGE)
+    assert {link.decode() for link in links} == {f"docs/{name}" for name in docs_page.load_assets()}
+    assert b"http" not in docs_page.PAGE
+
+
+def test_swagger_ui_of_the_wheel_renders_this_openapi_version() -> None:
+    # The bundle's own gate: it renders a document whose version begins with "3.0.".
+    bundle = docs_page.load_assets()["swagger-ui-bundle.js"].body
+    assert b'"3.0."' in bundle
+    assert openapi.document()["openapi"].startswith("3.0.")
