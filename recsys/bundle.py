@@ -150,10 +150,10 @@ def load(directory: Path) -> tuple[Bundle, Manifest]:
         )
     described = json.loads((directory / "bundle.json").read_text("utf-8"))
     arrays = {
-        name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name, _, _ in _ARRAYS
+        name: _map(directory, name) for name, _, _ in _ARRAYS
     }
     arrays |= {
-        name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        name: _map(directory, name)
         for name in ("factors", "gram")
     }
     bundle = Bundle(
@@ -199,3 +199,15 @@ def _check_shapes(bundle: Bundle, directory: Path) -> None:
             raise BundleError(
                 f"{directory / name}: {found} where {wanted} was expected; publish the bundle anew"
             )
+
+
+def _map(directory: Path, name: str) -> np.ndarray:
+    """An array of a verified file, mapped; a plain ndarray, because np.memmap's bookkeeping costs 1 us an operation.
+
+    Raises:
+        BundleError: the file is no array of numbers.
+    """
+    try:
+        return np.asarray(np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+    except ValueError as error:
+        raise BundleError(f"{directory / name}.npy is no plain array: {error}; train a new bundle") from error

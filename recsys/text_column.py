@@ -52,7 +52,7 @@ class TextColumn:
             BundleError: the two arrays do not fit together.
         """
         text, offset = (
-            np.load(directory / f"{name}.{part}.npy", mmap_mode="r", allow_pickle=False)
+            np.asarray(np.load(directory / f"{name}.{part}.npy", mmap_mode="r", allow_pickle=False))
             for part in ("text", "offset")
         )
         if not len(offset) or offset[0] != 0 or offset[-1] != len(text) or np.any(np.diff(offset) < 0):

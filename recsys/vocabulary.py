@@ -101,7 +101,7 @@ class Vocabulary:
         Raises:
             BundleError: keys and ids do not fit together.
         """
-        key = np.load(directory / "vocabulary.key.npy", mmap_mode="r", allow_pickle=False)
+        key = np.asarray(np.load(directory / "vocabulary.key.npy", mmap_mode="r", allow_pickle=False))
         item_id = TextColumn.load(directory, "vocabulary.item_id")
         if len(key) != len(item_id) or np.any(key[1:] <= key[:-1]):
             raise BundleError(

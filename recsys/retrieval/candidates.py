@@ -4,30 +4,32 @@ import numpy as np
 
 from recsys.features.frame import History
 from recsys.features.user import UserStates
+from recsys.retrieval.fusion import fuse
 from recsys.retrieval.neighbours import Neighbours
 from recsys.types import CandidateSet, QueryBatch, Source, World
 
-RRF_K = 60.0  # Cormack, Clarke, Büttcher, "Reciprocal rank fusion", SIGIR 2009: k = 60
 POPULAR_MIN = 64  # popular items offered to everybody; users without a vector get a full list of them
 DEPTH_MIN = 256  # depths are powers of two from here, so that requests of one batch share index calls
 DEPTH_MAX = 8192
-_POSITION_BITS = 16  # an entry's column; the widest union is 2 * DEPTH_MAX + both neighbour sources < 2^16
-_POSITION_MASK = (1 << _POSITION_BITS) - 1
-_FUSED_MAX = 1.0  # above any fused score: that of an item on top of 59 lists
-_FUSED_SCALE = 1 << 31
 
 
 def depth(world: World, batch: QueryBatch, states: UserStates) -> np.ndarray:
-    """How far down each request reads its lists so that enough is left after filtering. int64 [b], powers of two."""
-    wanted = wanted_candidates(world, batch)
+    """How far down each request reads its ALS list, so that its count is left when all it has seen is taken out.
+
+    int64 [b], powers of two.
+    """
     known = states.length + states.seen_count + batch.excluded.lengths()
-    power = np.ceil(np.log2(np.maximum(wanted + known, DEPTH_MIN))).astype(np.int64)
-    return np.minimum(1 << power, DEPTH_MAX)
+    needed = np.maximum(known + _half_more(batch.count), max(DEPTH_MIN, world.candidates))
+    return np.minimum(1 << np.ceil(np.log2(needed)).astype(np.int64), DEPTH_MAX)
 
 
 def wanted_candidates(world: World, batch: QueryBatch) -> np.ndarray:
     """Candidates that each request ranks: `world.candidates`, or half more than it asks for. int64 [b]."""
-    return np.maximum(world.candidates, batch.count.astype(np.int64) * 3 // 2)
+    return np.maximum(world.candidates, _half_more(batch.count))
+
+
+def _half_more(count: np.ndarray) -> np.ndarray:
+    return count.astype(np.int64) * 3 // 2
 
 
 def union(
@@ -135,40 +137,16 @@ def _popular(
 
 
 def _fuse(lists: list[_Lists]) -> CandidateSet:
-    """Bring equal items of a request together and add up what their lists say of them."""
+    """Bring equal items of a request together; without any list there are no candidates."""
     item = np.concatenate([one.item for one in lists], axis=1)
-    b, width = item.shape
-    position = np.concatenate([one.position for one in lists])
-    source = np.repeat([one.source for one in lists], [one.item.shape[1] for one in lists])
-    # One integer per entry, (item, column): a plain sort of each row brings equal items together in column order.
-    key = (item.astype(np.int64) << _POSITION_BITS) | np.arange(width)
-    key.sort(axis=1)
-    row, place = np.nonzero(key >= 0)
-    key = key[row, place]
-    column, item_of = key & _POSITION_MASK, key >> _POSITION_BITS
-    first = np.empty(len(key), bool)
-    first[:1] = True
-    np.not_equal(item_of[1:], item_of[:-1], out=first[1:])
-    first[1:] |= row[1:] != row[:-1]
-    start, cell = np.flatnonzero(first), np.cumsum(first) - 1
-    m = len(start)
-    fused = np.bincount(cell, weights=(1 / (RRF_K + position))[column], minlength=m)
-    bits, score = np.zeros(m, np.uint8), np.zeros((len(Source), m), np.float32)
-    of = source[column]
-    offset = 0
+    weight = np.zeros(item.shape, np.float32)
+    start = 0
     for one in lists:
-        mine = np.flatnonzero(of == one.source)
-        bits[cell[mine]] |= 1 << one.source
+        end = start + one.item.shape[1]
         if one.weight is not None:
-            weight = one.weight[row[mine], column[mine] - offset]
-            score[one.source] = np.bincount(cell[mine], weights=weight, minlength=m)
-        offset += one.item.shape[1]
-    # Then by falling fused score within each request, again as one integer per cell: (request, -score, item order).
-    cell_row = row[start]
-    bounds = np.searchsorted(cell_row, np.arange(b + 1))
-    falling = ((_FUSED_MAX - fused) * _FUSED_SCALE).astype(np.int64)
-    order = np.sort((cell_row << 48) | (falling << _POSITION_BITS) | (np.arange(m) - bounds[cell_row]))
-    cells = (order & _POSITION_MASK) + bounds[order >> 48]
-    return CandidateSet(bounds, item_of[start].astype(np.int32), bits, fused.astype(np.float32), score).take(
-        cells, bounds
-    )
+            weight[:, start:end] = one.weight
+        start = end
+    position = np.concatenate([one.position for one in lists])
+    source = np.repeat([int(one.source) for one in lists], [one.item.shape[1] for one in lists])
+    bounds, items, bits, fused, weights = fuse(item, weight, position, source, len(Source))
+    return CandidateSet(bounds, items, bits, fused, weights)

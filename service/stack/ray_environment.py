@@ -45,6 +45,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": 0,  # stopping is stopping: no 30 s of draining to nowhere
         "DASHBOARD_METRIC_PORT": 0,  # any: two stacks on one machine do not meet
         "RAY_LOG_TO_DRIVER": 0,
+        # Ray starts workers at niceness 15: they would lose the processor to anything else on the machine.
+        "RAY_worker_niceness": 0,
         # --- one thread per replica: parallelism is more replicas ---
         "OMP_NUM_THREADS": 1,
         "OPENBLAS_NUM_THREADS": 1,

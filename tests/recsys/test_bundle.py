@@ -1,0 +1,251 @@
+"""A bundle that was saved, published and loaded answers as it did in memory; anything else is refused by name."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys.bundle import Bundle, load, save
+from recsys.datasets.dataset import Dataset
+from recsys.errors import BundleError
+from recsys.features.matrix import NAMES, SCHEMA_HASH
+from recsys.manifest import MANIFEST_NAME, write_manifest
+from recsys.ranking.ranker import Ranker
+from recsys.recommend import recommend
+from recsys.retrieval.faiss_index import FaissIndex
+from recsys.training.train import Trained, write
+from recsys.types import Slates, World
+from tests import worlds
+from tests.conftest import train_small
+from tests.worlds import batch_of, random_asks
+
+FIELDS = {"created": "2025-06-30T12:00:00Z", "feature_schema_hash": SCHEMA_HASH}
+PER_ITEM = [
+    *("factors", "transitions.item", "transitions.weight", "similar.item", "similar.weight"),
+    *(f"item_stats.{part}" for part in ("available", "popularity", "trend", "positive_rate")),
+]
+RAGGED = [f"{table}.{part}" for table in ("item_category", "category_item") for part in ("indptr", "values")]
+TEXTS = [f"{name}.{part}" for name in ("title", "vocabulary.item_id") for part in ("text", "offset")]
+ARRAYS = [*PER_ITEM, *RAGGED, *TEXTS, "gram", "item_stats.order", "vocabulary.key"]
+FILES = [*(f"{name}.npy" for name in ARRAYS), "bundle.json", "index.faiss", "ranker.cbm", "report.json", "report.md"]
+
+
+@pytest.fixture(scope="module")
+def small() -> Trained:
+    return train_small(worlds.two_tastes())
+
+
+@pytest.fixture(scope="module")
+def published(small: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("bundle")
+    write(small, worlds.two_tastes(), directory, code_commit="abc", parent=None)
+    return directory
+
+
+@pytest.fixture
+def copy(published: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published, tmp_path / "copy"))
+
+
+def publish_anew(directory: Path, **fields: Any) -> Path:
+    """A manifest that is right about the files as they are now."""
+    (directory / MANIFEST_NAME).unlink()
+    write_manifest(directory, fields=FIELDS | fields)
+    return directory
+
+
+def edit(directory: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> Path:
+    """Replace one array and publish again."""
+    np.save(directory / f"{name}.npy", change(np.load(directory / f"{name}.npy")))
+    return publish_anew(directory)
+
+
+def assert_same_bits(one: Slates, other: Slates) -> None:
+    for name in Slates.__slots__:
+        assert getattr(one, name).tobytes() == getattr(other, name).tobytes(), name
+
+
+def test_loaded_bundle_recommends_as_the_one_in_memory_bit_for_bit(
+    trained: Trained, synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
+    bundle_id = write(trained, synthetic_dataset, tmp_path, code_commit="abc", parent=None)
+    loaded, manifest = load(tmp_path)
+    assert loaded.id == manifest.id == bundle_id
+    assert loaded.recipe == trained.bundle.recipe
+    kept = World(trained.bundle, trained.bundle.item_stats)
+    batch = batch_of(kept, random_asks(kept, np.random.default_rng(1), 40))
+    assert_same_bits(recommend(World(loaded, loaded.item_stats), batch), recommend(kept, batch))
+    for row in (0, 7, 399):
+        assert loaded.title[row] == trained.bundle.title[row]
+        assert loaded.categories_of(row) == trained.bundle.categories_of(row)
+
+
+def test_bundle_of_a_catalogue_without_categories_is_mapped_back(chain_trained: Trained, tmp_path: Path) -> None:
+    write(chain_trained, worlds.chain(), tmp_path, code_commit="abc", parent=None)
+    loaded, _ = load(tmp_path)
+    kept = World(chain_trained.bundle, chain_trained.bundle.item_stats)
+    batch = batch_of(kept, random_asks(kept, np.random.default_rng(1), 10))
+    assert_same_bits(recommend(World(loaded, loaded.item_stats), batch), recommend(kept, batch))
+
+
+def test_published_files_are_these_and_no_other(published: Path) -> None:
+    assert {path.name for path in published.iterdir()} == {*FILES, MANIFEST_NAME}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flipped byte", "truncated", "missing"])
+def test_damaged_file_is_refused_by_its_name(copy: Path, name: str, damage: str) -> None:
+    path = copy / name
+    data = path.read_bytes()
+    if damage == "flipped byte":
+        middle = len(data) // 2
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    elif damage == "truncated":
+        path.write_bytes(data[:-1])
+    else:
+        path.unlink()
+    with pytest.raises(BundleError, match=repr(name)):
+        load(copy)
+
+
+def test_bundle_of_another_feature_schema_is_refused(copy: Path) -> None:
+    publish_anew(copy, feature_schema_hash="f" * 64)
+    with pytest.raises(
+        BundleError, match=f"feature schema ffffffffffff, this version computes {SCHEMA_HASH[:12]}; train a new bundle"
+    ):
+        load(copy)
+
+
+def test_bundle_that_names_no_feature_schema_is_refused(copy: Path) -> None:
+    (copy / MANIFEST_NAME).unlink()
+    write_manifest(copy, fields={"created": FIELDS["created"]})
+    with pytest.raises(BundleError, match="feature schema"):
+        load(copy)
+
+
+@pytest.mark.parametrize("names", [NAMES[::-1], (*NAMES[:-1], "cross_other")], ids=["order", "name"])
+def test_ranker_trained_on_other_features_is_refused(copy: Path, names: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(60, len(NAMES))).astype(np.float32)
+    label, group = np.tile([1, 0], 30).astype(np.float32), np.repeat(np.arange(30), 2)
+    Ranker.fit(features, label, group, names=names, trees=2, seed=1).save(copy / "ranker.cbm")
+    with pytest.raises(BundleError, match=r"ranker\.cbm"):
+        load(publish_anew(copy))
+
+
+@pytest.mark.parametrize("name", [*PER_ITEM, "gram", "title.offset", "vocabulary.key", "item_category.indptr"])
+def test_array_with_a_row_too_few_is_refused_by_its_name(copy: Path, name: str) -> None:
+    with pytest.raises(BundleError, match=rf"{name}\.npy"):
+        load(edit(copy, name, lambda array: array[:-1]))
+
+
+@pytest.mark.parametrize("name", ["factors", "gram"])
+def test_factors_of_another_width_are_refused(copy: Path, name: str) -> None:
+    with pytest.raises(BundleError, match=rf"{name}\.npy"):
+        load(edit(copy, name, lambda array: array[:, :-1]))
+
+
+@pytest.mark.parametrize("name", ["category_item.indptr", "category_item.values", "item_category.values"])
+def test_category_lists_cut_short_are_refused_by_their_name(copy: Path, name: str) -> None:
+    with pytest.raises(BundleError, match=rf"{name.split('.')[0]}\.\w+\.npy"):
+        load(edit(copy, name, lambda array: array[:-1]))
+
+
+@pytest.mark.parametrize(
+    "name", ["transitions.item", "similar.item", "item_stats.order", "category_item.values", "item_category.values"]
+)
+def test_item_or_category_numbers_out_of_range_are_refused(copy: Path, name: str) -> None:
+    with pytest.raises(BundleError, match=rf"{name}\.npy"):
+        load(edit(copy, name, lambda array: np.where(np.arange(array.size).reshape(array.shape) == 0, 9999, array)))
+
+
+def test_index_of_another_catalogue_is_refused(copy: Path) -> None:
+    FaissIndex.build(np.ones((500, worlds.SMALL.factors), np.float32), seed=1).save(copy / "index.faiss")
+    with pytest.raises(BundleError, match=r"index\.faiss"):
+        load(publish_anew(copy))
+
+
+def test_index_of_another_width_is_refused(copy: Path) -> None:
+    FaissIndex.build(np.ones((20, 3), np.float32), seed=1).save(copy / "index.faiss")
+    with pytest.raises(BundleError, match=r"index\.faiss"):
+        load(publish_anew(copy))
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_array_of_python_objects_is_refused(copy: Path, name: str) -> None:
+    """Reading one would unpickle it."""
+    with pytest.raises(BundleError, match=rf"{name}"):
+        load(edit(copy, name, lambda array: array.astype(object)))
+
+
+@pytest.mark.parametrize("name", ["factors.npy", "title.text.npy", "vocabulary.key.npy", "index.faiss", "ranker.cbm"])
+def test_file_that_was_published_as_junk_is_refused_by_its_name(copy: Path, name: str) -> None:
+    (copy / name).write_bytes(b"junk, but with a right hash")
+    with pytest.raises(BundleError, match=name.removesuffix(".npy")):
+        load(publish_anew(copy))
+
+
+@pytest.mark.parametrize("name", ["factors.npy", "title.text.npy", "vocabulary.key.npy", "bundle.json", "index.faiss"])
+def test_file_that_was_never_published_is_refused_by_its_name(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=name.removesuffix(".npy")):
+        load(publish_anew(copy))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda described: described["recipe"].update(sources=["ALS", "NEW_SOURCE"]),
+        lambda described: described["recipe"].update(new_setting=1),
+        lambda described: described.pop("categories"),
+        lambda described: described["categories"].pop(),
+    ],
+    ids=["unknown source", "unknown setting", "no categories", "a category too few"],
+)
+def test_description_that_this_version_cannot_read_is_refused(copy: Path, change: Callable[[dict], object]) -> None:
+    described = json.loads((copy / "bundle.json").read_text())
+    change(described)
+    (copy / "bundle.json").write_text(json.dumps(described))
+    with pytest.raises(BundleError, match=r"bundle\.json|category_item"):
+        load(publish_anew(copy))
+
+
+def test_bundle_without_a_ranker_cannot_be_saved(small: Trained, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="a bundle without a ranker cannot be saved; train it first"):
+        save(replace(small.bundle, ranker=None), tmp_path)
+
+
+def test_category_flags_have_unit_length_and_mark_the_items_of_each_category(small: Trained) -> None:
+    bundle: Bundle = small.bundle
+    flags = bundle.category_flags
+    for row in range(len(bundle.vocabulary)):
+        assert np.count_nonzero(flags[row]) == len(bundle.item_category[row])
+        np.testing.assert_allclose(np.linalg.norm(flags[row]), 1, rtol=1e-6)
+    both = bundle.vocabulary.rows_of([worlds.UNTOUCHED])[0]
+    np.testing.assert_allclose(flags[both], [np.sqrt(0.5)] * 2, rtol=1e-6)
+
+
+def test_items_of_categories_are_ascending_and_distinct(small: Trained) -> None:
+    bundle = small.bundle
+    left, right = bundle.items_of(np.array([0])), bundle.items_of(np.array([1]))
+    assert (len(left), len(right)) == (worlds.TASTE_ITEMS + 1,) * 2
+    both = bundle.items_of(np.array([1, 0]))
+    assert both.tolist() == sorted({*left.tolist(), *right.tolist()})
+
+
+def test_item_nobody_touched_has_no_factor_no_neighbour_and_the_mean_rate(small: Trained) -> None:
+    bundle = small.bundle
+    row = int(bundle.vocabulary.rows_of([worlds.UNTOUCHED])[0])
+    assert not bundle.factors[row].any()
+    assert bundle.factor_norm[row] == 1
+    assert (bundle.transitions.item[row] == -1).all()
+    assert bundle.item_stats.trend[row] == bundle.item_stats.popularity[row] == 0
+    assert bundle.item_stats.positive_rate[row] == 1  # every interaction of this world is a like
+    assert bundle.item_stats.order[-1] == row
+
+

@@ -1,0 +1,296 @@
+"""Training repeats itself, never looks ahead, and says in a sentence what data it lacks."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from recsys.bundle import load
+from recsys.datasets.dataset import Dataset, Events
+from recsys.errors import TrainingError
+from recsys.features.matrix import NAMES, SCHEMA_HASH
+from recsys.manifest import read_manifest
+from recsys.ranking.ranker import Ranker
+from recsys.recommend import features, recommend, retrieve
+from recsys.training.examples import examples
+from recsys.training.fit import RATE_PRIOR, fit
+from recsys.training.log import Log, NextItem
+from recsys.training.train import HOLDOUT, WINDOW, Trained, train, write
+from recsys.types import World
+from recsys.verbs import POSITIVE, Verb
+from tests import worlds
+from tests.conftest import train_small, world_of
+from tests.worlds import START_S, batch_of, dataset_of, random_asks
+
+RETRAINED = "ranker.cbm"  # CatBoost writes the time of training into its file
+REPORTS = {"report.json", "report.md"}
+
+
+def hashes(trained: Trained, dataset: Dataset, directory: Path) -> dict[str, str]:
+    write(trained, dataset, directory, code_commit="abc", parent=None)
+    files = read_manifest(directory).files
+    return {name: entry.sha256 for name, entry in files.items() if name != RETRAINED}
+
+
+def fit_until(dataset: Dataset, until_s: int) -> World:
+    with threadpool_limits(1, "blas"):
+        bundle = fit(dataset, Log.of(dataset), worlds.SMALL, until_s=until_s)
+    return World(bundle, bundle.item_stats)
+
+
+def assert_same_scores(one: World, other: World) -> None:
+    batch = batch_of(one, random_asks(one, np.random.default_rng(1), 20))
+    first, second = recommend(one, batch), recommend(other, batch)
+    assert first.item.tobytes() == second.item.tobytes()
+    assert first.score.tobytes() == second.score.tobytes()
+
+
+def with_other_future(dataset: Dataset, from_s: int, seed: int) -> Dataset:
+    """The same number of events at the same times, but from a moment on by others, of others, in other ways."""
+    events, rng = dataset.events, np.random.default_rng(seed)
+    later = events.ts_ms >= from_s * 1000
+    changed = {
+        "user": rng.integers(0, len(dataset.user_id), size=len(events)).astype(np.int32),
+        "item": rng.integers(0, len(dataset.item_id), size=len(events)).astype(np.int32),
+        "verb": rng.integers(1, len(Verb) + 1, size=len(events)).astype(np.uint8),
+    }
+    columns = {name: np.where(later, value, getattr(events, name)) for name, value in changed.items()}
+    return replace(dataset, events=Events(ts_ms=events.ts_ms, value=events.value, **columns))
+
+
+def test_same_data_and_seed_give_the_same_files_and_scores(
+    trained: Trained, synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
+    again = train_small(synthetic_dataset)
+    first = hashes(trained, synthetic_dataset, tmp_path / "first")
+    assert hashes(again, synthetic_dataset, tmp_path / "again") == first
+    assert_same_scores(world_of(trained), world_of(again))
+    assert again.found == trained.found
+
+
+def test_bundle_does_not_change_when_the_events_after_the_split_do(
+    trained: Trained, synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
+    other = with_other_future(synthetic_dataset, trained.window[1], seed=5)
+    retrained = train_small(other)
+    assert retrained.window == trained.window
+    before, after = (
+        hashes(one, synthetic_dataset, tmp_path / name) for one, name in ((trained, "before"), (retrained, "after"))
+    )
+    assert {name for name in before if before[name] != after[name]} == REPORTS
+    assert_same_scores(world_of(trained), world_of(retrained))
+
+
+def test_models_know_nothing_of_the_moment_they_end_at_or_later(synthetic_dataset: Dataset) -> None:
+    log = Log.of(synthetic_dataset)
+    until_s = log.moment(0.6)
+    one = fit_until(synthetic_dataset, until_s).bundle
+    other = fit_until(with_other_future(synthetic_dataset, until_s, seed=6), until_s).bundle
+    for name in ("factors", "gram"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    for table in ("transitions", "similar"):
+        for part in ("item", "weight"):
+            np.testing.assert_array_equal(getattr(getattr(one, table), part), getattr(getattr(other, table), part))
+    for part in ("popularity", "trend", "positive_rate", "order"):
+        np.testing.assert_array_equal(getattr(one.item_stats, part), getattr(other.item_stats, part), err_msg=part)
+
+
+def test_states_of_examples_hold_no_event_at_or_after_their_question(synthetic_dataset: Dataset) -> None:
+    log = Log.of(synthetic_dataset)
+    asked = NextItem.sample(log, start_s=log.moment(0.6), end_s=log.moment(0.8), per_user=50, seed=1)
+    states = log.states_at(asked.user, asked.ts_s)
+    used = np.arange(states.ts_s.shape[1]) < states.length[:, None]
+    assert used.any(axis=1).all()
+    assert (np.where(used, states.ts_s, 0).max(axis=1) < asked.ts_s).all()
+    expected = [np.count_nonzero((log.user == u) & (log.ts_s < t)) for u, t in zip(asked.user, asked.ts_s, strict=True)]
+    assert states.events.tolist() == expected
+
+
+def test_state_that_holds_its_own_answer_would_be_seen_at_once(synthetic_dataset: Dataset) -> None:
+    """A planted leak: asked one second later the answer is seen already, and no example can find it."""
+    log = Log.of(synthetic_dataset)
+    until_s = log.moment(0.6)
+    world = fit_until(synthetic_dataset, until_s)
+    asked = NextItem.sample(log, start_s=until_s, end_s=log.moment(0.8), per_user=5, seed=1)
+    leaking = NextItem(asked.user, asked.ts_s + 1, asked.key)
+    found = [
+        examples(world, log, questions, negatives=60, seed=1, progress=lambda _: None).found
+        for questions in (asked, leaking)
+    ]
+    assert found[0] > 0.8 * len(asked)
+    assert found[1] == 0
+
+
+def test_examples_are_the_features_that_serving_computes(synthetic_dataset: Dataset) -> None:
+    log = Log.of(synthetic_dataset)
+    until_s = log.moment(0.6)
+    world = fit_until(synthetic_dataset, until_s)
+    asked = NextItem.sample(log, start_s=until_s, end_s=log.moment(0.8), per_user=2, seed=1)
+    told: list[int] = []
+    made = examples(world, log, asked, negatives=10**9, seed=1, progress=told.append)
+    assert sum(told) == made.asked == len(asked)
+    assert len(np.unique(made.group)) == made.found
+    assert (np.bincount(made.group, weights=made.label)[np.unique(made.group)] == 1).all()
+    states = log.states_at(asked.user, asked.ts_s)
+    for question in np.unique(made.group)[[0, 70, -1]]:
+        batch = asked.batch(states, np.array([question]), count=1, seed=1)
+        retrieved = retrieve(world, batch)
+        mine = made.group == question
+        assert made.features[mine].tobytes() == features(world, batch, retrieved).tobytes(order="C")
+        answer = world.bundle.vocabulary.key[retrieved.candidates.item[made.label[mine] == 1]]
+        assert answer.tolist() == [asked.key[question]]
+
+
+def test_negatives_are_a_sample_and_every_answer_is_kept(synthetic_dataset: Dataset) -> None:
+    log = Log.of(synthetic_dataset)
+    until_s = log.moment(0.6)
+    world = fit_until(synthetic_dataset, until_s)
+    asked = NextItem.sample(log, start_s=until_s, end_s=log.moment(0.8), per_user=3, seed=1)
+    made = examples(world, log, asked, negatives=20, seed=1, progress=lambda _: None)
+    assert made.label.sum() == made.found
+    assert (made.label == 0).sum() / made.found == pytest.approx(20, rel=0.1)
+
+
+def test_window_split_and_shares_are_those_of_the_log(trained: Trained, synthetic_dataset: Dataset) -> None:
+    log = Log.of(synthetic_dataset)
+    assert trained.window == (int(log.ts_s[0]), log.moment(1 - HOLDOUT), int(log.ts_s[-1]))
+    assert np.mean(log.ts_s >= trained.window[1]) == pytest.approx(HOLDOUT, abs=0.001)
+    assert WINDOW + HOLDOUT < 1
+    assert set(trained.seconds) == {"models", "examples", "ranker", "evaluation"}
+    assert 0.5 < trained.found <= 1
+
+
+def test_manifest_says_where_the_bundle_comes_from(trained: Trained, synthetic_dataset: Dataset, tmp_path: Path) -> None:
+    write(trained, synthetic_dataset, tmp_path, code_commit="abc", parent="20250101-0123456789ab")
+    fields = load(tmp_path)[1].fields
+    assert (fields["parent"], fields["code_commit"]) == ("20250101-0123456789ab", "abc")
+    assert fields["dataset"]["fingerprint"] == synthetic_dataset.fingerprint
+    assert fields["dataset"]["synthetic"] is True
+    assert fields["feature_schema_hash"] == SCHEMA_HASH
+    assert fields["vocabulary_hash"] == trained.bundle.vocabulary.content_hash()
+    assert fields["recipe"]["factors"] == worlds.SMALL.factors
+    assert fields["metrics"] == trained.report.to_json()
+    assert set(fields["feature_importance"]) == set(NAMES)
+    assert sum(fields["feature_importance"].values()) == pytest.approx(100)
+    window = fields["data_window"]
+    assert window["first"] < window["split"] < window["last"]
+    assert window["split"].endswith("+00:00")
+
+
+def test_item_stats_are_counted_as_of_their_moment() -> None:
+    day_s = 86_400
+    events = [
+        ("u", "a", Verb.LIKE, START_S),
+        ("u", "b", Verb.LIKE, START_S + 30 * day_s),
+        ("v", "b", Verb.HIDE, START_S + 30 * day_s),
+        ("v", "c", Verb.LIKE, START_S + 60 * day_s),
+    ]
+    bundle = fit_until(dataset_of(events, {item: [] for item in "abcd"}), START_S + 60 * day_s).bundle
+    a, b, c, d = bundle.vocabulary.rows_of(list("abcd"))
+    stats = bundle.item_stats
+    assert stats.popularity[[a, b, c, d]].tolist() == [1, 1, 0, 0]
+    np.testing.assert_allclose(stats.trend[[a, b, c, d]], [0.25, 0.5, 0, 0], rtol=1e-6)
+    mean = 2 / 3
+    expected = [(1 + RATE_PRIOR * mean) / (1 + RATE_PRIOR), (1 + RATE_PRIOR * mean) / (2 + RATE_PRIOR), mean, mean]
+    np.testing.assert_allclose(stats.positive_rate[[a, b, c, d]], expected, rtol=1e-6)
+    assert stats.order.tolist() == [b, a, *sorted([c, d])]
+    assert stats.available.all()
+    assert stats.version == f"bundle-{START_S + 60 * day_s}"
+
+
+def test_no_interactions_are_refused_in_a_sentence() -> None:
+    with pytest.raises(TrainingError, match="there are no interactions to train on"):
+        train_small(dataset_of([], {"a": []}))
+
+
+def test_too_few_positives_for_a_part_are_refused_with_their_numbers() -> None:
+    events = [(f"u{i}", "a", Verb.LIKE, START_S) for i in range(20)]  # all in one second: no part lies before another
+    with pytest.raises(TrainingError, match="too few positives to train and evaluate: 0 in the ranker's window, 20 in"):
+        train_small(dataset_of(events, {"a": []}))
+
+
+def test_only_negative_ratings_are_refused_in_a_sentence() -> None:
+    dataset = worlds.two_tastes()
+    low = replace(dataset.events, verb=np.full(len(dataset.events), Verb.RATING, np.uint8))
+    with pytest.raises(TrainingError, match="too few positives to train and evaluate: 0 in the ranker's window, 0 in"):
+        train_small(replace(dataset, events=low))
+
+
+def test_models_without_a_positive_before_their_end_are_refused() -> None:
+    dataset = worlds.two_tastes()
+    with pytest.raises(TrainingError, match="no positive interaction lies before the split; import more data"):
+        fit_until(dataset, START_S)
+
+
+def test_positives_that_begin_only_in_the_ranker_window_are_refused_in_a_sentence() -> None:
+    dataset = worlds.two_tastes()
+    verb = dataset.events.verb.copy()
+    verb[: int(0.6 * len(verb)) + 1] = Verb.RATING
+    assert set(verb) & {*POSITIVE}
+    with pytest.raises(TrainingError, match="no positive interaction lies before the split"):
+        train_small(replace(dataset, events=replace(dataset.events, verb=verb)))
+
+
+def test_holdout_of_one_user_is_refused_in_a_sentence() -> None:
+    """One user gives no interval; that is a property of the data, not a fault of the program."""
+    items = [f"i{n:02d}" for n in range(40)]
+    events = [("only", item, Verb.LIKE, START_S + 60 * n) for n, item in enumerate(items)]
+    with pytest.raises(TrainingError):
+        train_small(dataset_of(events, {item: [] for item in items}))
+
+
+@pytest.mark.parametrize("label", [[], [0, 0]], ids=["no row", "no positive"])
+def test_ranker_without_a_found_answer_is_refused_in_a_sentence(label: list[int]) -> None:
+    rows = len(label)
+    with pytest.raises(TrainingError, match="no training request has its next positive among its candidates"):
+        Ranker.fit(
+            np.zeros((rows, 2), np.float32),
+            np.array(label, np.float32),
+            np.zeros(rows, np.int64),
+            names=("a", "b"),
+            trees=2,
+            seed=1,
+        )
+
+
+def test_training_tells_its_progress(tmp_path: Path) -> None:
+    told: dict[str, list[int]] = {}
+    totals: dict[str, int] = {}
+
+    class Recorded:
+        def __init__(self, name: str, total: int) -> None:
+            self.name = name
+            totals[name] = total
+
+        def __enter__(self):  # noqa: ANN204
+            return told.setdefault(self.name, []).append
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    with threadpool_limits(1, "blas"):
+        train(worlds.two_tastes(), worlds.SMALL, step=Recorded)
+    assert {name: sum(done) for name, done in told.items()} == totals
+    assert len(totals) == 4
+
+
+def test_training_prints_no_warning_whatever_the_number_of_blas_threads() -> None:
+    """In a process of its own: `implicit` looks at the BLAS threads once, when its first model is made."""
+    code = """
+from tests import worlds
+from recsys.training.fit import fit
+from recsys.training.log import Log
+dataset = worlds.chain()
+fit(dataset, Log.of(dataset), worlds.SMALL, until_s=worlds.START_S + 10 * worlds.DAY_S)
+"""
+    environment = {"OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": str(Path(__file__).parents[3]), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr.splitlines()[-1]
+
+

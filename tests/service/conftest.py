@@ -1,0 +1,93 @@
+"""A published bundle, a store that holds every user's state, and a store of its own for tests that break it."""
+
+import asyncio
+import inspect
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from recsys.datasets.dataset import Dataset
+from recsys.registry import Registry
+from recsys.training.train import Trained, write
+from recsys.types import World
+from service.settings import Settings
+from service.stack import ports, valkey
+from service.state_store import load_states
+from service.world import load_world
+
+
+HANG_S = 60.0  # far above what any test takes
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run `async def` tests, each in an event loop of its own; one that hangs fails."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), HANG_S))
+    return True
+
+
+@pytest.fixture(scope="session")
+def published_home(trained: Trained, synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home whose registry has one bundle, the champion."""
+    home = tmp_path_factory.mktemp("published")
+    folder = home / "finished"
+    write(trained, synthetic_dataset, folder, code_commit="0" * 12, parent=None)
+    bundles = Registry(home / "registry")
+    bundles.promote(bundles.publish(folder), reason="the only one")
+    return Settings(home=str(home))
+
+
+@pytest.fixture(scope="session")
+def served(published_home: Settings) -> World:
+    """The champion as a replica maps it."""
+    return load_world(published_home)
+
+
+@pytest.fixture(scope="session")
+def store_url(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Valkey with the states of all users of `synthetic_dataset`; tests add keys but never take any away."""
+    settings = Settings(home=str(tmp_path_factory.mktemp("store")), valkey_port=ports.free_port())
+    url = valkey.start(settings).url
+    try:
+        load_states(url, synthetic_dataset)
+        yield url
+    finally:
+        valkey.stop(settings)
+
+
+@dataclass
+class BreakableStore:
+    """A Valkey that a test may pause, kill and start again on the same port."""
+
+    settings: Settings
+    pid: int
+    url: str
+
+    def pause(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        valkey.stop(self.settings)
+
+    def start(self) -> None:
+        self.pid = valkey.start(self.settings).pid or 0
+
+
+@pytest.fixture
+def breakable_store(tmp_path: Path) -> Iterator[BreakableStore]:
+    settings = Settings(home=str(tmp_path / "store"), valkey_port=ports.free_port())
+    running = valkey.start(settings)
+    store = BreakableStore(settings, running.pid or 0, running.url)
+    yield store
+    if valkey.running(settings):
+        store.end()

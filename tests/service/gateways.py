@@ -1,0 +1,104 @@
+"""Gateways for tests: the real one over real stages, decision records kept in a list, deadlines that do not pass."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from recsys.recommend import Retrieved, recommend
+from recsys.types import QueryBatch, Slates, World
+from service.decisions import Decision
+from service.gateway import Gateway
+from service.lookup import StateLookup, connect
+from service.queries import batch_of, resolve
+from service.schemas import RecommendationRequest
+from service.settings import Settings
+from service.stages import ColocatedStages, Stages
+from recsys.features.codec import unpack
+from recsys.features.matrix import SCHEMA_HASH
+
+import msgspec
+
+
+@dataclass
+class KeptDecisions:
+    """Takes records as a `DecisionLog` does."""
+
+    records: list[Decision] = field(default_factory=list)
+
+    def put(self, decision: Decision) -> None:
+        self.records.append(decision)
+
+
+@dataclass
+class SlowStages:
+    """Real stages, one of which first sleeps."""
+
+    stages: Stages
+    stage: str
+    delay_s: float
+
+    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
+        await self._delay("lookup")
+        return await self.stages.lookup(user_ids)
+
+    async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
+        await self._delay("retrieve")
+        return await self.stages.retrieve(batch, timeout_s=timeout_s)
+
+    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> np.ndarray:
+        await self._delay("rank")
+        return await self.stages.rank(batch, retrieved, timeout_s=timeout_s)
+
+    async def _delay(self, stage: str) -> None:
+        if stage == self.stage:
+            await asyncio.sleep(self.delay_s)
+
+
+@asynccontextmanager
+async def colocated(world: World, url: str) -> AsyncIterator[ColocatedStages]:
+    """Stages in this process that read states at `url`."""
+    client = connect(url, timeout_ms=1000, connections=4)
+    try:
+        yield ColocatedStages(world, StateLookup(client))
+    finally:
+        await client.aclose(close_connection_pool=True)
+
+
+@asynccontextmanager
+async def gateway_at(
+    world: World, url: str, *, stage_world: World | None = None, **settings: object
+) -> AsyncIterator[tuple[Gateway, list[Decision]]]:
+    """A gateway and the list of what it recorded.
+
+    Args:
+        stage_world: What the stages run on, where it is not the gateway's world.
+        settings: Unless said otherwise the deadline is 10 s: these machines are slow and shared.
+    """
+    decisions = KeptDecisions()
+    async with colocated(stage_world or world, url) as stages:
+        yield Gateway(world, stages, decisions, Settings(**{"deadline_ms": 10_000, **settings})), decisions.records
+
+
+def again(world: World, record: Decision) -> Slates:
+    """The recorded request once more, alone, through the pure function and nothing but the record."""
+    request = msgspec.convert(record.query, RecommendationRequest)
+    query = resolve(
+        world.bundle,
+        count=request.count,
+        session_ids=request.session.item_ids if request.session else [],
+        excluded_ids=request.exclude_item_ids,
+        filter_=request.filter,
+        seed=record.seed,
+        now_s=record.now_s,
+    )
+    states, undecodable = unpack([record.user_state], SCHEMA_HASH)
+    assert not undecodable
+    return recommend(world, batch_of([query], states))
+
+
+def item_ids(world: World, slates: Slates) -> list[str]:
+    """The ids of a single list, best first."""
+    return [world.bundle.vocabulary.item_id[row] for row in slates.item]

@@ -1,0 +1,208 @@
+"""Where user states live and how they are read, against a real Valkey that is also paused and killed."""
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+import pytest
+import redis
+import redis.asyncio as aioredis
+
+from service.lookup import NAMESPACE, SHARDS, StateLookup, connect, shard, state_key
+from service.stack import ports
+from tests.service.conftest import BreakableStore
+
+TIMEOUT_MS = 100
+GOLDEN_SHARDS = {"1": 7, "user-0001": 2, "müller": 9, "用户": 13, "a b": 3, "{x}": 12}  # CRC-32("1") is 0x83dcefb7
+STRANGE_IDS = [
+    "a b",
+    "{s00}",
+    "}{",
+    "x{y}z",
+    "müller",
+    "用户",
+    "🙂",
+    "a:b:c",
+    "line\nbreak",
+    "tab\t",
+    "é" * 128,
+    "*?[]",
+]
+
+
+@asynccontextmanager
+async def client_of(url: str, *, timeout_ms: int = TIMEOUT_MS, connections: int = 2) -> AsyncIterator[aioredis.Redis]:
+    client = connect(url, timeout_ms=timeout_ms, connections=connections)
+    try:
+        yield client
+    finally:
+        await client.aclose(close_connection_pool=True)
+
+
+# --- keys ---
+
+
+def test_shards_and_keys_never_change() -> None:
+    """Golden values: other ones would orphan every stored state."""
+    assert SHARDS == 16
+    assert {user_id: shard(user_id) for user_id in GOLDEN_SHARDS} == GOLDEN_SHARDS
+    assert state_key("user-0001") == f"riffle:{{s{GOLDEN_SHARDS['user-0001']:02d}}}:{NAMESPACE}:user:user-0001"
+
+
+def test_keys_are_the_same_in_every_process() -> None:
+    code = f"from service.lookup import state_key; print(ascii([state_key(one) for one in {STRANGE_IDS!a}]))"
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert printed == {ascii([state_key(one) for one in STRANGE_IDS]) + "\n"}
+
+
+def test_users_spread_over_all_shards() -> None:
+    counts = [0] * SHARDS
+    for number in range(16_000):
+        counts[shard(f"user-{number}")] += 1
+    assert min(counts) > 800
+    assert max(counts) < 1200
+
+
+@pytest.mark.parametrize("user_id", ["user-0001", *STRANGE_IDS])
+def test_hash_tag_is_the_shard_whatever_the_id(user_id: str) -> None:
+    """Redis Cluster hashes what stands between the first brace and the next closing one."""
+    tag = re.search(r"\{(.*?)\}", state_key(user_id), re.DOTALL)
+    assert tag is not None
+    assert tag[1] == f"s{shard(user_id):02d}"
+
+
+# --- reading ---
+
+
+@pytest.mark.valkey
+async def test_states_come_in_the_order_asked_for_and_missing_ones_are_none(store_url: str) -> None:
+    with redis.Redis.from_url(store_url) as server:
+        for number in range(3):
+            server.set(state_key(f"order-{number}"), f"state {number}")
+    async with client_of(store_url, timeout_ms=1000) as client:
+        asked = ["order-2", "nobody", "order-0", "order-2", "order-1"]
+        values, cause = await StateLookup(client).fetch(asked)
+    assert values == [b"state 2", None, b"state 0", b"state 2", b"state 1"]
+    assert cause is None
+
+
+@pytest.mark.valkey
+async def test_strange_ids_keep_their_states_apart(store_url: str) -> None:
+    with redis.Redis.from_url(store_url) as server:
+        for user_id in STRANGE_IDS:
+            server.set(state_key(user_id), user_id)
+    async with client_of(store_url, timeout_ms=1000) as client:
+        values, _ = await StateLookup(client).fetch(STRANGE_IDS)
+    assert values == [user_id.encode() for user_id in STRANGE_IDS]
+
+
+@pytest.mark.valkey
+async def test_batch_costs_one_round_trip(breakable_store: BreakableStore) -> None:
+    async with client_of(breakable_store.url, timeout_ms=1000) as client:
+        lookup = StateLookup(client)
+        await lookup.fetch(["the handshake is over"])
+        with redis.Redis.from_url(breakable_store.url) as server:
+            server.config_resetstat()
+            await lookup.fetch([f"user-{number}" for number in range(256)])
+            calls = {name: stats["calls"] for name, stats in server.info("commandstats").items()}
+    assert calls.pop("cmdstat_mget") == 1
+    assert {name for name in calls if name not in ("cmdstat_config|resetstat", "cmdstat_info")} == set()
+
+
+# --- stores that fail ---
+
+
+async def test_store_that_is_not_there_is_unavailable_at_once() -> None:
+    async with client_of(f"redis://127.0.0.1:{ports.free_port()}/0") as client:
+        began = monotonic()
+        answer = await StateLookup(client).fetch(["a", "b"])
+        assert monotonic() - began < 0.15
+    assert answer == ([None, None], "unavailable")
+
+
+@pytest.mark.valkey
+async def test_killed_store_is_unavailable_and_the_same_client_reads_again_after_its_restart(
+    breakable_store: BreakableStore,
+) -> None:
+    async with client_of(breakable_store.url) as client:
+        lookup = StateLookup(client)
+        with redis.Redis.from_url(breakable_store.url) as server:
+            server.set(state_key("a"), "kept")
+        # Two at a time: every connection of the pool has been used and is dead afterwards.
+        for values, cause in await asyncio.gather(lookup.fetch(["a"]), lookup.fetch(["a"])):
+            assert (values, cause) == ([b"kept"], None)
+        breakable_store.end()
+        for _ in range(3):
+            began = monotonic()
+            assert await lookup.fetch(["a"]) == ([None], "unavailable")
+            assert monotonic() - began < 0.15
+        breakable_store.start()
+        answers = [await lookup.fetch(["a"]) for _ in range(4)]
+    # Without retries a dead connection is found by the batch that uses it: one batch each, at most.
+    assert answers[2:] == [([b"kept"], None)] * 2
+    assert all(answer in (([b"kept"], None), ([None], "unavailable")) for answer in answers)
+
+
+@pytest.mark.valkey
+async def test_restart_between_two_batches_costs_at_most_one_batch_its_states(breakable_store: BreakableStore) -> None:
+    async with client_of(breakable_store.url) as client:
+        lookup = StateLookup(client)
+        await lookup.fetch(["a"])
+        breakable_store.end()
+        breakable_store.start()
+        first, second = await lookup.fetch(["a"]), await lookup.fetch(["a"])
+    assert first in (([None], None), ([None], "unavailable"))
+    assert second == ([None], None)
+
+
+@pytest.mark.valkey
+async def test_paused_store_times_out_in_time_and_a_late_reply_is_nobodys_answer(
+    breakable_store: BreakableStore,
+) -> None:
+    with redis.Redis.from_url(breakable_store.url) as server:
+        server.mset({state_key("a"): "of a", state_key("b"): "of b"})
+    async with client_of(breakable_store.url) as client:
+        lookup = StateLookup(client)
+        assert await lookup.fetch(["a"]) == ([b"of a"], None)
+        breakable_store.pause()
+        try:
+            for _ in range(2):  # on a connection that was open before, and on a new one
+                began = monotonic()
+                assert await lookup.fetch(["a"]) == ([None], "timeout")
+                assert monotonic() - began < 2 * TIMEOUT_MS / 1000
+        finally:
+            breakable_store.resume()
+        assert await lookup.fetch(["b"]) == ([b"of b"], None)
+
+
+@pytest.mark.valkey
+async def test_store_that_refuses_the_command_is_an_error(breakable_store: BreakableStore) -> None:
+    with redis.Redis.from_url(breakable_store.url) as server:
+        server.acl_setuser("default", enabled=True, nopass=True, commands=["-mget"], keys=["*"])
+    async with client_of(breakable_store.url) as client:
+        assert await StateLookup(client).fetch(["a"]) == ([None], "error")
+
+
+@pytest.mark.valkey
+async def test_more_batches_than_connections_wait_for_one_or_are_unavailable_never_an_exception(
+    breakable_store: BreakableStore,
+) -> None:
+    async with client_of(breakable_store.url, connections=1) as client:
+        lookup = StateLookup(client)
+        answers = await asyncio.gather(*(lookup.fetch(["a"]) for _ in range(8)))
+        assert answers == [([None], None)] * 8
+        breakable_store.pause()
+        try:
+            causes = {cause for _, cause in await asyncio.gather(*(lookup.fetch(["a"]) for _ in range(8)))}
+        finally:
+            breakable_store.resume()
+        assert causes == {"timeout", "unavailable"}
