@@ -97,11 +97,7 @@ class Bundle:
 
 
 _ARRAYS = (
-    *(
-        (f"{table}.{part}", table, part)
-        for table in ("transitions", "similar")
-        for part in ("item", "weight")
-    ),
+    *((f"{table}.{part}", table, part) for table in ("transitions", "similar") for part in ("item", "weight")),
     *(
         (f"{table}.{part}", table, part)
         for table in ("item_category", "category_item")
@@ -149,13 +145,8 @@ def load(directory: Path) -> tuple[Bundle, Manifest]:
             f"this version computes {SCHEMA_HASH[:12]}; train a new bundle with `riffle train`"
         )
     described = json.loads((directory / "bundle.json").read_text("utf-8"))
-    arrays = {
-        name: _map(directory, name) for name, _, _ in _ARRAYS
-    }
-    arrays |= {
-        name: _map(directory, name)
-        for name in ("factors", "gram")
-    }
+    arrays = {name: _map(directory, name) for name, _, _ in _ARRAYS}
+    arrays |= {name: _map(directory, name) for name in ("factors", "gram")}
     bundle = Bundle(
         id=manifest.id,
         recipe=Recipe(**(described["recipe"] | {"sources": tuple(described["recipe"]["sources"])})),
@@ -196,9 +187,7 @@ def _check_shapes(bundle: Bundle, directory: Path) -> None:
     }
     for name, (found, wanted) in expected.items():
         if found != wanted:
-            raise BundleError(
-                f"{directory / name}: {found} where {wanted} was expected; publish the bundle anew"
-            )
+            raise BundleError(f"{directory / name}: {found} where {wanted} was expected; publish the bundle anew")
 
 
 def _map(directory: Path, name: str) -> np.ndarray:

@@ -22,9 +22,7 @@ class Reason(IntEnum):
     OVER_LIMIT = 4
 
 
-def keep(
-    world: World, batch: QueryBatch, states: UserStates, found: CandidateSet
-) -> tuple[CandidateSet, np.ndarray]:
+def keep(world: World, batch: QueryBatch, states: UserStates, found: CandidateSet) -> tuple[CandidateSet, np.ndarray]:
     """Drop what must not be shown, then what is beyond the number that will be ranked.
 
     Seen and excluded items are recognised by the low 32 bits of their key: of a million candidates against 300 such
@@ -33,7 +31,9 @@ def keep(
     Returns:
         What is left, same order, and counts int64 [b, len(Reason)].
     """
-    allowed = Ragged.of([world.bundle.items_of(c) if len(c := batch.categories[i]) else c for i in range(len(batch))], np.int32)
+    allowed = Ragged.of(
+        [world.bundle.items_of(c) if len(c := batch.categories[i]) else c for i in range(len(batch))], np.int32
+    )
     cells, bounds, removed = _keep(
         found.indptr,
         found.item,

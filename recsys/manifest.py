@@ -170,9 +170,7 @@ def _id_of(kind: str, files: Mapping[str, FileEntry], fields: Mapping[str, Any])
 
 def _utc(created: object) -> datetime:
     if not isinstance(created, str) or not _RFC3339_UTC.fullmatch(created):
-        raise ValueError(
-            f"field 'created' is {created!r}, not RFC 3339 in UTC such as '2025-06-30T12:00:00Z'"
-        )
+        raise ValueError(f"field 'created' is {created!r}, not RFC 3339 in UTC such as '2025-06-30T12:00:00Z'")
     return datetime.fromisoformat(created)
 
 
@@ -206,16 +204,12 @@ def _scan(directory: Path, prefix: str = "") -> dict[str, bool]:
 def _hash_all(directory: Path) -> dict[str, FileEntry]:
     entries = _scan(directory)
     if MANIFEST_NAME in entries:
-        raise BundleError(
-            f"{directory} has a {MANIFEST_NAME} and a bundle never changes; write into a new folder"
-        )
+        raise BundleError(f"{directory} has a {MANIFEST_NAME} and a bundle never changes; write into a new folder")
     files = {}
     for name, is_regular in sorted(entries.items()):
         path = directory / name
         if not is_regular:
-            raise BundleError(
-                f"{path} is a symlink or a special file; replace it by a regular file or remove it"
-            )
+            raise BundleError(f"{path} is a symlink or a special file; replace it by a regular file or remove it")
         files[name] = FileEntry(sha256=_sha256(path), size=path.stat().st_size)
     return files
 

@@ -54,9 +54,7 @@ def retrieve(world: World, batch: QueryBatch) -> Retrieved:
     states = with_session(batch)
     history = History.of(states, world)
     recipe = world.bundle.recipe
-    vector = fold_in(
-        world.bundle.factors, world.bundle.gram, history.item, history.positive, alpha=recipe.als_alpha
-    )
+    vector = fold_in(world.bundle.factors, world.bundle.gram, history.item, history.positive, alpha=recipe.als_alpha)
     found = union(world, batch, states, history, vector)
     kept, removed = filtering.keep(world, batch, states, found)
     return Retrieved(kept, vector, removed, np.any(history.item >= 0, axis=1))
@@ -66,9 +64,7 @@ def features(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarra
     """The ranker's input for all candidates, float32 [m, F]."""
     states = with_session(batch)
     history = History.of(states, world)
-    return feature_matrix(
-        Frame(world, states, batch.now_s, history, retrieved.user_vector, retrieved.candidates)
-    )
+    return feature_matrix(Frame(world, states, batch.now_s, history, retrieved.user_vector, retrieved.candidates))
 
 
 def rank(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:

@@ -98,9 +98,7 @@ class Registry:
     def previous_champion(self) -> str | None:
         """The bundle that served before the champion, for a roll back; None when there was none."""
         champion = self.champion()
-        changes = (
-            p for p in reversed(self.audit()) if p.to_id == champion and p.from_id not in (None, p.to_id)
-        )
+        changes = (p for p in reversed(self.audit()) if p.to_id == champion and p.from_id not in (None, p.to_id))
         return next((promotion.from_id for promotion in changes), None)
 
     def promote(self, reference: str, *, reason: str) -> None:
@@ -137,9 +135,7 @@ class Registry:
             try:
                 promotions.append(msgspec.json.decode(line, type=Promotion))
             except (ValueError, RecursionError) as error:
-                raise RegistryError(
-                    f"{self._audit} line {number} is corrupt: {error}; restore the file"
-                ) from error
+                raise RegistryError(f"{self._audit} line {number} is corrupt: {error}; restore the file") from error
         return tuple(promotions)
 
     def resolve(self, reference: str) -> str:
@@ -158,9 +154,7 @@ class Registry:
             reference = meant
         matches = [bundle_id for bundle_id in published if reference and bundle_id.startswith(reference)]
         if not matches:
-            raise RegistryError(
-                f"no bundle {reference!r} in {self.root}; run `riffle bundles list` for the ids"
-            )
+            raise RegistryError(f"no bundle {reference!r} in {self.root}; run `riffle bundles list` for the ids")
         if len(matches) > 1:
             raise RegistryError(f"{reference!r} could be any of {', '.join(matches)}; give more of the id")
         return matches[0]

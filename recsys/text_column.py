@@ -56,7 +56,5 @@ class TextColumn:
             for part in ("text", "offset")
         )
         if not len(offset) or offset[0] != 0 or offset[-1] != len(text) or np.any(np.diff(offset) < 0):
-            raise BundleError(
-                f"{directory / name}.offset.npy does not fit {name}.text.npy; train a new bundle"
-            )
+            raise BundleError(f"{directory / name}.offset.npy does not fit {name}.text.npy; train a new bundle")
         return cls(text, offset)

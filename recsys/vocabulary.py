@@ -51,9 +51,7 @@ class Vocabulary:
         """
         for item_id in item_ids:
             if not 0 < len(item_id.encode()) <= MAX_ID_BYTES:
-                raise VocabularyError(
-                    f"item id {item_id!r} has not 1..{MAX_ID_BYTES} UTF-8 bytes; shorten it"
-                )
+                raise VocabularyError(f"item id {item_id!r} has not 1..{MAX_ID_BYTES} UTF-8 bytes; shorten it")
         return cls.from_keys(item_ids, item_keys(item_ids))
 
     @classmethod
@@ -67,9 +65,7 @@ class Vocabulary:
             what = "is given twice" if first == second else f"has the same 64-bit key as {second!r}"
             raise VocabularyError(f"item id {first!r} {what}; ids must be unique, rename one")
         if len(ascending) and ascending[0] == 0:
-            raise VocabularyError(
-                f"item id {item_ids[order[0]]!r} has key 0, which marks an empty slot; rename it"
-            )
+            raise VocabularyError(f"item id {item_ids[order[0]]!r} has key 0, which marks an empty slot; rename it")
         rows = np.empty(len(keys), np.int32)
         rows[order] = np.arange(len(keys), dtype=np.int32)
         return cls(ascending, TextColumn.of([item_ids[i] for i in order])), rows
@@ -104,7 +100,5 @@ class Vocabulary:
         key = np.asarray(np.load(directory / "vocabulary.key.npy", mmap_mode="r", allow_pickle=False))
         item_id = TextColumn.load(directory, "vocabulary.item_id")
         if len(key) != len(item_id) or np.any(key[1:] <= key[:-1]):
-            raise BundleError(
-                f"{directory / 'vocabulary.key.npy'} does not fit the item ids; train a new bundle"
-            )
+            raise BundleError(f"{directory / 'vocabulary.key.npy'} does not fit the item ids; train a new bundle")
         return cls(key, item_id)

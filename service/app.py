@@ -83,9 +83,7 @@ class GatewayDeployment:
         else:
             stages = ColocatedStages(world, _state_lookup(settings, redis_url))
         client = connect(redis_url, timeout_ms=10 * settings.redis_timeout_ms, connections=1)
-        decisions = DecisionLog(
-            client, queue=settings.decision_queue, stream_length=settings.decision_stream_length
-        )
+        decisions = DecisionLog(client, queue=settings.decision_queue, stream_length=settings.decision_stream_length)
         self._gateway = Gateway(world, stages, decisions, settings)
         self._decisions = decisions
         if not handles:
@@ -145,9 +143,7 @@ def build(settings: Settings, *, redis_url: str, bundle_id: str) -> Any:
 
 
 def _state_lookup(settings: Settings, redis_url: str) -> StateLookup:
-    return StateLookup(
-        connect(redis_url, timeout_ms=settings.redis_timeout_ms, connections=settings.redis_connections)
-    )
+    return StateLookup(connect(redis_url, timeout_ms=settings.redis_timeout_ms, connections=settings.redis_connections))
 
 
 def _same_bundle(world: World, bundle_id: str, stage: str) -> None:

@@ -48,6 +48,4 @@ class ItemEncoder:
 
     def _encoded_metadata(self, row: int) -> orjson.Fragment:
         bundle = self._bundle
-        return orjson.Fragment(
-            orjson.dumps({"title": bundle.title[row], "categories": bundle.categories_of(row)})
-        )
+        return orjson.Fragment(orjson.dumps({"title": bundle.title[row], "categories": bundle.categories_of(row)}))

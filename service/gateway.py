@@ -67,12 +67,8 @@ class Gateway:
         self._personal = MicroBatcher(
             self._run_personal, max_batch=settings.max_batch, max_waiting=settings.max_waiting
         )
-        self._related = MicroBatcher(
-            self._run_related, max_batch=settings.max_batch, max_waiting=settings.max_waiting
-        )
-        self.counts: Counter[str] = (
-            Counter()
-        )  # answers, cold starts, undecodable states, "degraded.<stage>.<cause>"
+        self._related = MicroBatcher(self._run_related, max_batch=settings.max_batch, max_waiting=settings.max_waiting)
+        self.counts: Counter[str] = Counter()  # answers, cold starts, undecodable states, "degraded.<stage>.<cause>"
 
     @property
     def shed(self) -> int:
@@ -225,8 +221,7 @@ class Gateway:
                 if waiter.asked.reasons:
                     cells = range(slates.indptr[i], slates.indptr[i + 1])
                     codes[i] = [
-                        reasons(self._world, recent[i], int(slates.item[c]), int(slates.sources[c]))
-                        for c in cells
+                        reasons(self._world, recent[i], int(slates.item[c]), int(slates.sources[c])) for c in cells
                     ]
         return [
             Answer(slates, i, codes[i], values[i], degraded, clock.since(waiter.since))

@@ -17,6 +17,4 @@ def recommendation_id(time_ms: int) -> RecommendationId:
     seed = chance & ((1 << 62) - 1)
     value = (time_ms & ((1 << 48) - 1)) << 80 | 0x7 << 76 | (chance >> 62) << 64 | 0b10 << 62 | seed
     digits = f"{value:032x}"
-    return RecommendationId(
-        f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}", seed
-    )
+    return RecommendationId(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}", seed)

@@ -134,9 +134,7 @@ def document() -> dict[str, Any]:
                     "200": {"description": "Ready", "content": _content(_ref(Readiness), {"ready": True})},
                     "503": {
                         "description": "Not ready, and why",
-                        "content": _content(
-                            _ref(Readiness), {"ready": False, "reasons": ["no bundle is loaded"]}
-                        ),
+                        "content": _content(_ref(Readiness), {"ready": False, "reasons": ["no bundle is loaded"]}),
                     },
                 },
             ),
@@ -152,9 +150,7 @@ def document() -> dict[str, Any]:
     }
 
 
-def _list_operation(
-    operation_id: str, summary: str, body: dict[str, Any], answer: dict[str, Any]
-) -> dict[str, Any]:
+def _list_operation(operation_id: str, summary: str, body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     return {
         "operationId": operation_id,
         "summary": summary,

@@ -15,9 +15,7 @@ MAX_ID_BYTES = 256
 
 Id = Annotated[
     str,
-    Meta(
-        min_length=1, max_length=MAX_ID_BYTES, description="Opaque; at most 256 UTF-8 bytes, without U+0000."
-    ),
+    Meta(min_length=1, max_length=MAX_ID_BYTES, description="Opaque; at most 256 UTF-8 bytes, without U+0000."),
 ]
 Count = Annotated[int, Meta(ge=1, le=500, description="Items wanted. Never coerced: 501 is refused.")]
 # `(?!\n)`: Python's `$` also matches before a final newline.

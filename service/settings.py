@@ -53,9 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # --- decision records ---
     decision_sample: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of answers recorded
-    decision_queue: Annotated[int, Meta(ge=1)] = (
-        2048  # per Gateway; beyond it records are dropped, and counted
-    )
+    decision_queue: Annotated[int, Meta(ge=1)] = 2048  # per Gateway; beyond it records are dropped, and counted
     decision_stream_length: Annotated[int, Meta(ge=100)] = 50_000  # approximate MAXLEN of the stream
 
     # --- data and training ---
@@ -66,9 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.gateways_max < self.gateways:
             raise ValueError(f"gateways_max ({self.gateways_max}) is below gateways ({self.gateways})")
         if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError(
-                f"redis_url {self.redis_url!r} does not start with redis://, rediss:// or unix://"
-            )
+            raise ValueError(f"redis_url {self.redis_url!r} does not start with redis://, rediss:// or unix://")
 
     @property
     def home_path(self) -> Path:
@@ -95,9 +91,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
             raise SettingsError(f"cannot read settings from {source}: {error}") from error
         _convert(values, f"{source}", strict=True)
     from_env = {
-        name.removeprefix(ENV_PREFIX).lower(): value
-        for name, value in environ.items()
-        if name.startswith(ENV_PREFIX)
+        name.removeprefix(ENV_PREFIX).lower(): value for name, value in environ.items() if name.startswith(ENV_PREFIX)
     }
     _convert(from_env, "environment (RIFFLE_*)", strict=False)
     return _convert({**values, **from_env}, "settings", strict=False)

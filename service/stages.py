@@ -91,9 +91,7 @@ class DistributedStages:
 
     async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
         try:
-            return await _within(
-                self._feature_lookup.remote(list(user_ids)), self._lookup_timeout_s, "features"
-            )
+            return await _within(self._feature_lookup.remote(list(user_ids)), self._lookup_timeout_s, "features")
         except StageUnavailable as error:
             return [None] * len(user_ids), error.cause
 

@@ -42,7 +42,9 @@ def load_states(url: str, dataset: Dataset, *, progress: Callable[[int], None] =
             client.set(_LOADED, dataset.fingerprint)
             return len(users)
     except redis.RedisError as error:
-        raise StackError(f"user states could not be written to Redis: {error}; check that it runs and has memory") from error
+        raise StackError(
+            f"user states could not be written to Redis: {error}; check that it runs and has memory"
+        ) from error
 
 
 def some_user(dataset: Dataset) -> str:

@@ -1,7 +1,6 @@
 """Worlds that many tests read; all of them are immutable, so one of each serves the whole run."""
 
 import pytest
-from threadpoolctl import threadpool_limits
 
 from recsys.datasets.dataset import Dataset
 from recsys.datasets.synthetic import synthetic
@@ -11,9 +10,8 @@ from tests import worlds
 
 
 def train_small(dataset: Dataset) -> Trained:
-    """Train with few trees and short factors, one BLAS thread: two make these sizes slower."""
-    with threadpool_limits(1, "blas"):
-        return train(dataset, worlds.SMALL)
+    """Train with few trees and short factors."""
+    return train(dataset, worlds.SMALL)
 
 
 def world_of(trained: Trained) -> World:

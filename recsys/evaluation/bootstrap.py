@@ -40,13 +40,9 @@ def mean_interval(
         ValueError: shapes differ, a value is not finite, fewer than two users, or a setting is out of range.
     """
     if values.shape != cluster.shape or values.ndim != 1:
-        raise ValueError(
-            f"values {values.shape} and cluster {cluster.shape} must be two columns of equal length"
-        )
+        raise ValueError(f"values {values.shape} and cluster {cluster.shape} must be two columns of equal length")
     if not np.isfinite(values).all():
-        raise ValueError(
-            f"value {np.flatnonzero(~np.isfinite(values))[0]} is not finite; leave out such queries"
-        )
+        raise ValueError(f"value {np.flatnonzero(~np.isfinite(values))[0]} is not finite; leave out such queries")
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples is {resamples} and level {level}; they must be >= 1 and between 0 and 1")
     users, user_of_query = np.unique(cluster, return_inverse=True)

@@ -85,9 +85,7 @@ def _exposure(lists: np.ndarray, n_items: int) -> np.ndarray:
     if n_items < 1:
         raise ValueError(f"n_items is {n_items}; a catalogue holds at least one item")
     if lists.size and not -1 <= lists.min() <= lists.max() < n_items:
-        raise ValueError(
-            f"item numbers {lists.min()}..{lists.max()} leave -1..{n_items - 1}; is it another bundle's?"
-        )
+        raise ValueError(f"item numbers {lists.min()}..{lists.max()} leave -1..{n_items - 1}; is it another bundle's?")
     return np.bincount(lists[lists >= 0], minlength=n_items)
 
 

@@ -58,21 +58,16 @@ class Report:
     def from_json(cls, value: dict[str, Any]) -> "Report":
         """The report that `to_json` described."""
         rows = tuple(
-            Row(r["name"], {k: Interval(**v) for k, v in r["metrics"].items()}, r["coverage"])
-            for r in value["rows"]
+            Row(r["name"], {k: Interval(**v) for k, v in r["metrics"].items()}, r["coverage"]) for r in value["rows"]
         )
         differences = {k: Interval(**v) for k, v in value["differences"].items()}
-        return cls(
-            value["protocol"], value["questions"], value["users"], rows, differences, value["retrieved"]
-        )
+        return cls(value["protocol"], value["questions"], value["users"], rows, differences, value["retrieved"])
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and cells, for whatever draws tables."""
         metrics = list(self.rows[0].metrics)
-        header = ["", *metrics, "coverage@10"]
-        return header, [
-            [r.name, *(_shown(r.metrics[m]) for m in metrics), f"{r.coverage:.1%}"] for r in self.rows
-        ]
+        header = ["", *metrics, "coverage"]
+        return header, [[r.name, *(_shown(r.metrics[m]) for m in metrics), f"{r.coverage:.1%}"] for r in self.rows]
 
     def markdown(self) -> str:
         """Protocol, table and differences."""
@@ -86,5 +81,5 @@ class Report:
 
 
 def _shown(value: Interval, *, sign: bool = False) -> str:
-    form = "+.4f" if sign else ".4f"
+    form = "+.3f" if sign else ".3f"
     return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"

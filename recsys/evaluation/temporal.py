@@ -54,7 +54,7 @@ def evaluate(
     pipelines: dict[str, tuple[World, Score | None]] = {
         "two-stage": (world, None),
         "ALS": (als, _als_score),
-        "popularity (30 days)": (_only(world, "POPULAR"), None),
+        "popularity": (_only(world, "POPULAR"), None),
     }
     answers = {}
     for name, (of, score) in pipelines.items():

@@ -54,9 +54,7 @@ FEATURES = (
         _factor_last,
     ),
     Feature("cross_factor_recent", 1, 0.0, "mean cosine to the 5 newest positives", "cell", _factor_recent),
-    Feature(
-        "cross_category_last", 1, 0.0, "categories shared with the newest positive", "cell", _category_last
-    ),
+    Feature("cross_category_last", 1, 0.0, "categories shared with the newest positive", "cell", _category_last),
     Feature(
         "cross_category_profile",
         1,
@@ -73,8 +71,6 @@ FEATURES = (
         "cell",
         _transitions,
     ),
-    Feature(
-        "cross_similar", 1, 0.0, "decayed co-occurrence weight from the newest interactions", "cell", _similar
-    ),
+    Feature("cross_similar", 1, 0.0, "decayed co-occurrence weight from the newest interactions", "cell", _similar),
     Feature("cross_retrieval", 1, 0.0, "reciprocal-rank fusion of the candidate sources", "cell", _retrieval),
 )

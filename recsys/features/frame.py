@@ -79,9 +79,7 @@ class Frame:
         """Rows of the newest positives, newest first, -1 where there are fewer: int32 [b, RECENT]."""
         positive = self.history.positive
         order = np.argsort(~positive, axis=1, kind="stable")[:, :RECENT]
-        return np.where(
-            np.take_along_axis(positive, order, 1), np.take_along_axis(self.history.item, order, 1), -1
-        )
+        return np.where(np.take_along_axis(positive, order, 1), np.take_along_axis(self.history.item, order, 1), -1)
 
     def _products(self, table: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """Each cell's row of `table` times its request's vectors: [N, w], [b, v, w] -> float32 [v, m].
@@ -98,6 +96,4 @@ class Frame:
 
 def _mean(rows: np.ndarray, item: np.ndarray) -> np.ndarray:
     """Mean over the slots in use: [b, s, w], [b, s] -> float32 [b, w]; 0 without one."""
-    return rows.sum(axis=1, dtype=np.float32) / np.maximum((item >= 0).sum(axis=1), 1)[:, None].astype(
-        np.float32
-    )
+    return rows.sum(axis=1, dtype=np.float32) / np.maximum((item >= 0).sum(axis=1), 1)[:, None].astype(np.float32)

@@ -29,11 +29,7 @@ def _positive_rate(frame: "Frame") -> np.ndarray:
 
 FEATURES = (
     Feature("item_log_popularity", 1, 0.0, "log(1 + positives of the whole window)", "item", _log_popularity),
-    Feature(
-        "item_log_trend", 1, 0.0, "log(1 + positives decayed with a half-life of 30 days)", "item", _log_trend
-    ),
+    Feature("item_log_trend", 1, 0.0, "log(1 + positives decayed with a half-life of 30 days)", "item", _log_trend),
     Feature("item_momentum", 1, 0.0, "trend / (popularity + 5): how recent the demand is", "item", _momentum),
-    Feature(
-        "item_positive_rate", 1, 0.0, "positives / interactions, shrunk to the mean", "item", _positive_rate
-    ),
+    Feature("item_positive_rate", 1, 0.0, "positives / interactions, shrunk to the mean", "item", _positive_rate),
 )

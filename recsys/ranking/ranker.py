@@ -50,9 +50,7 @@ class Ranker:
                 "verbose": False,
             }
         )
-        model.fit(
-            Pool(np.ascontiguousarray(features), label=label, group_id=group, feature_names=list(names))
-        )
+        model.fit(Pool(np.ascontiguousarray(features), label=label, group_id=group, feature_names=list(names)))
         return cls(model)
 
     @property

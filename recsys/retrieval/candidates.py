@@ -60,9 +60,7 @@ def union(
         )
     if Source.SIMILAR in sources:
         lists.append(
-            _related(
-                Source.SIMILAR, world.bundle.similar, history, recipe.similar_recent, recipe.recent_decay
-            )
+            _related(Source.SIMILAR, world.bundle.similar, history, recipe.similar_recent, recipe.recent_decay)
         )
     if Source.POPULAR in sources:
         lists.append(_popular(world, personal, reach, allowed))
@@ -116,9 +114,7 @@ def _related(source: Source, table: Neighbours, history: History, recent: int, d
     return _Lists(source, item.reshape(b, -1), np.tile(np.arange(k), recent), weight.reshape(b, -1))
 
 
-def _popular(
-    world: World, personal: np.ndarray, reach: np.ndarray, allowed: list[np.ndarray | None]
-) -> _Lists:
+def _popular(world: World, personal: np.ndarray, reach: np.ndarray, allowed: list[np.ndarray | None]) -> _Lists:
     order = world.item_stats.order
     b, width = len(reach), int(reach.max(initial=0))
     if personal.all() and all(one is None for one in allowed):

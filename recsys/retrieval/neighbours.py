@@ -40,9 +40,7 @@ class Neighbours:
         return cls(item, value)
 
 
-def transitions(
-    user: np.ndarray, item: np.ndarray, positive: np.ndarray, n_items: int, *, k: int
-) -> Neighbours:
+def transitions(user: np.ndarray, item: np.ndarray, positive: np.ndarray, n_items: int, *, k: int) -> Neighbours:
     """Which positives follow an interaction within WINDOW steps of the same user.
 
     weight(i -> j) = sum over occurrences of GAP_DECAY^(gap - 1), divided by sqrt(occurrences of i * positives of j):
@@ -79,7 +77,5 @@ def co_occurrence(user: np.ndarray, item: np.ndarray, n_items: int, *, k: int) -
 
 
 def _scaled(matrix: sparse.csr_array, rows: np.ndarray, columns: np.ndarray) -> sparse.csr_array:
-    left, right = (
-        sparse.diags_array(1 / np.sqrt(np.maximum(c, 1)).astype(np.float32)) for c in (rows, columns)
-    )
+    left, right = (sparse.diags_array(1 / np.sqrt(np.maximum(c, 1)).astype(np.float32)) for c in (rows, columns))
     return (left @ matrix @ right).tocsr()

@@ -28,21 +28,16 @@ def fit(dataset: Dataset, log: Log, recipe: Recipe, *, until_s: int) -> Bundle:
     vocabulary, row_of = Vocabulary.build(dataset.item_id)
     past = log.until(until_s)
     if not past.positive.any():
-        raise TrainingError(
-            "no positive interaction lies before the split; import more data or lower positive_rating"
-        )
+        raise TrainingError("no positive interaction lies before the split; import more data or lower positive_rating")
     item = row_of[past.item]
     n = len(vocabulary)
     liked = past.positive
     factors = _als(past.user[liked], item[liked], n, recipe)
-    gram = factors.T @ factors + np.float32(recipe.als_regularization) * np.eye(
-        recipe.factors, dtype=np.float32
-    )
+    gram = factors.T @ factors + np.float32(recipe.als_regularization) * np.eye(recipe.factors, dtype=np.float32)
     source_of = np.argsort(row_of)  # data-set item of each row
     counts = np.diff(dataset.item_category_indptr)[source_of]
     lists = [
-        dataset.item_category[dataset.item_category_indptr[i] : dataset.item_category_indptr[i + 1]]
-        for i in source_of
+        dataset.item_category[dataset.item_category_indptr[i] : dataset.item_category_indptr[i + 1]] for i in source_of
     ]
     item_category = Ragged.of(lists, np.int32)
     by_category = np.argsort(item_category.values, kind="stable")

@@ -28,9 +28,7 @@ WINDOW = 0.2  # share before it that the ranker learns from, with models of what
 QUESTIONS_PER_USER = 50
 EVALUATED_PER_USER = 20
 QUESTIONS_MAX = 60_000
-NEGATIVES = (
-    60  # of about 200 candidates; all of them give the same NDCG@10 within its interval at twice the time
-)
+NEGATIVES = 60  # of about 200 candidates; all of them give the same NDCG@10 within its interval at twice the time
 
 Step = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -72,9 +70,7 @@ def train(dataset: Dataset, recipe: Recipe, *, candidates: int = 200, step: Step
     log = Log.of(dataset)
     window_s, split_s = log.moment(1 - HOLDOUT - WINDOW), log.moment(1 - HOLDOUT)
     seconds: dict[str, float] = {}
-    asked = NextItem.sample(
-        log, start_s=window_s, end_s=split_s, per_user=QUESTIONS_PER_USER, seed=recipe.seed
-    )
+    asked = NextItem.sample(log, start_s=window_s, end_s=split_s, per_user=QUESTIONS_PER_USER, seed=recipe.seed)
     asked = asked.limited(QUESTIONS_MAX, seed=recipe.seed)
     judged = NextItem.sample(log, start_s=split_s, end_s=None, per_user=EVALUATED_PER_USER, seed=recipe.seed)
     judged = judged.limited(QUESTIONS_MAX, seed=recipe.seed)
@@ -92,23 +88,15 @@ def train(dataset: Dataset, recipe: Recipe, *, candidates: int = 200, step: Step
         world = World(before, before.item_stats, candidates)
         made = examples(world, log, asked, negatives=NEGATIVES, seed=recipe.seed, progress=done)
     with _timed(seconds, "ranker"), step("Training the ranker", 1) as done:
-        ranker = Ranker.fit(
-            made.features, made.label, made.group, names=NAMES, trees=recipe.trees, seed=recipe.seed
-        )
+        ranker = Ranker.fit(made.features, made.label, made.group, names=NAMES, trees=recipe.trees, seed=recipe.seed)
         done(1)
     bundle = replace(fitted, ranker=ranker)
     with _timed(seconds, "evaluation"), step("Evaluating against baselines", 3 * len(judged)) as done:
-        report = evaluate(
-            World(bundle, bundle.item_stats, candidates), log, judged, seed=recipe.seed, progress=done
-        )
-    return Trained(
-        bundle, report, (int(log.ts_s[0]), split_s, int(log.ts_s[-1])), seconds, made.found / made.asked
-    )
+        report = evaluate(World(bundle, bundle.item_stats, candidates), log, judged, seed=recipe.seed, progress=done)
+    return Trained(bundle, report, (int(log.ts_s[0]), split_s, int(log.ts_s[-1])), seconds, made.found / made.asked)
 
 
-def write(
-    trained: Trained, dataset: Dataset, directory: Path, *, code_commit: str, parent: str | None
-) -> str:
+def write(trained: Trained, dataset: Dataset, directory: Path, *, code_commit: str, parent: str | None) -> str:
     """Write a trained bundle's files, report and manifest into an empty folder; returns its id."""
     save(trained.bundle, directory)
     (directory / "report.json").write_text(json.dumps(trained.report.to_json(), indent=1), "utf-8")

@@ -1,11 +1,14 @@
 """`riffle up`, `down`, `serve`, `status` and `doctor`."""
 
 import json
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from recsys.datasets.dataset import Dataset
@@ -24,6 +27,7 @@ from service.stack import application
 from service.state_store import load_states, some_user
 from service.world import load_world, registry
 
+_WATCH_S = 2.0
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -60,7 +64,11 @@ def up(
     output.print(f"[dim]Done in {time.monotonic() - began:.0f} s.[/]")
 
 
-def serve() -> None:
+def serve(
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay until SIGTERM or SIGINT, then end everything; for containers.")
+    ] = False,
+) -> None:
     """Start the store, Ray and the service with the champion, as it is; no import, no training."""
     settings = load()
     _preflight(settings)
@@ -70,6 +78,8 @@ def serve() -> None:
         raise RegistryError("there is no champion to serve; run `riffle train`, or `riffle up`")
     _bring_up(settings, current_dataset(settings), champion)
     output.print(f"[green]✓[/] serving [bold]{champion}[/] at {application.url(settings)}")
+    if foreground:
+        _watch(settings)
 
 
 def down() -> None:
@@ -113,6 +123,23 @@ def _preflight(settings: Settings) -> None:
     failed: list[Finding] = [finding for finding in check(settings) if finding.level == "fail"]
     if failed:
         raise StackError("; ".join(f"{one.detail}: {one.remedy}" for one in failed))
+
+
+def _watch(settings: Settings) -> None:
+    """Stay while the stack runs; end it when asked to.
+
+    Raises:
+        StackError: the stack ended by itself.
+    """
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    try:
+        while not asked.wait(_WATCH_S):
+            if not stack.running(settings):
+                raise StackError("the stack has ended by itself; its logs are under the home folder")
+    finally:
+        stack.stop(settings)
 
 
 def _champion_finding(settings: Settings) -> Finding:
@@ -163,11 +190,13 @@ def _show(settings: Settings, dataset: Dataset, bundle: Manifest) -> None:
     answer = application.ask(settings, "/v1/recommendations", body)
     output.rule("[bold]Riffle is up" + (" (synthetic data)" if dataset.synthetic else ""))
     output.print(f"API        {application.url(settings)}   docs: {application.url(settings)}/docs")
-    output.print(f"Dashboard  {application.dashboard_url(settings)}")
+    output.print(
+        f"Dashboard  {application.dashboard_url(settings)}   asks once for the token in {settings.home}/run/ray-token"
+    )
     output.print("\nTry it:", style="bold")
     command = f"curl -s {application.url(settings)}/v1/recommendations -H 'content-type: application/json' "
     output.print(f"{command}-d '{json.dumps(body)}'", markup=False, highlight=False, soft_wrap=True)
-    output.print(_answer_table(answer, user))
+    output.print(_answer_table(answer, user, dict(zip(dataset.item_id, dataset.item_title, strict=True))))
     output.print(report_table(Report.from_json(bundle.fields["metrics"]), f"Evaluation of {bundle.id}"))
     output.print(Report.from_json(bundle.fields["metrics"]).protocol, style="dim")
     if dataset.attribution:
@@ -179,12 +208,15 @@ def _show(settings: Settings, dataset: Dataset, bundle: Manifest) -> None:
     )
 
 
-def _answer_table(answer: dict[str, Any], user: str) -> Table:
+def _answer_table(answer: dict[str, Any], user: str, titles: dict[str, str]) -> Table:
     took = f"{answer['timing_ms']['total']:.1f} ms"
-    table = Table(title=f"The answer it just gave for user {user}, in {took}", title_justify="left", title_style="bold")
+    title = f"The answer it just gave for user {user}, in {took}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for name in ("rank", "title", "categories", "because"):
         table.add_column(name)
     for item in answer["items"]:
         categories = ", ".join(item["metadata"]["categories"])
-        table.add_row(str(item["rank"]), item["metadata"]["title"], categories, item["reasons"][0])
+        code, _, cause = item["reasons"][0].partition(":")
+        because = f"{code.replace('_', ' ')} {titles.get(cause, cause)}".strip()
+        table.add_row(str(item["rank"]), item["metadata"]["title"], categories, because)
     return table

@@ -40,7 +40,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": token_file(settings),
         "RAY_START_HOOK": "service.stack.ray_hooks.without_client_server",
-        "RAY_prestart_worker_first_driver": 0,  # else one idle worker per logical CPU, 50 MB each
+        "RAY_prestart_worker_first_driver": 0,  # else one idle worker per logical CPU
         "RAY_num_workers_soft_limit": 1,  # idle workers kept
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": 0,  # stopping is stopping: no 30 s of draining to nowhere
         "DASHBOARD_METRIC_PORT": 0,  # any: two stacks on one machine do not meet
@@ -61,8 +61,6 @@ def environment(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": 5,  # HAProxy takes a replica out within 2 s
         "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": 2,
         "RAY_SERVE_KV_TIMEOUT_S": 5,  # none by default: the controller would hang with the GCS
-        # CPU per request, no-op, one replica: 0.45 ms with the default of 100 ms, 0.35 ms with 1000.
-        "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": 1000,
         # --- HAProxy: its files in our folder, so that two stacks do not share an admin socket ---
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": folder / "h" / "haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": folder / "h" / "admin.sock",

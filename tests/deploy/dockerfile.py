@@ -38,8 +38,7 @@ def named(stage: Stage, name: str) -> list[Instruction]:
 
 def variables(stage: Stage) -> dict[str, str]:
     """What ENV sets."""
-    pairs = (word.split("=", 1) for instruction in named(stage, "ENV") for word in instruction.words)
-    return {name: value for name, value in pairs}
+    return dict(word.split("=", 1) for instruction in named(stage, "ENV") for word in instruction.words)
 
 
 def _words(text: str) -> list[str]:

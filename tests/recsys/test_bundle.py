@@ -247,5 +247,3 @@ def test_item_nobody_touched_has_no_factor_no_neighbour_and_the_mean_rate(small:
     assert bundle.item_stats.trend[row] == bundle.item_stats.popularity[row] == 0
     assert bundle.item_stats.positive_rate[row] == 1  # every interaction of this world is a like
     assert bundle.item_stats.order[-1] == row
-
-

@@ -154,9 +154,7 @@ def replace_file_by_fifo(bundle: Path) -> None:
         (replace_file_by_fifo, "factors.npy", "regular file"),
     ],
 )
-def test_damaged_folder_is_refused(
-    bundle: Path, damage: Callable[[Path], object], named: str, check: str
-) -> None:
+def test_damaged_folder_is_refused(bundle: Path, damage: Callable[[Path], object], named: str, check: str) -> None:
     damage(bundle)
     with pytest.raises(BundleError, match=rf"'{named}' failed the {check} check.*`riffle bundles list`"):
         verify(bundle)

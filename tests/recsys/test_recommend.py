@@ -6,7 +6,6 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from recsys.bundle import Bundle
 from recsys.datasets.dataset import Dataset
@@ -116,8 +115,7 @@ def fitted(request: pytest.FixtureRequest, synthetic_dataset: Dataset) -> World:
         if inverted:
             patch.setattr(faiss_index, "EXACT_MAX", 0)
         recipe = replace(worlds.SMALL, factors=factors, als_iterations=2)
-        with threadpool_limits(1, "blas"):
-            bundle: Bundle = fit(synthetic_dataset, log, recipe, until_s=int(log.ts_s[-1]))
+        bundle: Bundle = fit(synthetic_dataset, log, recipe, until_s=int(log.ts_s[-1]))
     return World(bundle, bundle.item_stats)
 
 
@@ -196,8 +194,7 @@ def test_count_is_honoured_when_most_items_were_never_trained_on() -> None:
     events = [(f"user-{u}", old[(u + i) % 4], Verb.LIKE, worlds.START_S + 60 * i) for u in range(8) for i in range(3)]
     dataset = worlds.dataset_of(events, {item: [] for item in [*old, *new]})
     log = Log.of(dataset)
-    with threadpool_limits(1, "blas"):
-        bundle = fit(dataset, log, replace(worlds.SMALL, factors=2), until_s=int(log.ts_s[-1]) + 1)
+    bundle = fit(dataset, log, replace(worlds.SMALL, factors=2), until_s=int(log.ts_s[-1]) + 1)
     fresh = World(bundle, bundle.item_stats)
     assert_counts_are_honoured(fresh, [Ask(count=150), Ask(likes("old-0"), count=150)])
 
@@ -302,5 +299,3 @@ def test_seen_reaches_what_left_the_ring(world: World) -> None:
     assert batch.states.seen_count.tolist() == [136]
     assert set(batch.states.seen[0]) == set(fingerprint(world.bundle.vocabulary.key[:136]))
     assert set(names(world, recommend(world, batch), 0)) == set(ids[200:])
-
-

@@ -17,9 +17,7 @@ from recsys.registry import Registry
 processes = multiprocessing.get_context("spawn")
 
 
-def make_bundle(
-    directory: Path, *, day: int = 1, content: bytes = b"factors", kind: str = "riffle-bundle"
-) -> Path:
+def make_bundle(directory: Path, *, day: int = 1, content: bytes = b"factors", kind: str = "riffle-bundle") -> Path:
     (directory / "index").mkdir(parents=True)
     (directory / "factors.npy").write_bytes(content)
     (directory / "index" / "items.faiss").write_bytes(content * 2)

@@ -32,7 +32,10 @@ def test_selection_is_a_stable_sort_of_each_request_with_broken_scores_last(
     chosen = select(found, score, np.array([k for _, k in requests], np.int32))
     expected: list[int] = []
     for (scores, k), start in zip(requests, found.indptr, strict=False):
-        order = sorted(range(len(scores)), key=lambda i: (not np.isfinite(scores[i]), -scores[i] if np.isfinite(scores[i]) else 0, i))
+        order = sorted(
+            range(len(scores)),
+            key=lambda i: (not np.isfinite(scores[i]), -scores[i] if np.isfinite(scores[i]) else 0, i),
+        )
         expected += [int(start) + i for i in order[:k]]
     assert chosen.tolist() == expected
 

@@ -18,7 +18,9 @@ def test_texts_come_back_in_their_order(values: list[str]) -> None:
     assert column.tolist() == values == [column[row] for row in range(len(values))]
 
 
-@pytest.mark.parametrize("values", [["", "é", "日本", "a" * 5000, ""], ["", ""], []], ids=["mixed", "empty texts", "none"])
+@pytest.mark.parametrize(
+    "values", [["", "é", "日本", "a" * 5000, ""], ["", ""], []], ids=["mixed", "empty texts", "none"]
+)
 def test_saved_column_is_mapped_back(tmp_path: Path, values: list[str]) -> None:
     TextColumn.of(values).save(tmp_path, "title")
     assert {path.name for path in tmp_path.iterdir()} == {"title.text.npy", "title.offset.npy"}

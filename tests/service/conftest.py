@@ -19,7 +19,6 @@ from service.stack import ports, valkey
 from service.state_store import load_states
 from service.world import load_world
 
-
 HANG_S = 60.0  # far above what any test takes
 
 

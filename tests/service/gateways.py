@@ -5,8 +5,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
+from recsys.features.codec import unpack
+from recsys.features.matrix import SCHEMA_HASH
 from recsys.recommend import Retrieved, recommend
 from recsys.types import QueryBatch, Slates, World
 from service.decisions import Decision
@@ -16,10 +19,6 @@ from service.queries import batch_of, resolve
 from service.schemas import RecommendationRequest
 from service.settings import Settings
 from service.stages import ColocatedStages, Stages
-from recsys.features.codec import unpack
-from recsys.features.matrix import SCHEMA_HASH
-
-import msgspec
 
 
 @dataclass

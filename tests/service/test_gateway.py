@@ -14,7 +14,7 @@ import redis
 from recsys.datasets.dataset import Dataset
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
-from recsys.recommend import recommend, retrieve, slate
+from recsys.recommend import retrieve, slate
 from recsys.types import World
 from service.decisions import Decision
 from service.errors import BatchFailed, FieldError, NotFound, Overloaded, Unprocessable
@@ -499,9 +499,3 @@ async def test_share_of_answers_that_is_recorded_is_the_setting(
         await asyncio.gather(*(gateway.recommend(ask("nobody", count=1)) for _ in range(200)))
         assert gateway.counts["answers"] == 200
     assert low <= len(records) <= high
-
-
-def test_recommend_is_what_the_gateway_serves(served: World) -> None:
-    """`again` uses the pure function on the world that replicas map; both have one ranker."""
-    assert recommend.__module__ == "recsys.recommend"
-    assert served.bundle.ranker is not None

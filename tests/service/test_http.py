@@ -300,9 +300,7 @@ FAILURES: list[tuple[errors.HttpError, int, str]] = [
 
 
 @pytest.mark.parametrize(("failure", "status", "slug"), FAILURES)
-def test_http_error_of_the_recommender_is_its_problem(
-    failure: errors.HttpError, status: int, slug: str
-) -> None:
+def test_http_error_of_the_recommender_is_its_problem(failure: errors.HttpError, status: int, slug: str) -> None:
     edge, _ = edge_of(failure=failure)
     problem = assert_problem(call(edge, chunks=[MINIMAL]), status, slug)
     assert problem["detail"] == str(failure)
@@ -352,9 +350,7 @@ def test_readiness_is_503_with_the_reasons_until_ready() -> None:
     assert ready.headers[b"cache-control"] == b"no-store"
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/livez", "/readyz", "/openapi.json", "/docs", "/docs/swagger-ui-bundle.js"]
-)
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/openapi.json", "/docs", "/docs/swagger-ui-bundle.js"])
 def test_head_has_the_headers_of_get_and_no_body(path: str) -> None:
     edge, _ = edge_of()
     get = call(edge, "GET", path, headers=[(b"x-request-id", b"r")])
@@ -429,8 +425,7 @@ FIELDS = [*OPTIONAL_FIELDS, "user_id", "item_ids", "categories", "any", "id", "m
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (
-        st.lists(inner, max_size=5)
-        | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), inner, max_size=6)
+        st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), inner, max_size=6)
     ),
     max_leaves=20,
 )

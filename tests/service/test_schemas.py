@@ -160,9 +160,7 @@ def test_bad_field_of_a_similar_request_is_refused(fields: dict[str, Any], point
 
 
 @pytest.mark.parametrize(("raw", "pointer", "code", "detail"), MALFORMED)
-def test_malformed_json_is_refused_with_its_position(
-    raw: bytes, pointer: str, code: str, detail: str
-) -> None:
+def test_malformed_json_is_refused_with_its_position(raw: bytes, pointer: str, code: str, detail: str) -> None:
     with pytest.raises(RequestError) as refusal:
         decode_recommendation(raw)
     (field,) = refusal.value.errors
@@ -174,9 +172,7 @@ def test_every_id_that_the_schema_cannot_refuse_is_reported_at_once() -> None:
     with pytest.raises(RequestError) as refusal:
         decode_recommendation(body(user_id=BYTES_258, exclude_item_ids=["a", "b\0"]))
     assert [field.pointer for field in refusal.value.errors] == ["/user_id", "/exclude_item_ids/1"]
-    assert str(refusal.value).startswith(
-        "/user_id: 258 UTF-8 bytes; an id has at most 256; /exclude_item_ids/1"
-    )
+    assert str(refusal.value).startswith("/user_id: 258 UTF-8 bytes; an id has at most 256; /exclude_item_ids/1")
 
 
 def test_refusal_does_not_echo_a_huge_field_name() -> None:

@@ -92,9 +92,7 @@ def test_paired_difference_sees_what_two_separate_intervals_cannot() -> None:
         ([1.0, 2.0], [1, 2], {"level": 1.0}, r"level 1\.0"),
     ],
 )
-def test_input_without_an_interval_is_refused(
-    values: list, cluster: list, settings: dict, message: str
-) -> None:
+def test_input_without_an_interval_is_refused(values: list, cluster: list, settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mean_interval(np.array(values), np.array(cluster, np.int64), seed=0, **settings)
 

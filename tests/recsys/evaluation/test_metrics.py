@@ -46,9 +46,7 @@ def test_next_item_metrics_equal_the_slow_reference(rank: list[int], k: int) -> 
     np.testing.assert_array_equal(hit_at_k(column, k), [float(i) for i in inside])
     expected = [dcg([float(p == r) for p in range(k)]) for r in rank]
     np.testing.assert_allclose(ndcg_at_k(column, k), expected, rtol=1e-15)
-    np.testing.assert_allclose(
-        reciprocal_rank(column), [1 / (r + 1) if r >= 0 else 0 for r in rank], rtol=1e-15
-    )
+    np.testing.assert_allclose(reciprocal_rank(column), [1 / (r + 1) if r >= 0 else 0 for r in rank], rtol=1e-15)
 
 
 @settings(deadline=None)
@@ -121,9 +119,7 @@ def test_empty_query_set_has_no_values() -> None:
     assert coverage(np.empty((0, 10), np.int32), 5) == 0
 
 
-@pytest.mark.parametrize(
-    "metric", [lambda rank: ndcg_at_k(rank, 10), lambda rank: hit_at_k(rank, 10), reciprocal_rank]
-)
+@pytest.mark.parametrize("metric", [lambda rank: ndcg_at_k(rank, 10), lambda rank: hit_at_k(rank, 10), reciprocal_rank])
 def test_rank_below_minus_one_is_refused(metric: object) -> None:
     assert callable(metric)
     with pytest.raises(ValueError, match="rank -2 is below -1"):

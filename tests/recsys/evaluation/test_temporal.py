@@ -40,8 +40,9 @@ def test_taste_is_found_by_als_and_half_of_it_by_popularity(tastes: World) -> No
     asked = NextItem.sample(log, start_s=log.moment(0.8), end_s=None, per_user=20, seed=1)
     report = evaluate(tastes, log, asked, seed=1)
     found = {row.name: row.metrics["Recall@20"].mean for row in report.rows}
-    assert found["ALS"] > 0.95
-    assert found["popularity (30 days)"] < 0.9
+    assert found["two-stage"] == 1
+    assert found["ALS"] > 0.85
+    assert found["popularity (30 days)"] < 0.7
 
 
 def test_answers_dealt_at_random_are_found_no_better_than_by_chance(
@@ -99,7 +100,10 @@ def test_markdown_holds_every_row_every_difference_and_the_protocol() -> None:
         protocol="Asked so.",
         questions=12_345,
         users=67,
-        rows=(Row("ours", {"NDCG@10": half, "Recall@20": half}, 0.125), Row("theirs", {"NDCG@10": half, "Recall@20": half}, 1.0)),
+        rows=(
+            Row("ours", {"NDCG@10": half, "Recall@20": half}, 0.125),
+            Row("theirs", {"NDCG@10": half, "Recall@20": half}, 1.0),
+        ),
         differences={"NDCG@10 over theirs": Interval(-0.1, -0.2, 0.05)},
         retrieved=0.978,
     )

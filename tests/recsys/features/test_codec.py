@@ -148,7 +148,9 @@ def test_arbitrary_bytes_are_a_problem_and_never_an_error(junk: bytes, magic: bo
 def test_each_defect_is_named(value: bytes) -> None:
     assert_refused(b"", why="not a user state: 0 bytes")
     assert_refused(b"RFUX" + value[4:], why="not a user state")
-    assert_refused(sealed((LAYOUT + 1, 5, 3), value[HEAD_BYTES:]), why=f"layout {LAYOUT + 1}, this version reads {LAYOUT}")
+    assert_refused(
+        sealed((LAYOUT + 1, 5, 3), value[HEAD_BYTES:]), why=f"layout {LAYOUT + 1}, this version reads {LAYOUT}"
+    )
     assert_refused(value[:-1] + bytes([value[-1] ^ 1]), why="does not match its CRC")
     other = pack(random_states(1, [5], [3]), OTHER_SCHEMA)[0]
     assert_refused(other, why="another feature-schema hash")

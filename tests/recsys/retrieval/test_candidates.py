@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from recsys.features.frame import History
-from recsys.retrieval import candidates as candidates_module
-from recsys.retrieval.candidates import DEPTH_MAX, POPULAR_MIN, RRF_K, depth, union, wanted_candidates
+from recsys.retrieval.candidates import DEPTH_MAX, POPULAR_MIN, depth, union, wanted_candidates
 from recsys.retrieval.fold_in import fold_in
 from recsys.types import CandidateSet, QueryBatch, Source, World
 from recsys.verbs import Verb
@@ -54,7 +53,7 @@ def fused(lists: Lists) -> dict[int, tuple[float, int, dict[Source, float]]]:
             score, bits, own = found.get(item, (0.0, 0, {}))
             if weights:
                 own[source] = own.get(source, 0.0) + weights[position]
-            found[item] = score + 1 / (RRF_K + position), bits | 1 << source, own
+            found[item] = score + 1 / (60 + position), bits | 1 << source, own
     return found
 
 
@@ -85,7 +84,10 @@ def test_union_is_reciprocal_rank_fusion_of_all_lists(world: World) -> None:
 
 
 def test_union_of_hand_made_lists(tiny: World) -> None:
-    """Who liked a has the vector (42, -24) / 129: ALS says a, c, d, b; a leads to b, c and is like c; popular are b, c, a, e."""
+    """Who liked a has the vector (42, -24) / 129, so ALS says a, c, d, b; a leads to b and c and is like c.
+
+    Popular are b, c, a, e.
+    """
     batch = batch_of(tiny, [Ask(likes("a"))])
     found, _, _ = unite(tiny, batch)
     by_name = {"abcde"[item]: cell for cell, item in enumerate(found.item)}
@@ -111,7 +113,9 @@ def test_item_related_to_several_interactions_adds_their_decayed_weights(tiny: W
 def test_catalogue_smaller_than_the_depth_is_read_whole(tiny: World) -> None:
     batch = batch_of(tiny, [Ask(), Ask(categories=["comedy"]), Ask(likes("b"), categories=["drama"])])
     found, _, _ = unite(tiny, batch)
-    cold, comedy, drama = ("".join("abcde"[i] for i in found.item[found.indptr[r] : found.indptr[r + 1]]) for r in range(3))
+    cold, comedy, drama = (
+        "".join("abcde"[i] for i in found.item[found.indptr[r] : found.indptr[r + 1]]) for r in range(3)
+    )
     assert cold == "bcae"
     assert comedy == "ca"
     assert set(drama) == set("bcd")
@@ -148,17 +152,16 @@ def test_wanted_candidates_are_those_of_the_world_or_half_more_than_the_count(wo
     assert wanted_candidates(world, batch).tolist() == [200, 200, 201, 750]
 
 
-def test_depth_is_a_power_of_two_that_leaves_enough_after_what_is_known(world: World) -> None:
+def test_depth_is_a_power_of_two_that_leaves_half_more_than_the_count_after_what_is_known(world: World) -> None:
     ids = world.bundle.vocabulary.item_id.tolist()
-    asks = [Ask(), Ask(likes(*ids[:56])), Ask(likes(*ids[:57])), Ask(likes(*ids[:100]), excluded=ids[:300]), Ask(count=500)]
+    known = {"history": likes(*ids[:100]), "excluded": ids[:100]}
+    asks = [Ask(), Ask(**known, count=37), Ask(**known, count=38), Ask(count=500), Ask(**known, count=500)]
     batch = batch_of(world, asks)
     assert depth(world, batch, batch.states).tolist() == [256, 256, 512, 1024, 1024]
+    many = replace(world, candidates=300)
+    assert depth(many, batch, batch.states).tolist() == [512, 512, 512, 1024, 1024]
 
 
 def test_depth_ends_at_its_maximum(world: World) -> None:
     batch = batch_of(world, [Ask(excluded=["gone"] * 9000)])
     assert depth(world, batch, batch.states).tolist() == [DEPTH_MAX]
-
-
-def test_widest_union_fits_the_bits_of_a_position() -> None:
-    assert 2 * DEPTH_MAX + 2 * 5 * 1_000 < 1 << candidates_module._POSITION_BITS

@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from recsys.bundle import load
 from recsys.datasets.dataset import Dataset, Events
@@ -37,8 +37,7 @@ def hashes(trained: Trained, dataset: Dataset, directory: Path) -> dict[str, str
 
 
 def fit_until(dataset: Dataset, until_s: int) -> World:
-    with threadpool_limits(1, "blas"):
-        bundle = fit(dataset, Log.of(dataset), worlds.SMALL, until_s=until_s)
+    bundle = fit(dataset, Log.of(dataset), worlds.SMALL, until_s=until_s)
     return World(bundle, bundle.item_stats)
 
 
@@ -164,7 +163,9 @@ def test_window_split_and_shares_are_those_of_the_log(trained: Trained, syntheti
     assert 0.5 < trained.found <= 1
 
 
-def test_manifest_says_where_the_bundle_comes_from(trained: Trained, synthetic_dataset: Dataset, tmp_path: Path) -> None:
+def test_manifest_says_where_the_bundle_comes_from(
+    trained: Trained, synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
     write(trained, synthetic_dataset, tmp_path, code_commit="abc", parent="20250101-0123456789ab")
     fields = load(tmp_path)[1].fields
     assert (fields["parent"], fields["code_commit"]) == ("20250101-0123456789ab", "abc")
@@ -257,7 +258,7 @@ def test_ranker_without_a_found_answer_is_refused_in_a_sentence(label: list[int]
         )
 
 
-def test_training_tells_its_progress(tmp_path: Path) -> None:
+def test_training_tells_its_progress() -> None:
     told: dict[str, list[int]] = {}
     totals: dict[str, int] = {}
 
@@ -266,14 +267,13 @@ def test_training_tells_its_progress(tmp_path: Path) -> None:
             self.name = name
             totals[name] = total
 
-        def __enter__(self):  # noqa: ANN204
+        def __enter__(self) -> Callable[[int], None]:
             return told.setdefault(self.name, []).append
 
         def __exit__(self, *_: object) -> None:
             pass
 
-    with threadpool_limits(1, "blas"):
-        train(worlds.two_tastes(), worlds.SMALL, step=Recorded)
+    train(worlds.two_tastes(), worlds.SMALL, step=Recorded)
     assert {name: sum(done) for name, done in told.items()} == totals
     assert len(totals) == 4
 
@@ -292,5 +292,3 @@ fit(dataset, Log.of(dataset), worlds.SMALL, until_s=worlds.START_S + 10 * worlds
         [sys.executable, "-W", "error::RuntimeWarning", "-c", code], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr.splitlines()[-1]
-
-

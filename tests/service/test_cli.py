@@ -1,0 +1,435 @@
+"""The `riffle` command: what it does with a home, what it prints, and what its exit code says."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from threadpoolctl import threadpool_limits
+
+from recsys.datasets.dataset import Dataset
+from recsys.registry import Registry
+from recsys.verbs import Verb
+from service.cli import main
+from service.stack import ports
+from tests import worlds
+
+MAIN = "from service.cli import main; main()"
+BUNDLE_ID = re.compile(r"\d{8}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Home:
+    """A home folder, and the command run in it."""
+
+    path: Path
+
+    def riffle(self, *arguments: str, **environ: object) -> Run:
+        """Run the command in this process, as its entry point does."""
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, threadpool_limits(1, "blas"):
+            for name, value in self.environ(**environ).items():
+                patch.setenv(name, value)
+            patch.chdir(self.path)
+            patch.setattr(sys, "argv", ["riffle", *arguments])
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    main()
+                except SystemExit as ended:
+                    code = int(ended.code or 0)
+        return Run(code, out.getvalue(), err.getvalue())
+
+    def process(self, *arguments: str, **environ: object) -> Run:
+        """Run the command in a process of its own."""
+        ended = subprocess.run(
+            [sys.executable, "-c", MAIN, *arguments],
+            env={**os.environ, **self.environ(**environ), "PYTHONPATH": str(Path(worlds.__file__).parents[1])},
+            cwd=self.path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return Run(ended.returncode, ended.stdout, ended.stderr)
+
+    def environ(self, **more: object) -> dict[str, str]:
+        ports_of = {name: ports.free_port() for name in ("http_port", "dashboard_port", "valkey_port", "ray_port")}
+        stats = {name: ports.free_port() for name in ("haproxy_stats_port", "haproxy_metrics_port")}
+        settings = {"home": self.path / "state", **ports_of, **stats, **more}
+        return {"COLUMNS": "200", **{f"RIFFLE_{name.upper()}": str(value) for name, value in settings.items()}}
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.path / "state" / "registry")
+
+    def damage(self, name: str) -> None:
+        """Change the last byte of a file of the champion, and nothing else about it."""
+        file = self.registry.path("champion") / name
+        content = file.read_bytes()
+        file.chmod(0o644)
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def refused(run: Run) -> str:
+    """The sentence on stderr of a command that was refused as it should be."""
+    assert run.code == 1, run
+    assert "Traceback" not in run.out + run.err
+    assert run.err.startswith("riffle: ")
+    assert run.err.strip()
+    return run.err
+
+
+def write_csv(folder: Path, dataset: Dataset, titles: dict[str, str] | None = None) -> Path:
+    """A data set as `interactions.csv` and `items.csv`."""
+    folder.mkdir(parents=True)
+    events = dataset.events
+    with (folder / "interactions.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["user_id", "item_id", "timestamp", "verb"])
+        for user, item, ts_ms, verb in zip(events.user, events.item, events.ts_ms, events.verb, strict=True):
+            rows.writerow([dataset.user_id[user], dataset.item_id[item], int(ts_ms), Verb(verb).name.lower()])
+    bounds = dataset.item_category_indptr
+    with (folder / "items.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["item_id", "title", "categories"])
+        for number, (item_id, title) in enumerate(zip(dataset.item_id, dataset.item_title, strict=True)):
+            categories = [dataset.categories[c] for c in dataset.item_category[bounds[number] : bounds[number + 1]]]
+            rows.writerow([item_id, (titles or {}).get(item_id, title), "|".join(categories)])
+    return folder
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Home:
+    """Nothing is imported."""
+    return Home(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def first_commands(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Run, Run]:
+    """A home in which a small shop was imported and trained, and what the two commands said."""
+    home = Home(tmp_path_factory.mktemp("shop"))
+    shop = write_csv(home.path / "my shop", worlds.two_tastes())
+    return home, home.riffle("import", str(shop)), home.riffle("train")
+
+
+@pytest.fixture(scope="session")
+def shop(first_commands: tuple[Home, Run, Run]) -> Home:
+    """Imported and trained; tests only read it."""
+    return first_commands[0]
+
+
+@pytest.fixture
+def own_shop(shop: Home, tmp_path: Path) -> Home:
+    """A copy of the shop to damage."""
+    shutil.copytree(shop.path, tmp_path / "copy")
+    return Home(tmp_path / "copy")
+
+
+# --- import ---
+
+
+def test_import_says_what_was_read_and_what_comes_next(first_commands: tuple[Home, Run, Run]) -> None:
+    _, imported, _ = first_commands
+    assert imported.code == 0, imported
+    assert "my-shop: 60 users, 41 items, 720 interactions" in imported.out
+    assert "riffle train" in imported.out
+    assert imported.err == ""
+
+
+def test_synthetic_world_is_imported_as_invented_data(empty: Home) -> None:
+    run = empty.riffle("import", "--synthetic")
+    assert (run.code, run.err) == (0, "")
+    assert "600 users, 1,200 items" in run.out
+    assert "invented, not real data" in run.out
+    current = json.loads((empty.path / "state" / "data" / "current.json").read_text())
+    assert current["name"] == "synthetic"
+
+
+def test_import_of_a_path_that_is_not_there_is_one_sentence_and_exit_code_1(empty: Home) -> None:
+    run = empty.process("import", "no/such/folder")
+    sentence = refused(run)
+    assert "no/such/folder does not exist" in sentence
+    assert sentence.count("\n") == 1
+
+
+@pytest.mark.parametrize("path", ["data[red]", "data[/]", "data[/red]"])
+def test_path_with_brackets_is_named_as_it_is(empty: Home, path: str) -> None:
+    assert path in refused(empty.riffle("import", path))
+
+
+def test_import_of_a_folder_of_another_layout_names_the_layouts(empty: Home) -> None:
+    (empty.path / "photos").mkdir()
+    (empty.path / "photos" / "cat.jpg").write_bytes(b"")
+    sentence = refused(empty.riffle("import", "photos"))
+    assert "cat.jpg" in sentence
+    assert "user_id,item_id,timestamp[,verb][,value]" in sentence
+
+
+def test_import_of_malformed_rows_names_file_and_line(empty: Home) -> None:
+    (empty.path / "bad.csv").write_text("user_id,item_id,timestamp\nu,i,1700000000\nu,i,yesterday\n")
+    sentence = refused(empty.riffle("import", "bad.csv"))
+    assert "bad.csv" in sentence
+    assert "line 3" in sentence
+
+
+def test_failed_import_leaves_the_current_data_set(own_shop: Home) -> None:
+    refused(own_shop.riffle("import", "no/such/folder"))
+    assert own_shop.riffle("recommend", "--user", "user-01").code == 0
+
+
+def test_damaged_pointer_to_the_data_set_says_to_import_again(own_shop: Home) -> None:
+    (own_shop.path / "state" / "data" / "current.json").write_text("{")
+    assert "run `riffle import` again" in refused(own_shop.riffle("recommend", "--user", "user-01"))
+
+
+# --- train, evaluate ---
+
+
+def test_train_prints_the_evaluation_and_promotes_the_bundle(first_commands: tuple[Home, Run, Run]) -> None:
+    home, _, trained = first_commands
+    assert trained.code == 0, trained
+    assert "NDCG@10" in trained.out
+    champion = home.registry.champion()
+    assert champion is not None
+    assert f"published {champion}, now champion" in trained.out
+    assert list((home.path / "state").glob("bundle-*")) == []
+
+
+def test_train_without_data_says_to_import(empty: Home) -> None:
+    assert "riffle import" in refused(empty.riffle("train"))
+
+
+def test_train_on_too_little_data_says_what_is_missing(empty: Home) -> None:
+    rows = "".join(f"u,i{number},{1_700_000_000 + number},hide\n" for number in range(20))
+    (empty.path / "few.csv").write_text("user_id,item_id,timestamp,verb\n" + rows)
+    assert empty.riffle("import", "few.csv").code == 0
+    assert "too few positives" in refused(empty.riffle("train"))
+    assert list((empty.path / "state").glob("bundle-*")) == []
+
+
+def test_evaluate_finds_what_training_found(first_commands: tuple[Home, Run, Run]) -> None:
+    home, _, trained = first_commands
+    run = home.riffle("evaluate")
+    assert run.code == 0, run
+    assert str(home.registry.champion()) in run.out
+    ours = next(line for line in trained.out.splitlines() if "[" in line and "│" in line)
+    assert ours in run.out.splitlines()
+
+
+def test_evaluate_on_other_data_says_so(own_shop: Home) -> None:
+    assert own_shop.riffle("import", str(write_csv(own_shop.path / "other", worlds.two_tastes(seed=5)))).code == 0
+    run = own_shop.riffle("evaluate")
+    assert run.code == 0, run
+    assert "trained on other data" in run.out
+
+
+# --- bundles ---
+
+
+def test_list_marks_the_champion(shop: Home) -> None:
+    run = shop.riffle("bundles", "list")
+    assert run.code == 0
+    (line,) = [line for line in run.out.splitlines() if BUNDLE_ID.search(line)]
+    assert "champion" in line
+    assert "my-shop" in line
+
+
+def test_list_of_an_empty_registry_is_empty(empty: Home) -> None:
+    run = empty.riffle("bundles", "list")
+    assert run.code == 0
+    assert not BUNDLE_ID.search(run.out)
+
+
+def test_show_names_data_recipe_evaluation_and_size(shop: Home) -> None:
+    run = shop.riffle("bundles", "show")
+    assert run.code == 0
+    for part in (str(shop.registry.champion()), '"fingerprint"', '"recipe"', "NDCG@10", "files"):
+        assert part in run.out
+
+
+def test_verify_accepts_a_bundle_by_a_prefix_of_its_id(shop: Home) -> None:
+    champion = str(shop.registry.champion())
+    run = shop.riffle("bundles", "verify", champion[:14])
+    assert run.code == 0
+    assert f"{champion}: " in run.out
+
+
+def test_unknown_bundle_is_refused_with_the_way_to_the_ids(shop: Home) -> None:
+    for command in ("show", "verify"):
+        assert "riffle bundles list" in refused(shop.riffle("bundles", command, "19990101-000000000000"))
+
+
+def test_second_bundle_is_promoted_and_rolled_back_with_a_reason(own_shop: Home) -> None:
+    first = str(own_shop.registry.champion())
+    trained = own_shop.riffle("train", "--no-promote", seed=8)
+    assert trained.code == 0, trained
+    assert own_shop.registry.champion() == first
+    (second,) = {manifest.id for manifest in own_shop.registry.list()} - {first}
+    assert own_shop.riffle("bundles", "promote", second, "--reason", "better").code == 0
+    assert own_shop.registry.champion() == second
+    assert own_shop.riffle("bundles", "promote", "previous", "--reason", "it was not").code == 0
+    assert own_shop.registry.champion() == first
+    assert [one.reason for one in own_shop.registry.audit()][1:] == ["better", "it was not"]
+    assert "reason" in refused(own_shop.riffle("bundles", "promote", second, "--reason", " "))
+
+
+# --- recommend ---
+
+
+def test_known_user_sees_titles_reasons_and_nothing_already_seen(shop: Home) -> None:
+    run = shop.riffle("recommend", "--user", "user-01", "--count", "5")
+    assert run.code == 0, run
+    newest, listed = run.out.split("Recommended by")
+    seen = set(re.findall(r"Title of (\S+)", newest))
+    shown = re.findall(r"Title of (\S+)", listed)
+    assert len(seen) == 5
+    assert len(shown) == len(set(shown)) == 5
+    assert not seen & set(shown)
+    assert {item.partition("-")[0] for item in shown[:3]} == {"left"}
+    assert "Newest of 12 interactions" in " ".join(newest.split())
+
+
+def test_unknown_user_is_a_cold_start(shop: Home) -> None:
+    run = shop.riffle("recommend", "--user", "nobody")
+    assert run.code == 0
+    assert "a cold start" in run.out
+    assert len(re.findall(r"Title of", run.out)) == 10
+    assert "popular" in run.out
+
+
+@pytest.mark.parametrize("user_id", ["a[bold]b", "a[/]b"])
+def test_user_id_with_brackets_is_shown_as_it_is(shop: Home, user_id: str) -> None:
+    run = shop.riffle("recommend", "--user", user_id)
+    assert run.code == 0
+    assert user_id in run.out
+
+
+def test_titles_with_brackets_are_shown_as_they_are(empty: Home) -> None:
+    titles = {"left-01": "Left [bold] one", "left-02": "Left [/] two", "right-01": "Right [/b] one"}
+    shop = write_csv(empty.path / "shop", worlds.two_tastes(), titles)
+    assert empty.riffle("import", str(shop)).code == 0
+    assert empty.riffle("train").code == 0
+    run = empty.riffle("recommend", "--user", "nobody", "--count", "41")
+    assert run.code == 0
+    assert all(title in run.out for title in titles.values())
+
+
+def test_recommend_without_a_champion_says_what_to_run(own_shop: Home) -> None:
+    shutil.rmtree(own_shop.registry.root)
+    assert "run `riffle train`" in refused(own_shop.riffle("recommend", "--user", "user-01"))
+
+
+@pytest.mark.parametrize("count", ["0", "501", "ten"])
+def test_count_out_of_range_is_a_usage_error(shop: Home, count: str) -> None:
+    run = shop.riffle("recommend", "--user", "user-01", "--count", count)
+    assert run.code == 2
+    assert "--count" in run.err
+
+
+# --- damage ---
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("bundles", "verify"),
+        ("bundles", "promote", "champion", "--reason", "again"),
+        ("recommend", "--user", "user-01"),
+        ("evaluate",),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_damaged_bundle_file_is_refused_by_name(own_shop: Home, command: tuple[str, ...]) -> None:
+    own_shop.damage("factors.npy")
+    assert "'factors.npy' failed the sha256 check" in refused(own_shop.riffle(*command))
+
+
+def test_damaged_manifest_is_listed_and_refused_by_name(own_shop: Home) -> None:
+    own_shop.damage("manifest.json")
+    (own_shop.registry.path("champion") / "manifest.json").write_text("{")
+    listed = own_shop.riffle("bundles", "list")
+    assert listed.code == 0
+    assert "manifest.json" in listed.out
+    for command in ("verify", "show"):
+        assert "manifest.json" in refused(own_shop.riffle("bundles", command))
+
+
+# --- doctor, status, down ---
+
+
+def test_doctor_without_a_bundle_warns_and_says_what_trains_one(empty: Home) -> None:
+    run = empty.riffle("doctor")
+    (line,) = [line for line in run.out.splitlines() if " bundle " in line]
+    assert "warn" in line
+    assert "riffle up trains one" in run.out
+    assert run.code == ("│ fail" in run.out)
+
+
+def test_doctor_of_a_trained_home_finds_its_champion_sound(shop: Home) -> None:
+    run = shop.riffle("doctor")
+    assert f"{shop.registry.champion()}: every file as published, 41 items" in run.out
+    assert run.code == ("│ fail" in run.out)
+
+
+def test_doctor_fails_on_a_damaged_bundle_and_names_the_file(own_shop: Home) -> None:
+    own_shop.damage("ranker.cbm")
+    run = own_shop.riffle("doctor")
+    assert run.code == 1
+    assert "ranker.cbm" in run.out
+    assert "riffle bundles promote previous" in run.out
+    assert "Traceback" not in run.err
+
+
+def test_doctor_fails_on_two_settings_with_one_port(empty: Home) -> None:
+    port = ports.free_port()
+    run = empty.riffle("doctor", http_port=port, ray_port=port)
+    assert run.code == 1
+    assert f"both {port}" in run.out
+
+
+def test_status_of_a_stack_that_is_down_is_a_failure_that_names_the_way_up(empty: Home) -> None:
+    assert "riffle up" in refused(empty.riffle("status"))
+
+
+def test_down_where_nothing_runs_says_so(empty: Home) -> None:
+    run = empty.riffle("down")
+    assert run.code == 0
+    assert "Nothing was running" in run.out
+
+
+# --- the command itself ---
+
+
+def test_unknown_setting_is_one_sentence_with_the_known_ones(empty: Home) -> None:
+    sentence = refused(empty.riffle("bundles", "list", http_prot=1))
+    assert "http_prot" in sentence
+    assert "http_port" in sentence
+
+
+def test_help_names_every_command(empty: Home) -> None:
+    run = empty.riffle("--help")
+    assert run.code == 0
+    for command in ("up", "down", "serve", "status", "doctor", "import", "train", "evaluate", "recommend", "bundles"):
+        assert re.search(rf"\b{command}\b", run.out)
+
+
+def test_unknown_command_is_a_usage_error(empty: Home) -> None:
+    run = empty.riffle("upp")
+    assert run.code == 2
+    assert "upp" in run.err

@@ -1,0 +1,207 @@
+"""The stages in deployments of their own: the same bits as in one process, and every failure by its name."""
+
+import asyncio
+import pickle
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from ray.exceptions import RayTaskError
+
+from recsys.recommend import Retrieved, rank, retrieve
+from recsys.types import QueryBatch, World
+from service.gateway import Gateway
+from service.lookup import StateLookup, connect
+from service.schemas import RecommendationRequest, SimilarRequest
+from service.settings import Settings
+from service.stages import ColocatedStages, DistributedStages, StageUnavailable
+from tests.service.gateways import KeptDecisions, colocated
+from tests.worlds import batch_of, random_asks
+
+
+@dataclass
+class Handle:
+    """A handle whose deployment runs here; arguments and answers, and what it raises, are pickled on their way."""
+
+    deployment: Callable[..., Awaitable[Any]]
+    calls: list[int] = field(default_factory=list)
+
+    async def remote(self, *arguments: object) -> Any:
+        sent = pickle.dumps(arguments)
+        self.calls.append(len(sent))
+        try:
+            answer = pickle.dumps(await self.deployment(*pickle.loads(sent)))  # noqa: S301 - made a line above
+        except Exception as error:
+            # As Ray does it: the type that arrives is both its own and the cause's.
+            raise RayTaskError("remote", "traceback", error).as_instanceof_cause() from None
+        return pickle.loads(answer)  # noqa: S301
+
+
+@dataclass
+class Remote:
+    """Deployments as `service/app.py` has them, over one world."""
+
+    world: World
+
+    async def retrieve(self, bundle_id: str, batch: QueryBatch) -> Retrieved:
+        self._same_bundle(bundle_id, "retrieval")
+        return retrieve(self.world, batch)
+
+    async def rank(self, bundle_id: str, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
+        self._same_bundle(bundle_id, "ranking")
+        return rank(self.world, batch, retrieved)
+
+    def _same_bundle(self, bundle_id: str, stage: str) -> None:
+        if bundle_id != self.world.bundle.id:
+            raise StageUnavailable(stage, "other_bundle")
+
+
+async def no_states(user_ids: list[str]) -> tuple[list[bytes | None], str | None]:
+    return [None] * len(user_ids), None
+
+
+async def sleeping(*_: object) -> None:
+    await asyncio.sleep(30)
+
+
+async def failing(*_: object) -> None:
+    raise ArithmeticError("deep in a stage")
+
+
+def distributed(world: World, *, bundle_id: str | None = None, **deployments: Any) -> DistributedStages:
+    remote = Remote(world)
+    return DistributedStages(
+        world.bundle.id if bundle_id is None else bundle_id,
+        Handle(deployments.get("lookup", no_states)),
+        Handle(deployments.get("retrieve", remote.retrieve)),
+        Handle(deployments.get("rank", remote.rank)),
+        lookup_timeout_s=0.05,
+    )
+
+
+def local(world: World) -> ColocatedStages:
+    return ColocatedStages(world, StateLookup(connect("redis://127.0.0.1:1/0", timeout_ms=1, connections=1)))
+
+
+def requests_of(world: World, b: int = 24) -> QueryBatch:
+    return batch_of(world, random_asks(world, np.random.default_rng(3), b))
+
+
+async def test_distributed_stages_give_the_bits_of_colocated_ones(served: World) -> None:
+    batch = requests_of(served)
+    here, there = local(served), distributed(served)
+    retrieved, from_there = await here.retrieve(batch, timeout_s=10), await there.retrieve(batch, timeout_s=10)
+    for part in ("indptr", "item", "sources", "retrieval_score", "source_score"):
+        ours, theirs = getattr(retrieved.candidates, part), getattr(from_there.candidates, part)
+        assert ours.dtype == theirs.dtype
+        assert ours.tobytes() == theirs.tobytes()
+    for part in ("user_vector", "removed", "personal"):
+        assert getattr(retrieved, part).tobytes() == getattr(from_there, part).tobytes()
+    scores = [
+        await here.rank(batch, retrieved, timeout_s=10),
+        await there.rank(batch, from_there, timeout_s=10),
+    ]
+    assert scores[0].dtype == scores[1].dtype == np.float64
+    assert scores[0].tobytes() == scores[1].tobytes()
+
+
+@pytest.mark.valkey
+async def test_gateway_answers_alike_over_both_topologies_with_one_call_a_stage_and_batch(
+    served: World, store_url: str
+) -> None:
+    users = [f"user-{number:04d}" for number in range(12)] + ["nobody"]
+    client = connect(store_url, timeout_ms=1000, connections=2)
+    remote, lookup = Remote(served), StateLookup(client)
+    handles = [Handle(lookup.fetch), Handle(remote.retrieve), Handle(remote.rank)]
+    there = DistributedStages(served.bundle.id, *handles, lookup_timeout_s=1)
+    answers = []
+    try:
+        for stages in (ColocatedStages(served, lookup), there):
+            kept = KeptDecisions()
+            gateway = Gateway(served, stages, kept, Settings(deadline_ms=10_000))
+            bodies = await asyncio.gather(
+                *(gateway.recommend(RecommendationRequest(user_id=user_id)) for user_id in users)
+            )
+            assert all(body["degraded"] == [] for body in bodies)
+            answers.append([record.items for record in kept.records])
+    finally:
+        await client.aclose(close_connection_pool=True)
+    assert answers[0] == answers[1]
+    assert [len(handle.calls) for handle in handles] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("deployment", "cause"), [(sleeping, "timeout"), (failing, "unavailable")], ids=["sleeping", "failing"]
+)
+async def test_stage_that_does_not_answer_is_unavailable_with_its_cause(
+    served: World, deployment: Callable[..., Awaitable[Any]], cause: str
+) -> None:
+    batch = requests_of(served, 2)
+    retrieved = retrieve(served, batch)
+    stages = distributed(served, lookup=deployment, retrieve=deployment, rank=deployment)
+    assert await stages.lookup(["a", "b"]) == ([None, None], cause)
+    with pytest.raises(StageUnavailable) as without_candidates:
+        await stages.retrieve(batch, timeout_s=0.05)
+    with pytest.raises(StageUnavailable) as without_scores:
+        await stages.rank(batch, retrieved, timeout_s=0.05)
+    assert [(one.value.stage, one.value.cause) for one in (without_candidates, without_scores)] == [
+        ("retrieval", cause),
+        ("ranking", cause),
+    ]
+
+
+async def test_time_that_is_up_before_a_stage_is_called_is_a_timeout(served: World) -> None:
+    batch = requests_of(served, 2)
+    retrieved = retrieve(served, batch)
+    for stages in (local(served), distributed(served, rank=sleeping)):
+        with pytest.raises(StageUnavailable, match="ranking: timeout"):
+            await stages.rank(batch, retrieved, timeout_s=-1.0)
+
+
+async def test_stage_with_another_bundle_refuses_by_that_name(served: World) -> None:
+    batch = requests_of(served, 2)
+    stages = distributed(served, bundle_id="20250101-0123456789ab")
+    with pytest.raises(StageUnavailable) as refused:
+        await stages.retrieve(batch, timeout_s=10)
+    assert (refused.value.stage, refused.value.cause) == ("retrieval", "other_bundle")
+    with pytest.raises(StageUnavailable) as refused:
+        await stages.rank(batch, retrieve(served, batch), timeout_s=10)
+    assert (refused.value.stage, refused.value.cause) == ("ranking", "other_bundle")
+
+
+async def test_stage_with_another_bundle_degrades_the_answer_and_the_answer_is_json(served: World) -> None:
+    stages = distributed(served, bundle_id="20250101-0123456789ab")
+    gateway = Gateway(served, stages, KeptDecisions(), Settings(deadline_ms=10_000))
+    body = orjson.loads(orjson.dumps(await gateway.recommend(RecommendationRequest(user_id="nobody"))))
+    assert [(one["stage"], one["cause"]) for one in body["degraded"]] == [("retrieval", "other_bundle")]
+    assert len(body["items"]) == 20
+
+
+async def test_related_items_need_retrieval_alone(served: World) -> None:
+    stages = distributed(served, lookup=failing, rank=failing)
+    gateway = Gateway(served, stages, KeptDecisions(), Settings(deadline_ms=10_000))
+    body = await gateway.similar(SimilarRequest(item_ids=["item-0001"]))
+    assert body["degraded"] == []
+    assert body["items"]
+
+
+def test_stage_unavailable_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(StageUnavailable("ranking", "timeout")))  # noqa: S301
+    assert (type(error), error.stage, error.cause, str(error)) == (
+        StageUnavailable,
+        "ranking",
+        "timeout",
+        "ranking: timeout",
+    )
+
+
+@pytest.mark.valkey
+async def test_colocated_lookup_is_the_stores(served: World, store_url: str) -> None:
+    async with colocated(served, store_url) as stages:
+        values, cause = await stages.lookup(["user-0001", "nobody"])
+    assert cause is None
+    assert values[0] is not None
+    assert values[1] is None

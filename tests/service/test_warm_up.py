@@ -1,0 +1,107 @@
+"""Replicas warm up before they serve: every path runs, nothing is recorded, and a dead store is no obstacle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys.recommend import Retrieved, rank, retrieve
+from recsys.types import QueryBatch, World
+from service import warm_up as module
+from service.settings import Settings
+from service.stages import StageUnavailable
+from service.warm_up import warm_up, warm_up_gateway
+from tests.service.gateways import KeptDecisions
+
+
+@dataclass
+class NotedStages:
+    """Stages over a world, without a store; notes batch sizes, and `refusals` times says that it is not there yet."""
+
+    world: World
+    lookup_fails: str | None = None
+    refusals: int = 0
+    batches: list[int] = field(default_factory=list)
+
+    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
+        return [None] * len(user_ids), self.lookup_fails
+
+    async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
+        assert timeout_s > 0
+        if self.refusals:
+            self.refusals -= 1
+            raise StageUnavailable("retrieval", "unavailable")
+        return retrieve(self.world, batch)
+
+    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> np.ndarray:
+        assert timeout_s > 0
+        self.batches.append(len(batch))
+        return rank(self.world, batch, retrieved)
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer rounds than a replica makes."""
+    monkeypatch.setattr(module, "ROUNDS", 1)
+
+
+class NotedRanker:
+    """The world's ranker, and how large its inputs were."""
+
+    def __init__(self, ranker: Any) -> None:
+        self._ranker = ranker
+        self.rows: list[int] = []
+
+    def score(self, matrix: np.ndarray) -> np.ndarray:
+        self.rows.append(len(matrix))
+        return self._ranker.score(matrix)
+
+
+@pytest.mark.usefixtures("short")
+def test_every_usual_batch_size_runs_through_the_ranker(world: World) -> None:
+    ranker = NotedRanker(world.bundle.ranker)
+    warm_up(replace(world, bundle=replace(world.bundle, ranker=ranker)), max_batch=24)
+    per_request = ranker.rows[0]
+    assert [round(rows / per_request) for rows in ranker.rows] == [1, 2, 4, 8, 16, 24]
+
+
+@pytest.mark.usefixtures("short")
+def test_bundle_of_five_items_warms_up(tiny: World) -> None:
+    warm_up(tiny, max_batch=2)
+
+
+@pytest.mark.usefixtures("short")
+async def test_gateway_warms_up_over_its_own_stages_and_records_nothing(world: World) -> None:
+    stages, decisions = NotedStages(world), KeptDecisions()
+    assert await warm_up_gateway(world, stages, decisions, Settings(max_batch=8)) == []
+    assert set(stages.batches) == {1, 4, 8}
+    assert decisions.records == []
+
+
+@pytest.mark.usefixtures("short")
+async def test_dead_store_is_reported_and_keeps_no_replica_from_serving(world: World) -> None:
+    stages = NotedStages(world, lookup_fails="unavailable")
+    (degraded,) = await warm_up_gateway(world, stages, KeptDecisions(), Settings(max_batch=4))
+    assert (degraded["stage"], degraded["cause"]) == ("features", "unavailable")
+
+
+@pytest.mark.usefixtures("short")
+async def test_stages_that_are_late_are_waited_for(world: World) -> None:
+    stages = NotedStages(world, refusals=2)
+    assert await warm_up_gateway(world, stages, KeptDecisions(), Settings(max_batch=4)) == []
+    assert stages.refusals == 0
+
+
+async def test_stages_that_never_come_are_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STAGES_WAIT_S", 0.3)
+    with pytest.raises(TimeoutError):
+        await warm_up_gateway(world, NotedStages(world, refusals=1_000), KeptDecisions(), Settings())
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("max_waiting", [1, 3, 4])
+async def test_gateway_warms_up_with_the_shortest_queue_that_settings_allow(world: World, max_waiting: int) -> None:
+    settings = Settings(max_waiting=max_waiting)
+    assert await warm_up_gateway(world, NotedStages(world), KeptDecisions(), settings) == []
