@@ -114,7 +114,7 @@ def _table(entries: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _add(table: np.ndarray, mark: int) -> None:
+def _add(table: np.ndarray, mark: int | np.integer) -> None:
     mask = len(table) - 1
     slot = mark & mask  # the marks are hashes already
     while table[slot] >= 0 and table[slot] != mark:
@@ -123,7 +123,7 @@ def _add(table: np.ndarray, mark: int) -> None:
 
 
 @njit(cache=True)
-def _has(table: np.ndarray, mark: int) -> bool:
+def _has(table: np.ndarray, mark: int | np.integer) -> bool:
     mask = len(table) - 1
     slot = mark & mask
     while table[slot] >= 0:
@@ -134,6 +134,6 @@ def _has(table: np.ndarray, mark: int) -> bool:
 
 
 @njit(cache=True)
-def _holds(ascending: np.ndarray, value: int) -> bool:
+def _holds(ascending: np.ndarray, value: int | np.integer) -> bool:
     place = np.searchsorted(ascending, value)
-    return place < len(ascending) and ascending[place] == value
+    return bool(place < len(ascending) and ascending[place] == value)

@@ -54,7 +54,7 @@ def retrieve(world: World, batch: QueryBatch) -> Retrieved:
     states = with_session(batch)
     history = History.of(states, world)
     recipe = world.bundle.recipe
-    vector = fold_in(world.bundle.factors, world.bundle.gram, history.item, history.positive, alpha=recipe.als_alpha)
+    vector = fold_in(world.bundle.factors, world.bundle.gram, history.item, history.distinct, alpha=recipe.als_alpha)
     found = union(world, batch, states, history, vector)
     kept, removed = filtering.keep(world, batch, states, found)
     return Retrieved(kept, vector, removed, np.any(history.item >= 0, axis=1))

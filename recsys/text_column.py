@@ -9,6 +9,8 @@ import numpy as np
 
 from recsys.errors import BundleError
 
+_PARTS = {"text": np.uint8, "offset": np.int64}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextColumn:
@@ -51,10 +53,22 @@ class TextColumn:
         Raises:
             BundleError: the two arrays do not fit together.
         """
-        text, offset = (
-            np.asarray(np.load(directory / f"{name}.{part}.npy", mmap_mode="r", allow_pickle=False))
-            for part in ("text", "offset")
-        )
+        text, offset = (load_array(directory / f"{name}.{part}.npy", dtype) for part, dtype in _PARTS.items())
         if not len(offset) or offset[0] != 0 or offset[-1] != len(text) or np.any(np.diff(offset) < 0):
             raise BundleError(f"{directory / name}.offset.npy does not fit {name}.text.npy; train a new bundle")
         return cls(text, offset)
+
+
+def load_array(path: Path, dtype: type) -> np.ndarray:
+    """Map a one-dimensional array; a plain ndarray, because np.memmap's bookkeeping costs 1 us an operation.
+
+    Raises:
+        BundleError: it is missing, no array, or of another type.
+    """
+    try:
+        array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read: {error}; train a new bundle") from error
+    if array.dtype != dtype or array.ndim != 1:
+        raise BundleError(f"{path} holds {array.dtype}{list(array.shape)}; train a new bundle")
+    return array

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.errors import BundleError, VocabularyError
-from recsys.text_column import TextColumn
+from recsys.text_column import TextColumn, load_array
 
 MAX_ID_BYTES = 256
 
@@ -97,7 +97,7 @@ class Vocabulary:
         Raises:
             BundleError: keys and ids do not fit together.
         """
-        key = np.asarray(np.load(directory / "vocabulary.key.npy", mmap_mode="r", allow_pickle=False))
+        key = load_array(directory / "vocabulary.key.npy", np.uint64)
         item_id = TextColumn.load(directory, "vocabulary.item_id")
         if len(key) != len(item_id) or np.any(key[1:] <= key[:-1]):
             raise BundleError(f"{directory / 'vocabulary.key.npy'} does not fit the item ids; train a new bundle")

@@ -133,13 +133,17 @@ def build(settings: Settings, *, redis_url: str, bundle_id: str) -> Any:
     )
     if settings.topology == "colocated":
         return gateway.bind(settings, redis_url, bundle_id)
-    stage = {"max_ongoing_requests": STAGE_CALLS, "num_replicas": 1, "ray_actor_options": {"num_cpus": 1}}
     handles = (
-        FeatureLookup.options(**stage).bind(settings, redis_url),
-        CandidateRetrieval.options(**stage).bind(settings, bundle_id),
-        Ranking.options(**stage).bind(settings, bundle_id),
+        _placed(FeatureLookup).bind(settings, redis_url),
+        _placed(CandidateRetrieval).bind(settings, bundle_id),
+        _placed(Ranking).bind(settings, bundle_id),
     )
     return gateway.bind(settings, redis_url, bundle_id, handles)
+
+
+def _placed(stage: Any) -> Any:
+    """A stage deployment with its size."""
+    return stage.options(max_ongoing_requests=STAGE_CALLS, num_replicas=1, ray_actor_options={"num_cpus": 1})
 
 
 def _state_lookup(settings: Settings, redis_url: str) -> StateLookup:

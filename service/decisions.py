@@ -21,10 +21,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """One served list and everything that it depended on.
 
     Attributes:
-        id: Recommendation id. kind: "recommendations" or "similar". time_ms: UTC epoch milliseconds. bundle, item_stats: Versions pinned for this request.
-        query: The request body as decoded. user_state: Packed bytes as read, None if there was none.
-        seed, now_s: As passed to `recommend`. items: Ids, best first; scores beside them. degraded: As answered.
-        timing_ms: As answered.
+        id: Recommendation id. kind: "recommendations" or "similar". time_ms: UTC epoch milliseconds.
+        bundle, item_stats: Versions pinned for this request. variant, propensity: Which of several, how probable.
+        query: The request as decoded. user_state: Packed bytes as read, None if there was none.
+        seed, now_s: As passed to `recommend`. items, scores: As served, best first.
+        degraded, timing_ms: As answered.
     """
 
     id: str

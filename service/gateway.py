@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from recsys.features.codec import unpack
@@ -62,7 +63,7 @@ class Gateway:
     def __init__(self, world: World, stages: Stages, decisions: DecisionLog, settings: Settings) -> None:
         self._world, self._stages, self._decisions, self._settings = world, stages, decisions, settings
         self._encoder = ItemEncoder(world.bundle)
-        recipe = replace(world.bundle.recipe, sources=(Source.POPULAR.name,))
+        recipe = msgspec.structs.replace(world.bundle.recipe, sources=(Source.POPULAR.name,))
         self._popular_world = replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
         self._personal = MicroBatcher(
             self._run_personal, max_batch=settings.max_batch, max_waiting=settings.max_waiting

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from recsys.bundle import load
+from recsys.bundle_files import load
 from recsys.registry import Registry
 from recsys.types import World
 from service.settings import Settings

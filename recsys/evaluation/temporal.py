@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
 from recsys.evaluation.bootstrap import mean_interval, paired_difference
@@ -29,7 +30,7 @@ Score = Callable[[World, Retrieved], np.ndarray]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """What a pipeline answered: rank int32 [q] of the right item (-1 absent), lists int32 [q, 10], retrieved bool [q]."""
+    """Answers: rank int32 [q] of the right item (-1 absent), lists int32 [q, 10], retrieved bool [q]."""
 
     rank: np.ndarray
     lists: np.ndarray
@@ -87,8 +88,8 @@ def evaluate(
 
 def _only(world: World, *sources: str) -> World:
     """The same world with some sources only and no ranker."""
-    bundle = world.bundle
-    return replace(world, bundle=replace(bundle, recipe=replace(bundle.recipe, sources=sources), ranker=None))
+    recipe = msgspec.structs.replace(world.bundle.recipe, sources=sources)
+    return replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
 
 
 def _als_score(world: World, retrieved: Retrieved) -> np.ndarray:

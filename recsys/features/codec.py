@@ -6,7 +6,7 @@
     6       2      ring length r
     8       2      fingerprints s
     10      2      reserved, 0
-    12      4      CRC-32 of everything from byte 16
+    12      4      CRC-32 of everything else
     16      8      first 8 bytes of the feature-schema hash
     24      16     id of the last applied event (two uint64)
     40      12     activity, 3 float32
@@ -33,6 +33,7 @@ LAYOUT = 1
 _MAGIC = b"RFUS"
 _HEAD = struct.Struct("<4sHHHHI")
 _FIXED = struct.Struct("<8s2Q3f3I")
+_CRC_AT = 12
 _BODY = _HEAD.size + _FIXED.size
 
 
@@ -60,7 +61,8 @@ def _pack_row(states: UserStates, i: int, schema: bytes) -> bytes:
             states.verb[i, :r].tobytes(),
         )
     )
-    return _HEAD.pack(_MAGIC, LAYOUT, r, s, 0, zlib.crc32(body)) + body
+    head = _HEAD.pack(_MAGIC, LAYOUT, r, s, 0, 0)[:_CRC_AT]
+    return head + zlib.crc32(body, zlib.crc32(head)).to_bytes(4, "little") + body
 
 
 def unpack(values: list[bytes | None], schema_hash: str) -> tuple[UserStates, dict[int, str]]:
@@ -99,7 +101,7 @@ def _check(value: bytes, schema: bytes) -> tuple[int, int]:
         raise StateError(f"user-state layout {layout}, this version reads {LAYOUT}; rebuild the features")
     if r > RING or s > SEEN_MAX or len(value) != _BODY + 13 * r + 4 * s:
         raise StateError(f"user state of {len(value)} bytes claims {r} interactions and {s} fingerprints")
-    if zlib.crc32(memoryview(value)[_HEAD.size :]) != crc:
+    if zlib.crc32(memoryview(value)[_HEAD.size :], zlib.crc32(value[:_CRC_AT])) != crc:
         raise StateError("user state does not match its CRC")
     if value[_HEAD.size : _HEAD.size + 8] != schema:
         raise StateError("user state has another feature-schema hash; rebuild the features")

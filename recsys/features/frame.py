@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 from recsys.features.user import UserStates
 from recsys.verbs import is_positive
@@ -22,16 +23,19 @@ class History:
     Attributes:
         item: int32 [b, RING], -1 where the slot is empty or the item is not in the bundle.
         positive: bool [b, RING], true only where `item` >= 0.
+        distinct: bool [b, RING], the newest positive slot of each item.
     """
 
     item: np.ndarray
     positive: np.ndarray
+    distinct: np.ndarray
 
     @classmethod
     def of(cls, states: UserStates, world: "World") -> "History":
         """Look the ring's keys up in the world's vocabulary."""
         item = world.bundle.vocabulary.rows(states.item_key)
-        return cls(item, is_positive(states.verb) & (item >= 0))
+        positive = is_positive(states.verb) & (item >= 0)
+        return cls(item, positive, _without_repeats(item, positive))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,7 @@ class Frame:
 
     @cached_property
     def factor_products(self) -> np.ndarray:
-        """Each factor times the user vector, and its cosines to the newest positive and to RECENT of them: float32 [3, m]."""
+        """Products with the user vector; cosines to the newest positive and to RECENT of them: float32 [3, m]."""
         bundle = self.world.bundle
         unit = bundle.factors[self.newest_positives] / bundle.factor_norm[self.newest_positives][..., None]
         unit *= (self.newest_positives >= 0)[..., None]
@@ -92,6 +96,19 @@ class Frame:
         for vector, start, end in zip(vectors, indptr[:-1], indptr[1:], strict=True):
             result[:, start:end] = vector @ rows[start:end].T
         return result
+
+
+@njit(cache=True)
+def _without_repeats(item: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """`positive` without slots whose item is in a newer positive slot."""
+    distinct = positive.copy()
+    for row in range(item.shape[0]):
+        for slot in range(item.shape[1]):
+            for newer in range(slot):
+                if distinct[row, newer] and item[row, newer] == item[row, slot]:
+                    distinct[row, slot] = False
+                    break
+    return distinct
 
 
 def _mean(rows: np.ndarray, item: np.ndarray) -> np.ndarray:

@@ -78,9 +78,9 @@ class UserStates:
     def concatenate(cls, parts: list["UserStates"]) -> "UserStates":
         """Several states below one another; `seen` is widened to the widest."""
         width = max(part.seen.shape[1] for part in parts)
-        for part in parts:
-            part.seen = np.pad(part.seen, ((0, 0), (0, width - part.seen.shape[1])))
-        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+        seen = [np.pad(part.seen, ((0, 0), (0, width - part.seen.shape[1]))) for part in parts]
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)} | {"seen": seen}
+        return cls(**{name: np.concatenate(column) for name, column in columns.items()})
 
 
 def update(

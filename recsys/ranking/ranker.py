@@ -51,6 +51,8 @@ class Ranker:
             }
         )
         model.fit(Pool(np.ascontiguousarray(features), label=label, group_id=group, feature_names=list(names)))
+        for name in ("train_finish_time", "model_guid"):  # the same data and seed make the same file
+            model.get_metadata()[name] = ""
         return cls(model)
 
     @property

@@ -16,7 +16,7 @@ EXACT_MAX = 50_000  # rows; beyond it exact search costs more than 1 ms a query 
 class FaissIndex:
     """An index over rows 0..N-1; rows whose factor is zero (items never seen in training) are not in it."""
 
-    def __init__(self, index: faiss.Index) -> None:
+    def __init__(self, index: faiss.IndexIDMap2) -> None:
         self._index = index
 
     @classmethod
@@ -37,6 +37,16 @@ class FaissIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
+    @property
+    def dimension(self) -> int:
+        """d of its vectors."""
+        return int(self._index.d)
+
+    @property
+    def highest_row(self) -> int:
+        """The largest row that a search can return; -1 of an empty index."""
+        return int(faiss.vector_to_array(self._index.id_map).max(initial=-1))
+
     def search(self, vectors: np.ndarray, k: int) -> np.ndarray:
         """Rows of the largest inner products. float32 [b, d] -> int32 [b, k], best first, -1 where there are fewer."""
         if not len(self) or not len(vectors):
@@ -50,5 +60,12 @@ class FaissIndex:
 
     @classmethod
     def load(cls, path: Path) -> "FaissIndex":
-        """Read an index file. The caller has verified its hash: FAISS parsers trust their input."""
-        return cls(faiss.read_index(str(path)))
+        """Read an index file. The caller has verified its hash: FAISS parsers trust their input.
+
+        Raises:
+            RuntimeError: it is no index, or of another kind.
+        """
+        index = faiss.read_index(str(path))
+        if not isinstance(index, faiss.IndexIDMap2):
+            raise RuntimeError(f"it holds a {type(index).__name__}, not the index of a bundle")
+        return cls(index)

@@ -17,7 +17,7 @@ def fold_in(
         factors: float32 [N, d] item factors.
         gram: float32 [d, d], factors' Gram matrix plus the regularisation on its diagonal.
         item: int32 [b, h], rows of the bundle, -1 allowed where `positive` is false.
-        positive: bool [b, h].
+        positive: bool [b, h]; an item counts as often as it is marked, so mark it once, as training does.
         alpha: Confidence of a positive is 1 + alpha.
     Returns:
         float32 [b, d]; 0 for users without a positive. Row `i` depends on row `i` alone, bit for bit, since each

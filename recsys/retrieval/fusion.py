@@ -77,7 +77,7 @@ def fuse(
 
 
 @njit(cache=True)
-def _slot(table: np.ndarray, at_item: np.ndarray, item: int) -> int:
+def _slot(table: np.ndarray, at_item: np.ndarray, item: int | np.integer) -> int:
     """Where an item is in the table, or the free place where it belongs."""
     mask = len(table) - 1
     slot = (item * 0x9E3779B1 >> 7) & mask

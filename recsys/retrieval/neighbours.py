@@ -23,7 +23,7 @@ class Neighbours:
 
     @classmethod
     def from_matrix(cls, matrix: sparse.csr_array, k: int) -> "Neighbours":
-        """Keep the k strongest of each row of a non-negative [N, N] matrix; ties by item row. The diagonal is dropped."""
+        """Keep the k strongest of each row of a non-negative [N, N] matrix but the diagonal; ties by item row."""
         n = matrix.shape[0]
         coo = matrix.tocoo()
         off = coo.row != coo.col

