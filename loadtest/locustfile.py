@@ -9,7 +9,6 @@ import json
 import random
 import sys
 from argparse import ArgumentParser
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,9 @@ def read_users(environment: Environment, **_: Any) -> None:
     """Read the user ids once; a run without any ends with one sentence."""
     options = environment.parsed_options
     try:
-        Visitor.user_ids = known_users(options.user_ids) if options else known_users()
+        Visitor.crowd = Crowd(
+            known_users(options.user_ids), seed=options.load_seed, unknown_share=options.unknown_share
+        )
     except (RecsysError, ServiceError) as error:
         sys.exit(f"locust: {error}")
     gevent.sleep(0)  # let the loop read the clock: by the time of before the reading, a run of `-t 3s` is over already
@@ -49,6 +50,8 @@ def read_users(environment: Environment, **_: Any) -> None:
 
 def fault(status: int, body: bytes, *, allow_degraded: bool) -> str | None:
     """What is wrong with an answer, None where nothing is."""
+    if status == 0:
+        return "no answer"
     if status != 200:
         return f"status {status}"
     try:
@@ -69,15 +72,12 @@ class Visitor(FastHttpUser):
     wait_time = constant(0)
     network_timeout = 5.0
     connection_timeout = 5.0
-    user_ids: list[str] = []  # noqa: RUF012 - one list for all visitors, filled once at the start
-    _numbers = count()
+    crowd: Crowd  # one for all visitors: they agree on who is popular
 
     def on_start(self) -> None:
-        """Draw from a crowd of one's own, so that the number of visitors does not change what each of them asks."""
+        """Take what the options say."""
         options = self.environment.parsed_options
-        seed = options.load_seed + 1_000_003 * next(self._numbers)
-        self._crowd = Crowd(self.user_ids, seed=seed, unknown_share=options.unknown_share)
-        self._random = random.Random(seed)
+        self._random = random.Random(options.load_seed)
         self._allow_degraded = options.allow_degraded
         self._drawn: list[str] = []
         self._seen: list[str] = []
@@ -85,7 +85,7 @@ class Visitor(FastHttpUser):
     @task(9)
     def recommendations(self) -> None:
         """A list for somebody of the crowd."""
-        self._drawn = self._drawn or self._crowd.draw(DRAWN)
+        self._drawn = self._drawn or self.crowd.draw(DRAWN)
         answer = self._ask("/v1/recommendations", {"user_id": self._drawn.pop(), "count": COUNT})
         self._seen = answer or self._seen
 

@@ -4,20 +4,19 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from recsys.features.codec import unpack
-from recsys.features.frame import History
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.features.user import UserStates
-from recsys.reasons import reasons
-from recsys.recommend import Retrieved, retrieve, slate, with_session
+from recsys.recommend import Retrieved, retrieve, slate
 from recsys.types import QueryBatch, Slates, Source, World
-from service.decisions import Decision, DecisionLog
+from service.answers import Answer, Degraded, StageClock, body_of, decision_of, reason_codes
+from service.decisions import DecisionLog
 from service.encoding import ItemEncoder
 from service.errors import FieldError, NotFound
 from service.identifiers import recommendation_id
@@ -27,7 +26,6 @@ from service.schemas import RecommendationRequest, SimilarRequest
 from service.settings import Settings
 from service.stages import Stages, StageUnavailable
 
-Degraded = list[dict[str, str]]
 _POPULAR_ONLY = 1 << Source.POPULAR
 
 
@@ -37,18 +35,6 @@ class Asked(NamedTuple):
     user_id: str | None
     query: Query
     reasons: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """One row of an answered micro-batch."""
-
-    slates: Slates
-    row: int
-    reasons: list[list[str]] | None
-    user_state: bytes | None
-    degraded: Degraded
-    timing_ms: dict[str, float]
 
 
 class Gateway:
@@ -97,10 +83,9 @@ class Gateway:
         query = self._resolve(request, seed=identity.seed, now_s=time_ms // 1000)
         asked = Asked(request.user_id, query, request.return_.reasons)
         answer = await self._ask(self._personal, asked, started, request.deadline_ms)
-        body = self._body(request, query, answer, identity.text, started)
+        body = self._finish("recommendations", request, query, answer, identity.text, started, time_ms)
         body["placement"] = request.placement
-        body["strategy"] = "personalized" if answer.slates.personal[answer.row] else "cold_start"
-        self._record("recommendations", request, query, answer, body, time_ms)
+        body["strategy"] = "personalized" if answer.personal else "cold_start"
         return body
 
     async def similar(self, request: SimilarRequest) -> dict[str, Any]:
@@ -120,9 +105,7 @@ class Gateway:
             raise NotFound(f"bundle {self._world.bundle.id} knows none of the items", [error])
         asked = Asked(None, query, request.return_.reasons)
         answer = await self._ask(self._related, asked, started, request.deadline_ms)
-        body = self._body(request, query, answer, identity.text, started)
-        self._record("similar", request, query, answer, body, time_ms)
-        return body
+        return self._finish("similar", request, query, answer, identity.text, started, time_ms)
 
     def _resolve(self, request: RecommendationRequest | SimilarRequest, *, seed: int, now_s: int) -> Query:
         if isinstance(request, SimilarRequest):
@@ -156,7 +139,7 @@ class Gateway:
 
     async def _run_personal(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[Answer]:
         """One micro-batch through all stages."""
-        clock = _Clock()
+        clock = StageClock()
         degraded: Degraded = []
         values, cause = await self._stages.lookup([w.asked.user_id or "" for w in waiters])
         if cause:
@@ -185,7 +168,7 @@ class Gateway:
 
     async def _run_related(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[Answer]:
         """One micro-batch of `similar`: nobody's state, the items as a session, the order of retrieval."""
-        clock = _Clock()
+        clock = StageClock()
         degraded: Degraded = []
         batch = batch_of([w.asked.query for w in waiters], UserStates.empty(len(waiters)))
         retrieved, _ = await self._retrieve(batch, waiters, degraded)
@@ -212,108 +195,44 @@ class Gateway:
         slates: Slates,
         values: Sequence[bytes | None],
         degraded: Degraded,
-        clock: "_Clock",
+        clock: StageClock,
     ) -> list[Answer]:
         clock.lap("select")
-        codes: list[list[list[str]] | None] = [None] * len(waiters)
-        if any(w.asked.reasons for w in waiters):
-            recent = History.of(with_session(batch), self._world).item
-            for i, waiter in enumerate(waiters):
-                if waiter.asked.reasons:
-                    cells = range(slates.indptr[i], slates.indptr[i + 1])
-                    codes[i] = [
-                        reasons(self._world, recent[i], int(slates.item[c]), int(slates.sources[c])) for c in cells
-                    ]
+        codes = reason_codes(self._world, batch, slates, [w.asked.reasons for w in waiters])
         return [
             Answer(slates, i, codes[i], values[i], degraded, clock.since(waiter.since))
             for i, waiter in enumerate(waiters)
         ]
 
-    def _body(
-        self,
-        request: RecommendationRequest | SimilarRequest,
-        query: Query,
-        answer: Answer,
-        identity: str,
-        started: float,
-    ) -> dict[str, Any]:
-        cells = slice(answer.slates.indptr[answer.row], answer.slates.indptr[answer.row + 1])
-        rows = answer.slates.item[cells].tolist()
-        items = self._encoder.items(
-            rows,
-            answer.slates.score[cells].tolist(),
-            answer.slates.sources[cells].tolist(),
-            answer.reasons,
-            metadata=request.return_.metadata,
-            with_scores=request.return_.scores,
-        )
-        return {
-            "recommendation_id": identity,
-            "bundle": self._world.bundle.id,
-            "items": items,
-            "degraded": answer.degraded,
-            "filled": {"requested": query.count, "returned": len(items)},
-            "unknown_ids": query.unknown_ids,
-            "timing_ms": {"total": round((time.monotonic() - started) * 1000, 3), **answer.timing_ms},
-        }
-
-    def _record(
+    def _finish(
         self,
         kind: str,
         request: RecommendationRequest | SimilarRequest,
         query: Query,
         answer: Answer,
-        body: dict[str, Any],
+        identity: str,
+        started: float,
         time_ms: int,
-    ) -> None:
-        """Count the answer and put its decision record on the queue."""
-        self.counts["answers"] += 1
-        self.counts["cold_starts"] += not answer.slates.personal[answer.row]
-        if (query.seed & 0xFFFF) >= self._settings.decision_sample * 0x10000:
-            return
-        cells = slice(answer.slates.indptr[answer.row], answer.slates.indptr[answer.row + 1])
-        self._decisions.put(
-            Decision(
-                id=body["recommendation_id"],
-                kind=kind,
-                time_ms=time_ms,
-                bundle=self._world.bundle.id,
-                item_stats=self._world.item_stats.version,
-                variant="champion",
-                propensity=1.0,
-                query=request,
-                user_state=answer.user_state,
-                seed=query.seed,
-                now_s=query.now_s,
-                items=[item["item_id"] for item in body["items"]],
-                scores=answer.slates.score[cells].tolist(),
-                degraded=answer.degraded,
-                timing_ms=body["timing_ms"],
-            )
+    ) -> dict[str, Any]:
+        """The response body; counts the answer and puts its decision record on the queue."""
+        body = body_of(
+            request,
+            query,
+            answer,
+            encoder=self._encoder,
+            bundle_id=self._world.bundle.id,
+            recommendation_id=identity,
+            started=started,
         )
+        self.counts["answers"] += 1
+        self.counts["cold_starts"] += not answer.personal
+        if (query.seed & 0xFFFF) < self._settings.decision_sample * 0x10000:
+            self._decisions.put(decision_of(kind, request, query, answer, body, world=self._world, time_ms=time_ms))
+        return body
 
     def _degraded(self, stage: str, cause: str, fallback: str) -> dict[str, str]:
         self.counts[f"degraded.{stage}.{cause}"] += 1
         return {"stage": stage, "cause": cause, "fallback": fallback}
-
-
-class _Clock:
-    """Milliseconds per stage of one micro-batch."""
-
-    __slots__ = ("_last", "_start", "laps")
-
-    def __init__(self) -> None:
-        self._start = self._last = time.monotonic()
-        self.laps: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        now = time.monotonic()
-        self.laps[stage] = round((now - self._last) * 1000, 3)
-        self._last = now
-
-    def since(self, queued: float) -> dict[str, float]:
-        """The laps of a request that has waited since `queued`."""
-        return {"queue": round((self._start - queued) * 1000, 3), **self.laps}
 
 
 def _left_s(waiters: Sequence[Waiter[Asked, Answer]]) -> float:

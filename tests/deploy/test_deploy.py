@@ -112,6 +112,12 @@ def test_image_owner_of_the_state_folder_is_the_user_it_runs_as() -> None:
     assert words_of("VOLUME") == [home]
 
 
+def test_image_compiles_into_the_volume_because_its_own_files_are_read_only() -> None:
+    variables = dockerfile.variables(FINAL)
+    assert Path(variables["NUMBA_CACHE_DIR"]).parent == Path(variables["RIFFLE_HOME"])
+    assert words_of("WORKDIR") == [variables["RIFFLE_HOME"]]
+
+
 def test_image_runs_a_command_that_exists() -> None:
     assert words_of("ENTRYPOINT") == ["tini", "--", "riffle"]
     check_command(words_of("CMD"))

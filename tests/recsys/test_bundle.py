@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
@@ -15,17 +16,19 @@ from recsys.bundle_files import load, save
 from recsys.datasets.dataset import Dataset
 from recsys.errors import BundleError
 from recsys.features.matrix import NAMES, SCHEMA_HASH
-from recsys.manifest import MANIFEST_NAME, write_manifest
+from recsys.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from recsys.ranking.ranker import Ranker
 from recsys.recommend import recommend
 from recsys.retrieval.faiss_index import FaissIndex
+from recsys.text_column import TextColumn
 from recsys.training.train import Trained, write
 from recsys.types import Slates, World
 from tests import worlds
 from tests.conftest import train_small
 from tests.worlds import batch_of, random_asks
 
-FIELDS = {"created": "2025-06-30T12:00:00Z", "feature_schema_hash": SCHEMA_HASH}
+CREATED = "2025-06-30T12:00:00Z"
+MISFIT = "does not fit the bundle"
 PER_ITEM = [
     *("factors", "transitions.item", "transitions.weight", "similar.item", "similar.weight"),
     *(f"item_stats.{part}" for part in ("available", "popularity", "trend", "positive_rate")),
@@ -55,8 +58,9 @@ def copy(published: Path, tmp_path: Path) -> Path:
 
 def publish_anew(directory: Path, **fields: Any) -> Path:
     """A manifest that is right about the files as they are now."""
+    before = read_manifest(directory).fields
     (directory / MANIFEST_NAME).unlink()
-    write_manifest(directory, fields=FIELDS | fields)
+    write_manifest(directory, fields=before | fields)
     return directory
 
 
@@ -124,9 +128,14 @@ def test_bundle_of_another_feature_schema_is_refused(copy: Path) -> None:
 
 def test_bundle_that_names_no_feature_schema_is_refused(copy: Path) -> None:
     (copy / MANIFEST_NAME).unlink()
-    write_manifest(copy, fields={"created": FIELDS["created"]})
+    write_manifest(copy, fields={"created": CREATED})
     with pytest.raises(BundleError, match="feature schema"):
         load(copy)
+
+
+def test_bundle_whose_ids_are_not_those_of_its_manifest_is_refused(copy: Path) -> None:
+    with pytest.raises(BundleError, match=rf"vocabulary\.item_id\.text\.npy {MISFIT}: the ids are not those"):
+        load(publish_anew(copy, vocabulary_hash="0" * 64))
 
 
 @pytest.mark.parametrize("names", [NAMES[::-1], (*NAMES[:-1], "cross_other")], ids=["order", "name"])
@@ -135,7 +144,8 @@ def test_ranker_trained_on_other_features_is_refused(copy: Path, names: tuple[st
     features = rng.normal(size=(60, len(NAMES))).astype(np.float32)
     label, group = np.tile([1, 0], 30).astype(np.float32), np.repeat(np.arange(30), 2)
     Ranker.fit(features, label, group, names=names, trees=2, seed=1).save(copy / "ranker.cbm")
-    with pytest.raises(BundleError, match=r"ranker\.cbm"):
+    found = f"it was trained on features {', '.join(names)}"
+    with pytest.raises(BundleError, match=rf"ranker\.cbm {MISFIT}: {found}; train a new one or promote another"):
         load(publish_anew(copy))
 
 
@@ -147,13 +157,31 @@ def test_array_with_a_row_too_few_is_refused_by_its_name(copy: Path, name: str) 
 
 @pytest.mark.parametrize("name", ["factors", "gram"])
 def test_factors_of_another_width_are_refused(copy: Path, name: str) -> None:
-    with pytest.raises(BundleError, match=rf"{name}\.npy"):
+    with pytest.raises(BundleError, match=rf"{name}\.npy {MISFIT}: float32\[\d+, 15\] where float32\[\d+, 16\] was"):
         load(edit(copy, name, lambda array: array[:, :-1]))
+
+
+@pytest.mark.parametrize("table", ["transitions", "similar"])
+def test_neighbours_with_fewer_weights_than_items_are_refused(copy: Path, table: str) -> None:
+    with pytest.raises(BundleError, match=rf"{table}\.weight\.npy {MISFIT}: \(41, 19\) beside items of \(41, 20\)"):
+        load(edit(copy, f"{table}.weight", lambda array: array[:, :-1]))
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_array_of_another_type_is_refused_by_its_name(copy: Path, name: str) -> None:
+    with pytest.raises(BundleError, match=rf"{name}\.npy (holds|{MISFIT}:) complex128"):
+        load(edit(copy, name, lambda array: array.astype(complex)))
+
+
+def test_titles_of_another_catalogue_are_refused(copy: Path) -> None:
+    TextColumn.of(["one", "two"]).save(copy, "title")
+    with pytest.raises(BundleError, match=rf"title\.offset\.npy {MISFIT}: 2 titles for 41 items"):
+        load(publish_anew(copy))
 
 
 @pytest.mark.parametrize("name", ["category_item.indptr", "category_item.values", "item_category.values"])
 def test_category_lists_cut_short_are_refused_by_their_name(copy: Path, name: str) -> None:
-    with pytest.raises(BundleError, match=rf"{name.split('.')[0]}\.\w+\.npy"):
+    with pytest.raises(BundleError, match=rf"{name.split('.')[0]}\.indptr\.npy {MISFIT}: "):
         load(edit(copy, name, lambda array: array[:-1]))
 
 
@@ -161,19 +189,26 @@ def test_category_lists_cut_short_are_refused_by_their_name(copy: Path, name: st
     "name", ["transitions.item", "similar.item", "item_stats.order", "category_item.values", "item_category.values"]
 )
 def test_item_or_category_numbers_out_of_range_are_refused(copy: Path, name: str) -> None:
-    with pytest.raises(BundleError, match=rf"{name}\.npy"):
+    with pytest.raises(BundleError, match=rf"{name}\.npy {MISFIT}: numbers -?\d+\.\.9999 outside (0|-1)\.\."):
         load(edit(copy, name, lambda array: np.where(np.arange(array.size).reshape(array.shape) == 0, 9999, array)))
 
 
 def test_index_of_another_catalogue_is_refused(copy: Path) -> None:
     FaissIndex.build(np.ones((500, worlds.SMALL.factors), np.float32), seed=1).save(copy / "index.faiss")
-    with pytest.raises(BundleError, match=r"index\.faiss"):
+    found = "16 dimensions, rows up to 499 where d = 16 and N = 41"
+    with pytest.raises(BundleError, match=rf"index\.faiss {MISFIT}: {found}"):
+        load(publish_anew(copy))
+
+
+def test_index_of_another_kind_is_refused(copy: Path) -> None:
+    faiss.write_index(faiss.IndexFlatIP(worlds.SMALL.factors), str(copy / "index.faiss"))
+    with pytest.raises(BundleError, match=rf"index\.faiss {MISFIT}: it holds a IndexFlat\w*, not the index of a bundle"):
         load(publish_anew(copy))
 
 
 def test_index_of_another_width_is_refused(copy: Path) -> None:
     FaissIndex.build(np.ones((20, 3), np.float32), seed=1).save(copy / "index.faiss")
-    with pytest.raises(BundleError, match=r"index\.faiss"):
+    with pytest.raises(BundleError, match=rf"index\.faiss {MISFIT}: 3 dimensions"):
         load(publish_anew(copy))
 
 
@@ -199,20 +234,22 @@ def test_file_that_was_never_published_is_refused_by_its_name(copy: Path, name: 
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "found"),
     [
-        lambda described: described["recipe"].update(sources=["ALS", "NEW_SOURCE"]),
-        lambda described: described["recipe"].update(new_setting=1),
-        lambda described: described.pop("categories"),
-        lambda described: described["categories"].pop(),
+        (lambda described: described["recipe"].update(sources=["ALS", "NEW_SOURCE"]), "bundle.json {}: .*NEW_SOURCE"),
+        (lambda described: described["recipe"].update(sources=[]), "bundle.json {}: .*length >= 1"),
+        (lambda described: described["recipe"].update(new_setting=1), "bundle.json {}: .*new_setting"),
+        (lambda described: described.pop("categories"), "bundle.json {}: .*categories"),
+        (lambda described: described["categories"].pop(), "item_category.values.npy {}: numbers 0..1 outside 0..0"),
+        (lambda described: described["categories"].append("x"), "category_item.indptr.npy {}: "),
     ],
-    ids=["unknown source", "unknown setting", "no categories", "a category too few"],
+    ids=["unknown source", "no source", "unknown setting", "no categories", "a category too few", "one too many"],
 )
-def test_description_that_this_version_cannot_read_is_refused(copy: Path, change: Callable[[dict], object]) -> None:
+def test_description_that_does_not_fit_is_refused(copy: Path, change: Callable[[dict], object], found: str) -> None:
     described = json.loads((copy / "bundle.json").read_text())
     change(described)
     (copy / "bundle.json").write_text(json.dumps(described))
-    with pytest.raises(BundleError, match=r"bundle\.json|category_item"):
+    with pytest.raises(BundleError, match=found.format(MISFIT)):
         load(publish_anew(copy))
 
 

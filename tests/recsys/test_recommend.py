@@ -4,6 +4,7 @@ import random
 import time
 from dataclasses import fields, replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -114,7 +115,7 @@ def fitted(request: pytest.FixtureRequest, synthetic_dataset: Dataset) -> World:
     with pytest.MonkeyPatch.context() as patch:
         if inverted:
             patch.setattr(faiss_index, "EXACT_MAX", 0)
-        recipe = replace(worlds.SMALL, factors=factors, als_iterations=2)
+        recipe = msgspec.structs.replace(worlds.SMALL, factors=factors, als_iterations=2)
         bundle: Bundle = fit(synthetic_dataset, log, recipe, until_s=int(log.ts_s[-1]))
     return World(bundle, bundle.item_stats)
 
@@ -194,7 +195,8 @@ def test_count_is_honoured_when_most_items_were_never_trained_on() -> None:
     events = [(f"user-{u}", old[(u + i) % 4], Verb.LIKE, worlds.START_S + 60 * i) for u in range(8) for i in range(3)]
     dataset = worlds.dataset_of(events, {item: [] for item in [*old, *new]})
     log = Log.of(dataset)
-    bundle = fit(dataset, log, replace(worlds.SMALL, factors=2), until_s=int(log.ts_s[-1]) + 1)
+    recipe = msgspec.structs.replace(worlds.SMALL, factors=2)
+    bundle = fit(dataset, log, recipe, until_s=int(log.ts_s[-1]) + 1)
     fresh = World(bundle, bundle.item_stats)
     assert_counts_are_honoured(fresh, [Ask(count=150), Ask(likes("old-0"), count=150)])
 

@@ -59,7 +59,8 @@ def value() -> bytes:
 
 def sealed(head: tuple[int, int, int], body: bytes) -> bytes:
     """A value with this layout, ring length and fingerprint count whose CRC is right."""
-    return struct.pack("<4sHHHHI", b"RFUS", *head, 0, zlib.crc32(body)) + body
+    start = struct.pack("<4sHHHH", b"RFUS", *head, 0)
+    return start + struct.pack("<I", zlib.crc32(body, zlib.crc32(start))) + body
 
 
 @settings(max_examples=60, deadline=None)
@@ -143,6 +144,11 @@ def test_moving_the_border_between_ring_and_fingerprints_is_noticed() -> None:
 @given(junk=st.binary(max_size=300), magic=st.booleans())
 def test_arbitrary_bytes_are_a_problem_and_never_an_error(junk: bytes, magic: bool) -> None:
     assert_refused(b"RFUS" * magic + junk)
+
+
+def test_crc_covers_the_header_and_the_body(value: bytes) -> None:
+    assert sealed((LAYOUT, 5, 3), value[HEAD_BYTES:]) == value
+    assert_refused(value[:10] + b"\1\0" + value[12:], why="does not match its CRC")
 
 
 def test_each_defect_is_named(value: bytes) -> None:

@@ -2,46 +2,98 @@
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
 from recsys.features.frame import History
-from recsys.retrieval.candidates import DEPTH_MAX, POPULAR_MIN, depth, union, wanted_candidates
+from recsys.retrieval.candidates import DEPTH_MAX, DEPTH_MIN, POPULAR_MIN, union, wanted_candidates
+from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.fold_in import fold_in
-from recsys.types import CandidateSet, QueryBatch, Source, World
+from recsys.retrieval.neighbours import Neighbours
+from recsys.text_column import TextColumn
+from recsys.types import CandidateSet, ItemStats, QueryBatch, Ragged, Source, World
 from recsys.verbs import Verb
+from recsys.vocabulary import Vocabulary
 from tests import worlds
 from tests.worlds import START_S, Ask, batch_of, likes, random_asks
 
 Lists = list[tuple[Source, list[int], list[float]]]
+WIDE = 10_000  # items of `wide`
+
+
+@pytest.fixture(scope="module")
+def wide(tiny: World) -> World:
+    """Items 0 to 9,999, more than any list is deep: all have a factor, all are for sale, the first sells best.
+
+    Every tenth item is of the only category.
+    """
+    factors = np.random.default_rng(1).normal(size=(WIDE, 2)).astype(np.float32)
+    ids = [f"{i:04d}" for i in range(WIDE)]
+    vocabulary, _ = Vocabulary.from_keys(ids, np.arange(1, WIDE + 1, dtype=np.uint64))
+    tenth = np.arange(0, WIDE, 10)
+    falling = np.linspace(1, 0, WIDE, dtype=np.float32)
+    stats = ItemStats("wide", np.ones(WIDE, bool), falling, falling, falling, np.arange(WIDE, dtype=np.int32))
+    nothing = Neighbours(np.full((WIDE, 1), -1, np.int32), np.zeros((WIDE, 1), np.float32))
+    bundle = replace(
+        tiny.bundle,
+        vocabulary=vocabulary,
+        title=TextColumn.of(ids),
+        category_name=("tenth",),
+        item_category=Ragged.of([np.zeros(i % 10 == 0, int) for i in range(WIDE)], np.int32),
+        category_item=Ragged.of([tenth], np.int32),
+        factors=factors,
+        gram=factors.T @ factors + np.eye(2, dtype=np.float32),
+        index=FaissIndex.build(factors, seed=1),
+        transitions=nothing,
+        similar=nothing,
+        item_stats=stats,
+    )
+    return World(bundle, stats)
+
+
+def with_sources(world: World, *sources: str) -> World:
+    recipe = msgspec.structs.replace(world.bundle.recipe, sources=sources)
+    return replace(world, bundle=replace(world.bundle, recipe=recipe))
 
 
 def unite(world: World, batch: QueryBatch) -> tuple[CandidateSet, History, np.ndarray]:
     history, bundle = History.of(batch.states, world), world.bundle
-    vector = fold_in(bundle.factors, bundle.gram, history.item, history.positive, alpha=bundle.recipe.als_alpha)
+    vector = fold_in(bundle.factors, bundle.gram, history.item, history.distinct, alpha=bundle.recipe.als_alpha)
     return union(world, batch, batch.states, history, vector), history, vector
 
 
-def lists_of(world: World, history: History, vector: np.ndarray, row: int, reach: int, wanted: list[int]) -> Lists:
+def reach_of(world: World, batch: QueryBatch, row: int, personal: bool) -> tuple[int, int]:
+    """How deep one request reads its ALS list and the popular list."""
+    known = int(batch.states.length[row] + batch.states.seen_count[row] + len(batch.excluded[row]))
+    half_more = int(batch.count[row]) * 3 // 2
+    depth = DEPTH_MIN
+    while depth < min(max(known + half_more, world.candidates), DEPTH_MAX):
+        depth *= 2
+    return depth, max(POPULAR_MIN, known + (half_more if personal else max(world.candidates, half_more)))
+
+
+def lists_of(world: World, batch: QueryBatch, history: History, vector: np.ndarray, row: int) -> Lists:
     """Every source's ranked list of one request, with the source's own scores."""
-    bundle, recipe = world.bundle, world.bundle.recipe
-    allowed = [i for i in range(len(bundle.vocabulary)) if not wanted or set(bundle.item_category[i]) & set(wanted)]
+    bundle, recipe, wanted = world.bundle, world.bundle.recipe, set(batch.categories[row].tolist())
+    allowed = [i for i in range(len(bundle.vocabulary)) if not wanted or set(bundle.item_category[i]) & wanted]
     lists: Lists = []
-    personal = bool(history.positive[row].any())
+    personal = bool(bundle.factors[history.item[row][history.positive[row]]].any())
+    depth, popular_reach = reach_of(world, batch, row, personal)
     if personal and wanted:
         score = bundle.factors[allowed] @ vector[row]
-        best = [allowed[i] for i in np.argsort(-score, kind="stable")[:reach]]
+        best = [allowed[i] for i in np.argsort(-score, kind="stable")[:depth]]
         lists.append((Source.ALS, best, []))
     elif personal:
-        lists.append((Source.ALS, [i for i in bundle.index.search(vector[[row]], reach)[0] if i >= 0], []))
+        lists.append((Source.ALS, [i for i in bundle.index.search(vector[[row]], depth)[0] if i >= 0], []))
     for source, table in ((Source.TRANSITIONS, bundle.transitions), (Source.SIMILAR, bundle.similar)):
         for back, item in enumerate(history.item[row, :5].tolist()):
             if item >= 0:
                 near = [i for i in table.item[item].tolist() if i >= 0]
                 weight = table.weight[item, : len(near)] * np.float32(recipe.recent_decay) ** np.float32(back)
                 lists.append((source, near, weight.tolist()))
-    popular = [i for i in world.item_stats.order.tolist() if i in set(allowed)]
-    lists.append((Source.POPULAR, popular[: POPULAR_MIN if personal and not wanted else reach], []))
+    among = set(allowed)
+    lists.append((Source.POPULAR, [i for i in world.item_stats.order.tolist() if i in among][:popular_reach], []))
     return lists
 
 
@@ -59,10 +111,8 @@ def fused(lists: Lists) -> dict[int, tuple[float, int, dict[Source, float]]]:
 
 def assert_united_by_the_definition(world: World, batch: QueryBatch) -> None:
     found, history, vector = unite(world, batch)
-    reach = depth(world, batch, batch.states)
     for row in range(len(batch)):
-        wanted = batch.categories[row].tolist()
-        expected = fused(lists_of(world, history, vector, row, int(reach[row]), wanted))
+        expected = fused(lists_of(world, batch, history, vector, row))
         cells = range(found.indptr[row], found.indptr[row + 1])
         assert sorted(found.item[cells].tolist()) == sorted(expected)
         for cell in cells:
@@ -133,18 +183,33 @@ def test_filtered_rows_are_united_by_the_definition(world: World) -> None:
     [(("POPULAR",), 0b1000), (("ALS",), 0b0001), (("TRANSITIONS", "SIMILAR"), 0b0110)],
 )
 def test_only_the_sources_of_the_recipe_are_read(chain: World, sources: tuple[str, ...], bits: int) -> None:
-    recipe = replace(chain.bundle.recipe, sources=sources)
-    some = replace(chain, bundle=replace(chain.bundle, recipe=recipe))
+    some = with_sources(chain, *sources)
     found, _, _ = unite(some, batch_of(some, [Ask(likes(*map(worlds.chain_item, range(5))))]))
     assert len(found.item)
     assert np.bitwise_or.reduce(found.sources) == bits
 
 
-def test_without_als_everybody_reads_the_whole_popular_list(world: World) -> None:
-    some = replace(world, bundle=replace(world.bundle, recipe=replace(world.bundle.recipe, sources=("POPULAR",))))
+def test_without_als_everybody_reads_the_popular_list_as_deep_as_a_cold_user(world: World) -> None:
+    some = with_sources(world, "POPULAR")
     ids = world.bundle.vocabulary.item_id.tolist()
     found, _, _ = unite(some, batch_of(some, [Ask(likes(ids[0]))]))
-    assert found.item.tolist() == world.item_stats.order[:256].tolist()
+    assert found.item.tolist() == world.item_stats.order[: 1 + some.candidates].tolist()
+
+
+def test_user_whose_positives_have_no_factor_gets_popular_items_only(tiny: World) -> None:
+    """Nothing matches the taste of a zero vector more than anything else, in a category no more than without one."""
+    batch = batch_of(tiny, [Ask(likes("e")), Ask(likes("e"), categories=["drama"])])
+    found, _, vector = unite(tiny, batch)
+    assert not vector.any()
+    assert found.item.tolist() == [1, 2, 0, 4, 1, 2]
+    assert found.sources.tolist() == [1 << Source.POPULAR] * 6
+
+
+def test_user_without_a_positive_gets_what_follows_and_what_is_popular(tiny: World) -> None:
+    found, _, _ = unite(tiny, batch_of(tiny, [Ask([("a", Verb.HIDE, START_S)])]))
+    sources = dict(zip(found.item.tolist(), found.sources.tolist(), strict=True))
+    follows, alike, popular = 1 << Source.TRANSITIONS, 1 << Source.SIMILAR, 1 << Source.POPULAR
+    assert sources == {0: popular, 1: follows | popular, 2: follows | alike | popular, 4: popular}
 
 
 def test_wanted_candidates_are_those_of_the_world_or_half_more_than_the_count(world: World) -> None:
@@ -152,16 +217,57 @@ def test_wanted_candidates_are_those_of_the_world_or_half_more_than_the_count(wo
     assert wanted_candidates(world, batch).tolist() == [200, 200, 201, 750]
 
 
-def test_depth_is_a_power_of_two_that_leaves_half_more_than_the_count_after_what_is_known(world: World) -> None:
-    ids = world.bundle.vocabulary.item_id.tolist()
-    known = {"history": likes(*ids[:100]), "excluded": ids[:100]}
-    asks = [Ask(), Ask(**known, count=37), Ask(**known, count=38), Ask(count=500), Ask(**known, count=500)]
-    batch = batch_of(world, asks)
-    assert depth(world, batch, batch.states).tolist() == [256, 256, 512, 1024, 1024]
-    many = replace(world, candidates=300)
-    assert depth(many, batch, batch.states).tolist() == [512, 512, 512, 1024, 1024]
+def read_from(world: World, source: Source, asks: list[Ask]) -> list[int]:
+    """How many items each request got from a source."""
+    found, _, _ = unite(world, batch_of(world, asks))
+    return np.bincount(found.row(), weights=found.sources >> source & 1, minlength=len(asks)).astype(int).tolist()
 
 
-def test_depth_ends_at_its_maximum(world: World) -> None:
-    batch = batch_of(world, [Ask(excluded=["gone"] * 9000)])
-    assert depth(world, batch, batch.states).tolist() == [DEPTH_MAX]
+def ids(start: int, end: int) -> list[str]:
+    """Ids of `wide`, the best-selling first."""
+    return [f"{i:04d}" for i in range(start, end)]
+
+
+def test_als_depth_is_a_power_of_two_that_leaves_half_more_than_the_count_after_what_is_known(wide: World) -> None:
+    history, excluded = likes(*ids(0, 100)), ids(100, 200)
+    asks = [Ask(likes("0000")), *(Ask(history, excluded=excluded, count=count) for count in (37, 38, 500))]
+    asks += [Ask(likes("0000"), count=500), Ask(history, session=["9999"] * 50, excluded=excluded, count=37)]
+    assert read_from(wide, Source.ALS, asks) == [256, 256, 512, 1024, 1024, 256]
+    assert read_from(replace(wide, candidates=300), Source.ALS, asks) == [512, 512, 512, 1024, 1024, 512]
+
+
+def test_als_depth_ends_at_its_maximum(wide: World) -> None:
+    assert read_from(wide, Source.ALS, [Ask(likes("0000"), excluded=["gone"] * 9000)]) == [DEPTH_MAX]
+
+
+def test_popular_list_is_read_half_more_than_the_count_beyond_what_is_known(wide: World) -> None:
+    history, excluded = likes(*ids(0, 100)), ids(100, 200)
+    asks = [Ask(likes("0000")), Ask(history, count=20), Ask(history, excluded=excluded, count=500)]
+    asks += [Ask(likes("0000"), excluded=["gone"] * 20_000)]
+    assert read_from(wide, Source.POPULAR, asks) == [POPULAR_MIN, 130, 950, WIDE]
+
+
+def test_popular_list_of_a_cold_user_is_all_that_is_ranked(wide: World) -> None:
+    asks = [Ask(), Ask(excluded=ids(0, 50)), Ask(count=500)]
+    assert read_from(wide, Source.POPULAR, asks) == [200, 250, 750]
+
+
+@pytest.mark.parametrize("sources", [("ALS", "POPULAR"), ("POPULAR",)], ids="+".join)
+@pytest.mark.parametrize("categories", [(), ("tenth",)], ids=["unfiltered", "filtered"])
+@pytest.mark.parametrize(("liked", "excluded"), [(0, 0), (1, 3000), (300, 300), (2000, 0), (60, 6000)])
+def test_list_comes_back_short_only_where_the_catalogue_is(
+    wide: World, sources: tuple[str, ...], categories: tuple[str, ...], liked: int, excluded: int
+) -> None:
+    """All that the user knows sells best; even so half more than the count is left."""
+    some = with_sources(wide, *sources)
+    known = ids(0, liked + excluded)
+    asks = [
+        Ask(likes(*known[:liked]), excluded=known[liked:], categories=categories, count=count)
+        for count in (1, 10, 500, 5000)
+    ]
+    found, _, _ = unite(some, batch_of(some, asks))
+    step = 10 if categories else 1
+    left = len(range(0, WIDE, step)) - len(range(0, len(known), step))
+    for row, ask in enumerate(asks):
+        items = found.item[found.indptr[row] : found.indptr[row + 1]]
+        assert np.count_nonzero(items >= len(known)) >= min(left, ask.count * 3 // 2)

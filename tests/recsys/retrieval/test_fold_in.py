@@ -6,8 +6,13 @@ from implicit.als import AlternatingLeastSquares
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from recsys.features.frame import History
 from recsys.features.user import RING
+from recsys.recommend import retrieve
 from recsys.retrieval.fold_in import fold_in
+from recsys.types import World
+from recsys.verbs import Verb
+from tests.worlds import START_S, Ask, batch_of, likes
 
 ALPHA, REGULARIZATION = 7.0, 0.3
 
@@ -84,9 +89,20 @@ def test_what_is_not_positive_has_no_weight() -> None:
     np.testing.assert_allclose(first, second, rtol=1e-5)
 
 
-def test_meeting_an_item_again_leaves_the_vector_as_training_would_have_it() -> None:
+def test_meeting_an_item_again_leaves_the_vector_as_training_would_have_it(world: World) -> None:
     """Training knows who liked what, not how often: each positive has one confidence."""
-    factors = np.random.default_rng(4).normal(size=(10, 4)).astype(np.float32)
-    item, positive = histories([[1, 2, 2, 2], [1, 2]])
-    again, once = fold_in(factors, gram_of(factors), item, positive, alpha=ALPHA)
+    a, b, c = world.bundle.vocabulary.item_id.tolist()[:3]
+    again, once = retrieve(world, batch_of(world, [Ask(likes(a, b, c, b, b, a)), Ask(likes(a, b, c))])).user_vector
+    assert once.any()
     np.testing.assert_allclose(again, once, rtol=1e-4, atol=1e-6)
+
+
+def test_newest_positive_slot_of_each_item_is_its_distinct_one(tiny: World) -> None:
+    verbs = [("a", Verb.LIKE), ("b", Verb.LIKE), ("a", Verb.VIEW), ("gone", Verb.LIKE), ("gone", Verb.LIKE)]
+    verbs += [("c", Verb.HIDE), ("b", Verb.HIDE), ("c", Verb.LIKE), ("c", Verb.LIKE)]
+    batch = batch_of(tiny, [Ask([(item, verb, START_S) for item, verb in verbs]), Ask(likes("a"))])
+    history = History.of(batch.states, tiny)
+    slots = [np.flatnonzero(row).tolist() for row in history.distinct]
+    assert slots == [[0, 6, 7], [0]]
+    assert history.item[0, slots[0]].tolist() == [2, 0, 1]
+    assert np.flatnonzero(history.positive[0]).tolist() == [0, 1, 6, 7, 8]

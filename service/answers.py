@@ -1,0 +1,143 @@
+"""From one row of an answered micro-batch to the response body, and to its decision record."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from recsys.features.frame import History
+from recsys.reasons import reasons
+from recsys.recommend import with_session
+from recsys.types import QueryBatch, Slates, World
+from service.decisions import Decision
+from service.encoding import ItemEncoder
+from service.queries import Query
+from service.schemas import RecommendationRequest, SimilarRequest
+
+Degraded = list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """One row of an answered micro-batch.
+
+    Attributes:
+        reasons: Codes per item, None unless asked for. user_state: Packed bytes as read, None if there was none.
+        degraded, timing_ms: As they go into the response.
+    """
+
+    slates: Slates
+    row: int
+    reasons: list[list[str]] | None
+    user_state: bytes | None
+    degraded: Degraded
+    timing_ms: dict[str, float]
+
+    @property
+    def personal(self) -> bool:
+        """Whether anything of the user was known."""
+        return bool(self.slates.personal[self.row])
+
+    @property
+    def cells(self) -> slice:
+        """Its items in `slates`."""
+        return slice(self.slates.indptr[self.row], self.slates.indptr[self.row + 1])
+
+
+class StageClock:
+    """Milliseconds per stage of one micro-batch."""
+
+    __slots__ = ("_laps", "_last", "_start")
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        now = time.monotonic()
+        self._laps[stage] = round((now - self._last) * 1000, 3)
+        self._last = now
+
+    def since(self, queued: float) -> dict[str, float]:
+        """The stages of a request that has waited since `queued`."""
+        return {"queue": round((self._start - queued) * 1000, 3), **self._laps}
+
+
+def reason_codes(
+    world: World, batch: QueryBatch, slates: Slates, wanted: Sequence[bool]
+) -> list[list[list[str]] | None]:
+    """Reason codes per item for each request that wants them."""
+    if not any(wanted):
+        return [None] * len(wanted)
+    recent = History.of(with_session(batch), world).item
+    codes: list[list[list[str]] | None] = []
+    for row, is_wanted in enumerate(wanted):
+        cells = range(slates.indptr[row], slates.indptr[row + 1]) if is_wanted else None
+        codes.append(
+            None
+            if cells is None
+            else [reasons(world, recent[row], int(slates.item[c]), int(slates.sources[c])) for c in cells]
+        )
+    return codes
+
+
+def body_of(
+    request: RecommendationRequest | SimilarRequest,
+    query: Query,
+    answer: Answer,
+    *,
+    encoder: ItemEncoder,
+    bundle_id: str,
+    recommendation_id: str,
+    started: float,
+) -> dict[str, Any]:
+    """What both kinds of lists answer with; shaped as `schemas.Slate`."""
+    slates, cells = answer.slates, answer.cells
+    items = encoder.items(
+        slates.item[cells].tolist(),
+        slates.score[cells].tolist(),
+        slates.sources[cells].tolist(),
+        answer.reasons,
+        metadata=request.return_.metadata,
+        with_scores=request.return_.scores,
+    )
+    return {
+        "recommendation_id": recommendation_id,
+        "bundle": bundle_id,
+        "items": items,
+        "degraded": answer.degraded,
+        "filled": {"requested": query.count, "returned": len(items)},
+        "unknown_ids": query.unknown_ids,
+        "timing_ms": {"total": round((time.monotonic() - started) * 1000, 3), **answer.timing_ms},
+    }
+
+
+def decision_of(
+    kind: str,
+    request: RecommendationRequest | SimilarRequest,
+    query: Query,
+    answer: Answer,
+    body: dict[str, Any],
+    *,
+    world: World,
+    time_ms: int,
+) -> Decision:
+    """Enough of an answer to make it again."""
+    return Decision(
+        id=body["recommendation_id"],
+        kind=kind,
+        time_ms=time_ms,
+        bundle=world.bundle.id,
+        item_stats=world.item_stats.version,
+        variant="champion",
+        propensity=1.0,
+        query=request,
+        user_state=answer.user_state,
+        seed=query.seed,
+        now_s=query.now_s,
+        items=[item["item_id"] for item in body["items"]],
+        scores=answer.slates.score[answer.cells].tolist(),
+        degraded=answer.degraded,
+        timing_ms=body["timing_ms"],
+    )
