@@ -1,6 +1,6 @@
 """Headers of clients that Ray Serve would obey: taken away before Serve reads them."""
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # `x-request-timeout-seconds: 0` would switch a timeout off; the others steer Serve's routing.
 OBEYED = frozenset(
@@ -25,6 +25,17 @@ class ClientHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            scope["headers"] = [*(pair for pair in scope["headers"] if pair[0] not in OBEYED), _NO_WATCH]
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["headers"] = [*(pair for pair in scope["headers"] if pair[0] not in OBEYED), _NO_WATCH]
+
+        async def send_once(message: Message) -> None:
+            """The edge has set x-request-id, Serve adds it again."""
+            if message["type"] == "http.response.start":
+                message["headers"] = list(
+                    {bytes(name): (name, value) for name, value in reversed(message["headers"])}.values()
+                )
+            await send(message)
+
+        await self._app(scope, receive, send_once)

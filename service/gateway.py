@@ -154,7 +154,7 @@ class Gateway:
             try:
                 score = await self._stages.rank(batch, retrieved, timeout_s=_left_s(waiters))
             except StageUnavailable as error:
-                degraded.append(self._degraded(error.stage, error.cause, "order of retrieval"))
+                degraded.append(self._degraded(error.stage, error.reason, "order of retrieval"))
         clock.lap("rank")
         answers = self._answers(batch, waiters, slate(retrieved, score, batch.count), values, degraded, clock)
         for row in undecodable:
@@ -185,7 +185,7 @@ class Gateway:
         try:
             return await self._stages.retrieve(batch, timeout_s=_left_s(waiters)), True
         except StageUnavailable as error:
-            degraded.append(self._degraded(error.stage, error.cause, "popular items"))
+            degraded.append(self._degraded(error.stage, error.reason, "popular items"))
             return retrieve(self._popular_world, batch), False
 
     def _answers(

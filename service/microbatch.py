@@ -96,18 +96,14 @@ class MicroBatcher(Generic[Asked, Answered]):
     async def _answer(self, batch: list[Waiter[Asked, Answered]]) -> None:
         try:
             answered = list(zip(batch, await self._run(batch), strict=True))
-        except asyncio.CancelledError:
-            for waiter in batch:
-                waiter.future.cancel()
-            raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             if not isinstance(error, HttpError):
                 _log.exception("a micro-batch of %d failed", len(batch))
                 error = BatchFailed("the batch of this request failed; try again")
             for waiter in batch:
                 if not waiter.future.done():
                     waiter.future.set_exception(error)
-            return
+            return  # a cancellation is the batch's own failure: those queued behind it are still answered
         for waiter, answer in answered:
             if not waiter.future.done():
                 waiter.future.set_result(answer)

@@ -27,16 +27,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_url: str = ""  # redis://... of a real Redis or Valkey; empty: start the embedded Valkey
 
     # --- ports; every one is checked before anything starts ---
+    http_host: str = "127.0.0.1"  # where HAProxy listens; 0.0.0.0 for everybody who can reach this machine
     http_port: Port = 8000  # HAProxy ingress
     dashboard_port: Port = 8265  # Ray dashboard
     valkey_port: Port = 6390  # embedded Valkey (not 6379: a system Redis may be there)
     ray_port: Port = 6380  # Ray's GCS (its default, 6379, is Redis's)
-    haproxy_stats_port: Port = 8404
-    haproxy_metrics_port: Port = 9101
+    haproxy_stats_port: Port = 8404  # HAProxy's own page
+    haproxy_metrics_port: Port = 9101  # HAProxy's own Prometheus page
     replica_port_min: Port = 30000  # Serve replicas listen on [min, min + 100)
 
     # --- topology ---
-    topology: Literal["colocated", "distributed"] = "colocated"
+    topology: Literal["colocated", "distributed"] = "colocated"  # stages in the gateways, or deployments of their own
     gateways: Annotated[int, Meta(ge=1, le=256)] = 2  # Gateway replicas to start with
     gateways_max: Annotated[int, Meta(ge=1, le=1024)] = 2  # autoscaling ceiling; equal to `gateways`: fixed
 
@@ -48,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 524_288  # 1,000 ids of 256 bytes and room
 
     # --- the online store ---
-    redis_timeout_ms: Annotated[int, Meta(ge=1, le=1000)] = 20
+    redis_timeout_ms: Annotated[int, Meta(ge=1, le=1000)] = 20  # per round trip and connect; then answers degrade
     redis_connections: Annotated[int, Meta(ge=1, le=256)] = 4  # per Gateway
 
     # --- decision records ---
@@ -57,14 +58,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decision_stream_length: Annotated[int, Meta(ge=100)] = 50_000  # approximate MAXLEN of the stream
 
     # --- data and training ---
-    positive_rating: float = 4.0  # a rating of at least this is a positive
-    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 7
+    positive_rating: Annotated[float, Meta(ge=-1e9, le=1e9)] = 4.0  # a rating of at least this is a positive
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 7  # of training, evaluation and the synthetic world
 
     def __post_init__(self) -> None:
         if self.gateways_max < self.gateways:
             raise ValueError(f"gateways_max ({self.gateways_max}) is below gateways ({self.gateways})")
         if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError(f"redis_url {self.redis_url!r} does not start with redis://, rediss:// or unix://")
+            raise ValueError("redis_url does not start with redis://, rediss:// or unix://")
 
     @property
     def home_path(self) -> Path:
@@ -89,18 +90,26 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
             values = tomllib.loads(source.read_text("utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"cannot read settings from {source}: {error}") from error
-        _convert(values, f"{source}", strict=True)
     from_env = {
         name.removeprefix(ENV_PREFIX).lower(): value for name, value in environ.items() if name.startswith(ENV_PREFIX)
     }
-    _convert(from_env, "environment (RIFFLE_*)", strict=False)
-    return _convert({**values, **from_env}, "settings", strict=False)
-
-
-def _convert(values: dict[str, Any], source: str, *, strict: bool) -> Settings:
+    checked = _each(values, f"{source}", strict=True) | _each(from_env, "environment (RIFFLE_*)", strict=False)
     try:
-        return msgspec.convert(values, Settings, strict=strict)
-    except msgspec.ValidationError as error:
-        known = ", ".join(Settings.__struct_fields__)
-        hint = f"; known keys: {known}" if "unknown field" in str(error) else ""
-        raise SettingsError(f"{source}: {error}{hint}") from error
+        return Settings(**checked)
+    except ValueError as error:
+        raise SettingsError(f"settings: {error}") from error
+
+
+def _each(values: dict[str, Any], source: str, *, strict: bool) -> dict[str, Any]:
+    """Every value by itself, converted; what concerns several of them is checked when all sources are together."""
+    types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    unknown = [name for name in values if name not in types]
+    if unknown:
+        raise SettingsError(f"{source}: unknown key {', '.join(unknown)}; known keys: {', '.join(types)}")
+    checked = {}
+    for name, value in values.items():
+        try:
+            checked[name] = msgspec.convert(value, types[name], strict=strict)
+        except msgspec.ValidationError as error:
+            raise SettingsError(f"{source}: {name}: {error}") from error
+    return checked

@@ -15,14 +15,17 @@ _log = logging.getLogger(__name__)
 
 
 class StageUnavailable(Exception):
-    """A stage gave no answer; `cause` is "timeout", "unavailable" or "error"."""
+    """A stage gave no answer; `reason` is "timeout", "unavailable", "other_bundle" or "error".
 
-    def __init__(self, stage: str, cause: str) -> None:
-        super().__init__(f"{stage}: {cause}")
-        self.stage, self.cause = stage, cause
+    Not `cause`: Ray delivers a remote error as a subclass of it and of RayTaskError, which has a `cause` of its own.
+    """
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(f"{stage}: {reason}")
+        self.stage, self.reason = stage, reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.stage, self.cause)
+        return type(self), (self.stage, self.reason)
 
 
 class Stages(Protocol):
@@ -94,7 +97,7 @@ class DistributedStages:
         try:
             return await _within(self._feature_lookup.remote(list(user_ids)), self._lookup_timeout_s, "features")
         except StageUnavailable as error:
-            return [None] * len(user_ids), error.cause
+            return [None] * len(user_ids), error.reason
 
     async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
         return await _within(self._retrieval.remote(self._bundle_id, batch), timeout_s, "retrieval")

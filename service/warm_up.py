@@ -50,7 +50,7 @@ async def warm_up_gateway(
             await asyncio.sleep(0.2)
     degraded: list[dict[str, Any]] = []
     for _ in range(ROUNDS):
-        for b in (1, 4, min(settings.max_batch, settings.max_waiting)):
+        for b in {min(size, settings.max_waiting) for size in (1, 4, settings.max_batch)}:
             answers = await asyncio.gather(*(gateway.recommend(request) for _ in range(b)))
             degraded = answers[-1]["degraded"]
     return degraded

@@ -25,7 +25,7 @@ class Ranker:
         trees: int,
         seed: int,
     ) -> "Ranker":
-        """Train with the QuerySoftMax loss: per request, the cross-entropy of the chosen item among the candidates.
+        """Train with the PairLogit loss: per request, the chosen item above each of the other candidates.
 
         Args:
             features: float32 [m, F]. label: float32 [m], 1 for the item chosen next, else 0.
@@ -39,7 +39,7 @@ class Ranker:
             )
         model = CatBoost(
             {
-                "loss_function": "QuerySoftMax",
+                "loss_function": "PairLogit",
                 "iterations": trees,
                 "depth": 6,
                 "learning_rate": 0.1,

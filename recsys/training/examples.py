@@ -34,7 +34,7 @@ def examples(
     """Candidates of each question, labelled by whether the item was the one chosen next.
 
     A question whose answer was not retrieved teaches nothing about order and is left out. `negatives` of the other
-    candidates are kept, drawn uniformly, which leaves the order that the softmax loss learns unchanged in expectation.
+    candidates are kept, drawn uniformly: that scales the pairwise loss of a question, not the order it prefers.
 
     No leak: the world holds events before the questions' window only, states hold events before each question only.
     """

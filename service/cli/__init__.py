@@ -3,6 +3,7 @@
 import sys
 
 import typer
+from rich.markup import escape
 
 from recsys.errors import RecsysError
 from service.cli import data, model, stack
@@ -26,7 +27,7 @@ def main() -> None:
     try:
         app()
     except (RecsysError, ServiceError) as error:
-        errors.print(f"[bold red]riffle:[/] {error}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]riffle:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("[bold red]riffle:[/] interrupted; `riffle up` goes on where it stopped")

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -25,7 +26,7 @@ def step(name: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=output) as progress:
-        task = progress.add_task(name, total=total)
+        task = progress.add_task(escape(name), total=total)
         yield lambda done: progress.advance(task, done)
 
 
@@ -37,10 +38,17 @@ def waiting(name: str) -> Iterator[None]:
         done(1)
 
 
+def plain_table(title: str | None, *columns: str) -> Table:
+    """A table in the style of all others."""
+    title = title and escape(title)
+    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    return table
+
+
 def report_table(report: Report, title: str) -> Table:
     """An evaluation as a table."""
     header, rows = report.table()
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = plain_table(title)
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place == 0 else "right", no_wrap=True)
     for cells in rows:

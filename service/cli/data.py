@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from recsys.datasets import dataset as storage
 from recsys.datasets.dataset import Dataset
@@ -50,7 +51,7 @@ def import_dataset(settings: Settings, path: Path | None, *, synthetic_only: boo
         current = {"name": dataset.name, "source": _stamp(path)}
         _folder(settings).joinpath("current.json").write_text(json.dumps(current), "utf-8")
     for line in dataset.report.summary().splitlines():
-        output.print(f"  {line}", highlight=False)
+        output.print(f"  {line}", highlight=False, markup=False)
     return dataset
 
 
@@ -90,7 +91,7 @@ def describe(dataset: Dataset) -> str:
     """One line about a data set."""
     warning = " [bold yellow](synthetic: invented, not real data)[/]" if dataset.synthetic else ""
     return (
-        f"{dataset.title}: {len(dataset.user_id):,} users, {len(dataset.item_id):,} items, "
+        f"{escape(dataset.title)}: {len(dataset.user_id):,} users, {len(dataset.item_id):,} items, "
         f"{len(dataset.events):,} interactions{warning}"
     )
 
@@ -104,7 +105,7 @@ def _read(settings: Settings, path: Path | None, *, synthetic_only: bool) -> Dat
     try:
         return read_demo(fetch_demo_wheel(folder), folder, positive_rating=settings.positive_rating)
     except DatasetError as error:
-        output.print(f"[yellow]The demo data cannot be had, using a synthetic world instead: {error}[/]")
+        output.print(f"Using a small synthetic world instead of real data: {error}", style="yellow", markup=False)
         return synthetic(settings.seed)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.table import Table
+from rich.markup import escape
 
 from recsys.bundle import Recipe
 from recsys.bundle_files import load as load_bundle
@@ -18,12 +18,12 @@ from recsys.errors import DatasetError
 from recsys.evaluation.report import Report
 from recsys.evaluation.temporal import evaluate as evaluate_world
 from recsys.features.frame import History
-from recsys.manifest import Manifest
+from recsys.manifest import Manifest, read_manifest
 from recsys.reasons import reasons
 from recsys.recommend import recommend as recommend_batch
 from recsys.training.log import Log, NextItem
 from recsys.training.train import EVALUATED_PER_USER, train, write
-from service.cli.console import output, report_table, step
+from service.cli.console import output, plain_table, report_table, step
 from service.cli.data import describe, imported
 from service.encoding import SOURCE_NAMES
 from service.settings import Settings, load
@@ -117,20 +117,18 @@ def recommend(
     slates = recommend_batch(world, batch)
     recent = History.of(states, world).item[0]
     if number == len(dataset.user_id):
-        output.print(f"[yellow]{user!r} is not in {dataset.title}: a cold start[/]")
-    liked = Table(title=f"Newest of {int(states.events[0])} interactions of user {user}", title_justify="left")
-    liked.add_column("title")
+        output.print(f"{user!r} is not in {dataset.title}: a cold start", style="yellow", markup=False)
+    liked = plain_table(f"Newest of {int(states.events[0])} interactions of user {user}", "title")
     for row in recent[recent >= 0][:5]:
-        liked.add_row(world.bundle.title[int(row)])
-    listed = Table(title=f"Recommended by {world.bundle.id}", title_justify="left")
-    for name in ("rank", "item", "title", "score", "sources", "because"):
-        listed.add_column(name)
+        liked.add_row(escape(world.bundle.title[int(row)]))
+    listed = plain_table(f"Recommended by {world.bundle.id}", "rank", "item", "title", "score", "sources", "because")
     for place, (item, score, sources) in enumerate(
         zip(slates.item.tolist(), slates.score.tolist(), slates.sources.tolist(), strict=True), 1
     ):
         because = reasons(world, recent, item, sources)
         shown = world.bundle.vocabulary.item_id[item], world.bundle.title[item]
-        listed.add_row(str(place), *shown, f"{score:.3f}", " ".join(SOURCE_NAMES[sources]), because[0])
+        cells = (str(place), *shown, f"{score:.3f}", " ".join(SOURCE_NAMES[sources]), because[0])
+        listed.add_row(*map(escape, cells))
     output.print(liked, listed)
 
 
@@ -140,9 +138,7 @@ def list_() -> None:
     settings = load()
     found = registry(settings)
     champion = found.champion() if found.list() else None
-    table = Table()
-    for name in ("", "id", "created (UTC)", "data", "NDCG@10", "features"):
-        table.add_column(name)
+    table = plain_table(None, "", "id", "created (UTC)", "data", "NDCG@10", "features")
     for manifest in found.list():
         fields = manifest.fields
         table.add_row(
@@ -155,7 +151,7 @@ def list_() -> None:
         )
     output.print(table)
     for bundle_id, error in found.damaged().items():
-        output.print(f"[red]{bundle_id}: {error}[/]")
+        output.print(f"{bundle_id}: {error}", style="red", markup=False)
 
 
 @bundles.command("show")
@@ -194,7 +190,7 @@ def promote(
 
 
 def _manifest(settings: Settings, bundle_id: str) -> Manifest:
-    return next(one for one in registry(settings).list() if one.id == bundle_id)
+    return read_manifest(registry(settings).path(bundle_id))
 
 
 def _commit() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from recsys.datasets.dataset import Dataset
@@ -17,7 +17,7 @@ from recsys.evaluation.report import Report
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.manifest import Manifest, read_manifest
 from service import stack
-from service.cli.console import output, report_table, step, waiting
+from service.cli.console import output, plain_table, report_table, step, waiting
 from service.cli.data import current_dataset, describe, import_dataset
 from service.cli.model import train_and_publish
 from service.doctor import Finding, check
@@ -71,6 +71,9 @@ def serve(
 ) -> None:
     """Start the store, Ray and the service with the champion, as it is; no import, no training."""
     settings = load()
+    asked = threading.Event()
+    if foreground:  # from here on: a signal while the stack starts must end what has started
+        _obey(asked)
     _preflight(settings)
     bundles = registry(settings)
     champion = bundles.champion()
@@ -79,7 +82,8 @@ def serve(
     _bring_up(settings, current_dataset(settings), champion)
     output.print(f"[green]✓[/] serving [bold]{champion}[/] at {application.url(settings)}")
     if foreground:
-        _watch(settings)
+        _obey(asked)  # again: Ray has put a handler of its own in place
+        _watch(settings, asked)
 
 
 def down() -> None:
@@ -108,11 +112,11 @@ def doctor() -> None:
     """Check interpreter, ports, store, bundle, memory and disk, and say what to do."""
     settings = load()
     findings = check(settings, extra=[_champion_finding(settings)])
-    table = Table(show_header=False)
+    table = plain_table(None, "", "what", "found")
     for finding in findings:
         colour = _COLOURS[finding.level]
-        remedy = f"\n[bold]→ {finding.remedy}[/]" if finding.remedy else ""
-        table.add_row(f"[{colour}]{finding.level}[/]", finding.name, finding.detail + remedy)
+        remedy = f"\n[bold]→ {escape(finding.remedy)}[/]" if finding.remedy else ""
+        table.add_row(f"[{colour}]{finding.level}[/]", finding.name, escape(finding.detail) + remedy)
     output.print(table)
     if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)
@@ -125,15 +129,18 @@ def _preflight(settings: Settings) -> None:
         raise StackError("; ".join(f"{one.detail}: {one.remedy}" for one in failed))
 
 
-def _watch(settings: Settings) -> None:
+def _obey(asked: threading.Event) -> None:
+    """Let SIGTERM and SIGINT set an event instead of ending this process."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+
+
+def _watch(settings: Settings, asked: threading.Event) -> None:
     """Stay while the stack runs; end it when asked to.
 
     Raises:
         StackError: the stack ended by itself.
     """
-    asked = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
     try:
         while not asked.wait(_WATCH_S):
             if not stack.running(settings):
@@ -211,12 +218,10 @@ def _show(settings: Settings, dataset: Dataset, bundle: Manifest) -> None:
 def _answer_table(answer: dict[str, Any], user: str, titles: dict[str, str]) -> Table:
     took = f"{answer['timing_ms']['total']:.1f} ms"
     title = f"The answer it just gave for user {user}, in {took}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for name in ("rank", "title", "categories", "because"):
-        table.add_column(name)
+    table = plain_table(title, "rank", "title", "categories", "because")
     for item in answer["items"]:
         categories = ", ".join(item["metadata"]["categories"])
         code, _, cause = item["reasons"][0].partition(":")
         because = f"{code.replace('_', ' ')} {titles.get(cause, cause)}".strip()
-        table.add_row(str(item["rank"]), item["metadata"]["title"], categories, because)
+        table.add_row(*map(escape, (str(item["rank"]), item["metadata"]["title"], categories, because)))
     return table

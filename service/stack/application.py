@@ -51,7 +51,7 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
 
     ray.init(address=ray_head.address(settings), namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
     try:
-        options = HTTPOptions(host="127.0.0.1", port=settings.http_port, keep_alive_timeout_s=30)
+        options = HTTPOptions(host=settings.http_host, port=settings.http_port, keep_alive_timeout_s=30)
         serve.start(http_options=options, logging_config={"enable_access_log": False})
         application = build(settings, redis_url=redis_url, bundle_id=bundle_id)
         try:

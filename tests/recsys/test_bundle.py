@@ -202,7 +202,9 @@ def test_index_of_another_catalogue_is_refused(copy: Path) -> None:
 
 def test_index_of_another_kind_is_refused(copy: Path) -> None:
     faiss.write_index(faiss.IndexFlatIP(worlds.SMALL.factors), str(copy / "index.faiss"))
-    with pytest.raises(BundleError, match=rf"index\.faiss {MISFIT}: it holds a IndexFlat\w*, not the index of a bundle"):
+    with pytest.raises(
+        BundleError, match=rf"index\.faiss {MISFIT}: it holds a IndexFlat\w*, not the index of a bundle"
+    ):
         load(publish_anew(copy))
 
 

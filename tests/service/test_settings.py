@@ -53,7 +53,7 @@ def test_unknown_key_in_the_file_is_refused_with_the_known_ones(toml: Path) -> N
     with pytest.raises(SettingsError) as refused:
         load(environ={})
     assert "riffle.toml" in str(refused.value)
-    assert "`http_prot`" in str(refused.value)
+    assert "unknown key http_prot" in str(refused.value)
     assert ", ".join(Settings.__struct_fields__) in str(refused.value)
 
 
@@ -62,7 +62,7 @@ def test_unknown_variable_is_refused_with_the_known_keys() -> None:
     with pytest.raises(SettingsError) as refused:
         load(environ={"RIFFLE_HTTP_PROT": "9000"})
     assert "environment" in str(refused.value)
-    assert "`http_prot`" in str(refused.value)
+    assert "unknown key http_prot" in str(refused.value)
     assert ", ".join(Settings.__struct_fields__) in str(refused.value)
 
 
@@ -78,14 +78,14 @@ def test_unknown_variable_is_refused_with_the_known_keys() -> None:
 )
 def test_wrong_type_in_the_file_is_refused_with_its_key(toml: Path, line: str, key: str) -> None:
     toml.write_text(line)
-    with pytest.raises(SettingsError, match=rf"riffle\.toml.*\$\.{key}"):
+    with pytest.raises(SettingsError, match=rf"riffle\.toml: {key}: "):
         load(environ={})
 
 
 @pytest.mark.usefixtures("toml")
 @pytest.mark.parametrize("value", ["", "many", "9000.5", "1e99"])
 def test_variable_that_is_not_a_number_is_refused_with_its_key(value: str) -> None:
-    with pytest.raises(SettingsError, match=r"environment.*\$\.http_port"):
+    with pytest.raises(SettingsError, match=r"environment.*: http_port: "):
         load(environ={"RIFFLE_HTTP_PORT": value})
 
 

@@ -147,7 +147,7 @@ async def test_stage_that_does_not_answer_is_unavailable_with_its_cause(
         await stages.retrieve(batch, timeout_s=0.05)
     with pytest.raises(StageUnavailable) as without_scores:
         await stages.rank(batch, retrieved, timeout_s=0.05)
-    assert [(one.value.stage, one.value.cause) for one in (without_candidates, without_scores)] == [
+    assert [(one.value.stage, one.value.reason) for one in (without_candidates, without_scores)] == [
         ("retrieval", cause),
         ("ranking", cause),
     ]
@@ -166,10 +166,10 @@ async def test_stage_with_another_bundle_refuses_by_that_name(served: World) -> 
     stages = distributed(served, bundle_id="20250101-0123456789ab")
     with pytest.raises(StageUnavailable) as refused:
         await stages.retrieve(batch, timeout_s=10)
-    assert (refused.value.stage, refused.value.cause) == ("retrieval", "other_bundle")
+    assert (refused.value.stage, refused.value.reason) == ("retrieval", "other_bundle")
     with pytest.raises(StageUnavailable) as refused:
         await stages.rank(batch, retrieve(served, batch), timeout_s=10)
-    assert (refused.value.stage, refused.value.cause) == ("ranking", "other_bundle")
+    assert (refused.value.stage, refused.value.reason) == ("ranking", "other_bundle")
 
 
 async def test_stage_with_another_bundle_degrades_the_answer_and_the_answer_is_json(served: World) -> None:
@@ -190,7 +190,7 @@ async def test_related_items_need_retrieval_alone(served: World) -> None:
 
 def test_stage_unavailable_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(StageUnavailable("ranking", "timeout")))  # noqa: S301
-    assert (type(error), error.stage, error.cause, str(error)) == (
+    assert (type(error), error.stage, error.reason, str(error)) == (
         StageUnavailable,
         "ranking",
         "timeout",

@@ -40,7 +40,7 @@ def wide(tiny: World) -> World:
         vocabulary=vocabulary,
         title=TextColumn.of(ids),
         category_name=("tenth",),
-        item_category=Ragged.of([np.zeros(i % 10 == 0, int) for i in range(WIDE)], np.int32),
+        item_category=Ragged.of([np.zeros(int(i % 10 == 0)) for i in range(WIDE)], np.int32),
         category_item=Ragged.of([tenth], np.int32),
         factors=factors,
         gram=factors.T @ factors + np.eye(2, dtype=np.float32),

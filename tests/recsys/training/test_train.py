@@ -240,7 +240,9 @@ def test_holdout_of_one_user_is_refused_in_a_sentence() -> None:
     """One user gives no interval; that is a property of the data, not a fault of the program."""
     items = [f"i{n:02d}" for n in range(40)]
     events = [("only", item, Verb.LIKE, START_S + 60 * n) for n, item in enumerate(items)]
-    with pytest.raises(TrainingError, match=r"8 in the ranker's window, 8 of 1 users in the newest fifth \(2 are needed"):
+    with pytest.raises(
+        TrainingError, match=r"8 in the ranker's window, 8 of 1 users in the newest fifth \(2 are needed"
+    ):
         train_small(dataset_of(events, {item: [] for item in items}))
 
 
