@@ -67,10 +67,10 @@ class Bundle:
     ranker: Ranker | None = None
 
     @cached_property
-    def factor_norm(self) -> np.ndarray:
-        """Lengths of the factors, float32 [N]; 1 where a factor is 0."""
-        norm = np.sqrt(np.einsum("nd,nd->n", self.factors, self.factors))
-        return np.where(norm > 0, norm, 1).astype(np.float32)
+    def factor_scale(self) -> np.ndarray:
+        """1 / length of each factor, float32 [N]; 1 where a factor is 0."""
+        length = np.sqrt(np.einsum("nd,nd->n", self.factors, self.factors))
+        return (1 / np.where(length > 0, length, 1)).astype(np.float32)
 
     @cached_property
     def category_flags(self) -> np.ndarray:

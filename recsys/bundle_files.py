@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from catboost import CatBoostError
 
 from recsys.bundle import Bundle, Recipe
 from recsys.errors import BundleError
@@ -27,14 +26,16 @@ class Described(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipe: Recipe
     categories: tuple[str, ...]
     item_stats_version: str
+    ranker_features: tuple[str, ...]
+    ranker_bias: float
 
 
 @dataclass(frozen=True)
 class _Array:
     """One `.npy` file: `<owner>.<part>` of the bundle.
 
-    `shape` names its sides: N items, d factors, C categories, * any; `below` says what its numbers index, so that no
-    compiled loop reads outside an array; `least` is -1 where -1 stands for nothing.
+    `shape` names its sides: N items, d factors, C categories, F features, * any; `below` says what its numbers index,
+    so that no compiled loop reads outside an array; `least` is -1 where -1 stands for nothing.
     """
 
     name: str
@@ -64,6 +65,9 @@ _ARRAYS = (
     _Array("item_stats.trend", "float32", ("N",)),
     _Array("item_stats.positive_rate", "float32", ("N",)),
     _Array("item_stats.order", "int32", ("*",), below="N"),
+    _Array("ranker.feature", "int32", ("*", "*"), below="F"),
+    _Array("ranker.border", "float32", ("*", "*")),
+    _Array("ranker.leaf", "float64", ("*", "*")),
 )
 
 
@@ -84,8 +88,8 @@ def save(bundle: Bundle, directory: Path) -> None:
             value = getattr(value, part)
         np.save(directory / f"{one.name}.npy", value)
     bundle.index.save(directory / "index.faiss")
-    bundle.ranker.save(directory / "ranker.cbm")
-    described = Described(bundle.recipe, bundle.category_name, bundle.item_stats.version)
+    ranker = bundle.ranker
+    described = Described(bundle.recipe, bundle.category_name, bundle.item_stats.version, ranker.names, ranker.bias)
     plain = msgspec.to_builtins(described)
     (directory / "bundle.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False), "utf-8")
 
@@ -101,7 +105,12 @@ def load(directory: Path) -> tuple[Bundle, Manifest]:
     _check_schema(manifest)
     described = _described(directory)
     vocabulary = Vocabulary.load(directory)
-    sides = {"N": len(vocabulary), "d": described.recipe.factors, "C": len(described.categories)}
+    sides = {
+        "N": len(vocabulary),
+        "d": described.recipe.factors,
+        "C": len(described.categories),
+        "F": len(described.ranker_features),
+    }
     arrays = {one.name: _load_array(directory, one, sides) for one in _ARRAYS}
     title = TextColumn.load(directory, "title")
     if len(title) != len(vocabulary):
@@ -126,7 +135,7 @@ def load(directory: Path) -> tuple[Bundle, Manifest]:
                 version=described.item_stats_version,
                 **{name.split(".")[1]: array for name, array in arrays.items() if name.startswith("item_stats.")},
             ),
-            ranker=_ranker(directory),
+            ranker=_ranker(directory, described, arrays),
         ),
         manifest,
     )
@@ -190,14 +199,15 @@ def _index(directory: Path, sides: dict[str, int]) -> FaissIndex:
     return index
 
 
-def _ranker(directory: Path) -> Ranker:
-    try:
-        ranker = Ranker.load(directory / "ranker.cbm")
-    except CatBoostError as error:
-        raise _misfit(directory, "ranker.cbm", str(error).splitlines()[0]) from error
-    if ranker.names != NAMES:
-        raise _misfit(directory, "ranker.cbm", f"it was trained on features {', '.join(ranker.names)}")
-    return ranker
+def _ranker(directory: Path, described: Described, arrays: dict[str, np.ndarray]) -> Ranker:
+    if described.ranker_features != NAMES:
+        found = f"the ranker was trained on features {', '.join(described.ranker_features)}"
+        raise _misfit(directory, "bundle.json", found)
+    feature, border, leaf = (arrays[f"ranker.{part}"] for part in ("feature", "border", "leaf"))
+    if border.shape != feature.shape or leaf.shape != (len(feature), 1 << feature.shape[1]):
+        found = f"trees of {feature.shape} beside borders of {border.shape} and leaves of {leaf.shape}"
+        raise _misfit(directory, "ranker.feature.npy", found)
+    return Ranker(NAMES, feature, border, leaf, described.ranker_bias)
 
 
 def _misfit(directory: Path, name: str, found: str) -> BundleError:

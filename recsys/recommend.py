@@ -24,12 +24,15 @@ class Retrieved:
     """What retrieval hands to ranking.
 
     Attributes:
+        states: UserStates [b], the session's items applied. history: Their rings in rows of the bundle.
         candidates: CandidateSet [m], filtered.
         user_vector: float32 [b, d].
         removed: int64 [b, len(Reason)].
         personal: bool [b], true where any interaction of the user is in the bundle.
     """
 
+    states: UserStates
+    history: History
     candidates: CandidateSet
     user_vector: np.ndarray
     removed: np.ndarray
@@ -57,14 +60,14 @@ def retrieve(world: World, batch: QueryBatch) -> Retrieved:
     vector = fold_in(world.bundle.factors, world.bundle.gram, history.item, history.distinct, alpha=recipe.als_alpha)
     found = union(world, batch, states, history, vector)
     kept, removed = filtering.keep(world, batch, states, found)
-    return Retrieved(kept, vector, removed, np.any(history.item >= 0, axis=1))
+    return Retrieved(states, history, kept, vector, removed, np.any(history.item >= 0, axis=1))
 
 
 def features(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
     """The ranker's input for all candidates, float32 [m, F]."""
-    states = with_session(batch)
-    history = History.of(states, world)
-    return feature_matrix(Frame(world, states, batch.now_s, history, retrieved.user_vector, retrieved.candidates))
+    return feature_matrix(
+        Frame(world, retrieved.states, batch.now_s, retrieved.history, retrieved.user_vector, retrieved.candidates)
+    )
 
 
 def rank(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:

@@ -28,7 +28,8 @@ from service.world import load_world
 REPORT_S = 5.0
 STAGE_CALLS = 16  # micro-batches under way in one replica of a stage; each gateway has one at a time
 _log = logging.getLogger("ray.serve")
-_QUIET = {"enable_access_log": False}  # one line per request would cost more than ranking it
+# INFO makes a log record for each request, even with the access log off: 80 us.
+_QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 
 
 @serve.deployment(name="FeatureLookup", logging_config=_QUIET)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from recsys.features.products import newest_means, products
 from recsys.features.user import UserStates
 from recsys.verbs import is_positive
 
@@ -61,41 +62,20 @@ class Frame:
     @cached_property
     def factor_products(self) -> np.ndarray:
         """Products with the user vector; cosines to the newest positive and to RECENT of them: float32 [3, m]."""
-        bundle = self.world.bundle
-        unit = bundle.factors[self.newest_positives] / bundle.factor_norm[self.newest_positives][..., None]
-        unit *= (self.newest_positives >= 0)[..., None]
-        vectors = np.stack([self.user_vector, unit[:, 0], _mean(unit, self.newest_positives)], axis=1)
-        products = self._products(bundle.factors, vectors)
-        products[1:] /= bundle.factor_norm[self.candidates.item]
-        return products
+        bundle, history, candidates = self.world.bundle, self.history, self.candidates
+        last, recent = newest_means(bundle.factors, bundle.factor_scale, history.item, history.positive, RECENT)
+        vectors = np.stack([self.user_vector, last, recent], axis=1)
+        result = products(bundle.factors, vectors, candidates.indptr, candidates.item)
+        result[1:] *= bundle.factor_scale[candidates.item]
+        return result
 
     @cached_property
     def category_products(self) -> np.ndarray:
         """Each item's category flags times those of the newest positive, and of the ring on average: float32 [2, m]."""
-        flags = self.world.bundle.category_flags
-        ring = np.where(self.history.positive, self.history.item, -1)
-        rows = flags[ring] * (ring >= 0)[..., None]
-        newest = flags[self.newest_positives[:, 0]] * (self.newest_positives[:, :1] >= 0)
-        return self._products(flags, np.stack([newest, _mean(rows, ring)], axis=1))
-
-    @cached_property
-    def newest_positives(self) -> np.ndarray:
-        """Rows of the newest positives, newest first, -1 where there are fewer: int32 [b, RECENT]."""
-        positive = self.history.positive
-        order = np.argsort(~positive, axis=1, kind="stable")[:, :RECENT]
-        return np.where(np.take_along_axis(positive, order, 1), np.take_along_axis(self.history.item, order, 1), -1)
-
-    def _products(self, table: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """Each cell's row of `table` times its request's vectors: [N, w], [b, v, w] -> float32 [v, m].
-
-        One product a request, never one over the batch: a row of BLAS's result may depend on the shape it is part of.
-        """
-        rows = table[self.candidates.item]
-        indptr = self.candidates.indptr
-        result = np.empty((vectors.shape[1], len(rows)), np.float32)
-        for vector, start, end in zip(vectors, indptr[:-1], indptr[1:], strict=True):
-            result[:, start:end] = vector @ rows[start:end].T
-        return result
+        flags, history, candidates = self.world.bundle.category_flags, self.history, self.candidates
+        one = np.ones(len(flags), np.float32)
+        last, ring = newest_means(flags, one, history.item, history.positive, history.item.shape[1])
+        return products(flags, np.stack([last, ring], axis=1), candidates.indptr, candidates.item)
 
 
 @njit(cache=True)
@@ -109,8 +89,3 @@ def _without_repeats(item: np.ndarray, positive: np.ndarray) -> np.ndarray:
                     distinct[row, slot] = False
                     break
     return distinct
-
-
-def _mean(rows: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """Mean over the slots in use: [b, s, w], [b, s] -> float32 [b, w]; 0 without one."""
-    return rows.sum(axis=1, dtype=np.float32) / np.maximum((item >= 0).sum(axis=1), 1)[:, None].astype(np.float32)

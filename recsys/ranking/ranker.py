@@ -1,83 +1,59 @@
-"""The ranking model: gradient-boosted symmetric trees over the feature matrix."""
+"""The ranking model in service: symmetric decision trees as four arrays, evaluated by compiled code.
 
-from pathlib import Path
+CatBoost trains them (`recsys.ranking.catboost`). Its own `predict` takes 328 us for the 200 rows of one request and
+620 us for 1,600; this evaluation takes 34 us and 257 us and gives the same bits. The arrays are mapped like all others
+of a bundle, so serving runs no model parser.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
-from catboost import CatBoost, Pool
+from numba import njit
 
-from recsys.errors import TrainingError
+_BLOCK = 256  # rows per pass: their leaf numbers stay in the first-level cache
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Ranker:
-    """A trained model. Scores order the candidates of one request; they are not probabilities."""
+    """T trees of depth D. Scores order the candidates of one request; they are not probabilities.
 
-    def __init__(self, model: CatBoost) -> None:
-        self._model = model
+    Attributes:
+        names: The F features, in order.
+        feature: int32 [T, D] and border: float32 [T, D]: split k of a tree asks whether feature > border, and its
+            answer is bit k of the leaf number. A shallower tree is filled up with borders of infinity.
+        leaf: float64 [T, 2^D].
+        bias: Added to every score.
+    """
 
-    @classmethod
-    def fit(
-        cls,
-        features: np.ndarray,
-        label: np.ndarray,
-        group: np.ndarray,
-        *,
-        names: tuple[str, ...],
-        trees: int,
-        seed: int,
-    ) -> "Ranker":
-        """Train with the PairLogit loss: per request, the chosen item above each of the other candidates.
-
-        Args:
-            features: float32 [m, F]. label: float32 [m], 1 for the item chosen next, else 0.
-            group: int64 [m], the request of each row; rows of a group stand together.
-        Raises:
-            TrainingError: no group, or none with a positive.
-        """
-        if not len(label) or not label.any():
-            raise TrainingError(
-                "no training request has its next positive among its candidates; more events are needed"
-            )
-        model = CatBoost(
-            {
-                "loss_function": "PairLogit",
-                "iterations": trees,
-                "depth": 6,
-                "learning_rate": 0.1,
-                "l2_leaf_reg": 10.0,
-                "random_seed": seed,
-                "thread_count": -1,
-                "allow_writing_files": False,
-                "verbose": False,
-            }
-        )
-        model.fit(Pool(np.ascontiguousarray(features), label=label, group_id=group, feature_names=list(names)))
-        for name in ("train_finish_time", "model_guid"):  # the same data and seed make the same file
-            model.get_metadata()[name] = ""
-        return cls(model)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The features it was trained on, in order."""
-        return tuple(self._model.feature_names_)
+    names: tuple[str, ...]
+    feature: np.ndarray
+    border: np.ndarray
+    leaf: np.ndarray
+    bias: float
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """One number per candidate. float32 [m, F] -> float64 [m]. Cost: 0.3 us a row at 100 trees, one core."""
-        if not len(features):
-            return np.zeros(0)
-        return np.asarray(self._model.predict(features, prediction_type="RawFormulaVal", thread_count=1))
+        """One number per candidate. float32 [m, F], best column-major -> float64 [m]. Cost: 0.17 us a row."""
+        return _evaluate(np.ascontiguousarray(features.T), self.feature, self.border, self.leaf, self.bias)
 
-    def importance(self) -> dict[str, float]:
-        """Share of the score's changes due to each feature, in percent, largest first (prediction values change)."""
-        values = self._model.get_feature_importance(type="PredictionValuesChange")
-        return dict(sorted(zip(self.names, map(float, values), strict=True), key=lambda one: -one[1]))
 
-    def save(self, path: Path) -> None:
-        """Write the model in CatBoost's binary format (no pickle)."""
-        self._model.save_model(str(path))
-
-    @classmethod
-    def load(cls, path: Path) -> "Ranker":
-        """Read a model whose file the caller has verified."""
-        model = CatBoost()
-        model.load_model(str(path))
-        return cls(model)
+@njit(cache=True)
+def _evaluate(
+    columns: np.ndarray, feature: np.ndarray, border: np.ndarray, leaf: np.ndarray, bias: float
+) -> np.ndarray:
+    m = columns.shape[1]
+    trees, depth = feature.shape
+    score = np.full(m, bias)
+    number = np.empty(_BLOCK, np.int32)
+    for start in range(0, m, _BLOCK):
+        rows = min(_BLOCK, m - start)
+        for tree in range(trees):
+            number[:rows] = 0
+            for split in range(depth):
+                column = columns[feature[tree, split], start : start + rows]
+                above, bit = border[tree, split], np.int32(1 << split)
+                for row in range(rows):
+                    number[row] += bit if column[row] > above else np.int32(0)
+            leaves = leaf[tree]
+            for row in range(rows):
+                score[start + row] += leaves[number[row]]
+    return score

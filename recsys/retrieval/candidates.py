@@ -8,7 +8,9 @@ from recsys.retrieval.fusion import fuse
 from recsys.retrieval.sources import Lists, als, popular, related
 from recsys.types import CandidateSet, QueryBatch, Source, World
 
-DEPTH_MIN = 256  # ALS depths are powers of two from here, so that requests of one batch share index calls
+# ALS depths are powers of two from here, so that requests of one batch share index calls. NDCG@10 on MovieLens-100K:
+# .130 with 64, .134 with 128, .133 with 256.
+DEPTH_MIN = 128
 DEPTH_MAX = 8192
 POPULAR_MIN = 64
 
@@ -32,7 +34,7 @@ def union(
     personal = np.logical_and(user_vector.any(axis=1), Source.ALS in sources)
     lists: list[Lists] = []
     if Source.ALS in sources:
-        lists.append(als(world, user_vector, _depth(enough, world), allowed, personal))
+        lists.append(als(world, user_vector, _depth(enough), allowed, personal))
     for source, table, recent in (
         (Source.TRANSITIONS, world.bundle.transitions, recipe.transitions_recent),
         (Source.SIMILAR, world.bundle.similar, recipe.similar_recent),
@@ -54,9 +56,9 @@ def _half_more(count: np.ndarray) -> np.ndarray:
     return count.astype(np.int64) * 3 // 2
 
 
-def _depth(enough: np.ndarray, world: World) -> np.ndarray:
+def _depth(enough: np.ndarray) -> np.ndarray:
     """How far down each request reads its ALS list: int64 [b], powers of two."""
-    needed = np.maximum(enough, max(DEPTH_MIN, world.candidates))
+    needed = np.maximum(enough, DEPTH_MIN)
     return np.minimum(1 << np.ceil(np.log2(needed)).astype(np.int64), DEPTH_MAX)
 
 

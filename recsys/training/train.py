@@ -19,7 +19,7 @@ from recsys.evaluation.report import Report
 from recsys.evaluation.temporal import evaluate
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.manifest import write_manifest
-from recsys.ranking.ranker import Ranker
+from recsys.ranking.catboost import fit_ranker
 from recsys.training.examples import examples
 from recsys.training.fit import fit
 from recsys.training.log import Log, NextItem
@@ -46,6 +46,7 @@ class Trained:
 
     Attributes:
         report: Its evaluation on the newest events, which no part of it has seen.
+        importance: Share of the ranker's score due to each feature, percent.
         window: Times of the first event, the split and the last event, UTC epoch seconds.
         seconds: Time of each step.
         found: Share of training questions whose answer was among the candidates.
@@ -53,6 +54,7 @@ class Trained:
 
     bundle: Bundle
     report: Report
+    importance: dict[str, float]
     window: tuple[int, int, int]
     seconds: dict[str, float]
     found: float
@@ -91,12 +93,16 @@ def train(dataset: Dataset, recipe: Recipe, *, candidates: int = 200, step: Step
         world = World(before, before.item_stats, candidates)
         made = examples(world, log, asked, negatives=NEGATIVES, seed=recipe.seed, progress=done)
     with _timed(seconds, "ranker"), step("Training the ranker", 1) as done:
-        ranker = Ranker.fit(made.features, made.label, made.group, names=NAMES, trees=recipe.trees, seed=recipe.seed)
+        ranker, importance = fit_ranker(
+            made.features, made.label, made.group, names=NAMES, trees=recipe.trees, seed=recipe.seed
+        )
         done(1)
     bundle = replace(fitted, ranker=ranker)
     with _timed(seconds, "evaluation"), step("Evaluating against baselines", 3 * len(judged)) as done:
         report = evaluate(World(bundle, bundle.item_stats, candidates), log, judged, seed=recipe.seed, progress=done)
-    return Trained(bundle, report, (int(log.ts_s[0]), split_s, int(log.ts_s[-1])), seconds, made.found / made.asked)
+    return Trained(
+        bundle, report, importance, (int(log.ts_s[0]), split_s, int(log.ts_s[-1])), seconds, made.found / made.asked
+    )
 
 
 def write(trained: Trained, dataset: Dataset, directory: Path, *, code_commit: str, parent: str | None) -> str:
@@ -104,7 +110,6 @@ def write(trained: Trained, dataset: Dataset, directory: Path, *, code_commit: s
     save(trained.bundle, directory)
     (directory / "report.json").write_text(json.dumps(trained.report.to_json(), indent=1), "utf-8")
     (directory / "report.md").write_text(trained.report.markdown(), "utf-8")
-    ranker = trained.bundle.ranker
     first, split, last = (_utc(at) for at in trained.window)
     fields = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -122,7 +127,7 @@ def write(trained: Trained, dataset: Dataset, directory: Path, *, code_commit: s
         "vocabulary_hash": trained.bundle.vocabulary.content_hash(),
         "recipe": msgspec.to_builtins(trained.bundle.recipe),
         "metrics": trained.report.to_json(),
-        "feature_importance": ranker.importance() if ranker else {},
+        "feature_importance": trained.importance,
     }
     return write_manifest(directory, fields=fields).id
 
