@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from recsys.features.frame import History
 from recsys.reasons import reasons
@@ -17,8 +18,7 @@ from service.schemas import RecommendationRequest, SimilarRequest
 Degraded = list[dict[str, str]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, eq=False):
     """One row of an answered micro-batch.
 
     Attributes:
@@ -47,21 +47,17 @@ class Answer:
 class StageClock:
     """Milliseconds per stage of one micro-batch."""
 
-    __slots__ = ("_laps", "_last", "_start")
+    __slots__ = ("_last", "laps")
 
     def __init__(self) -> None:
-        self._start = self._last = time.monotonic()
-        self._laps: dict[str, float] = {}
+        self._last = time.monotonic()
+        self.laps: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
         """End a stage."""
         now = time.monotonic()
-        self._laps[stage] = round((now - self._last) * 1000, 3)
+        self.laps[stage] = round((now - self._last) * 1000, 3)
         self._last = now
-
-    def since(self, queued: float) -> dict[str, float]:
-        """The stages of a request that has waited since `queued`."""
-        return {"queue": round((self._start - queued) * 1000, 3), **self._laps}
 
 
 def reason_codes(

@@ -1,5 +1,7 @@
 """Headers of clients that Ray Serve would obey: taken away before Serve reads them."""
 
+import secrets
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # `x-request-timeout-seconds: 0` would switch a timeout off; the others steer Serve's routing.
@@ -28,7 +30,10 @@ class ClientHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["headers"] = [*(pair for pair in scope["headers"] if pair[0] not in OBEYED), _NO_WATCH]
+        headers = [pair for pair in scope["headers"] if pair[0] not in OBEYED]
+        if not any(name == b"x-request-id" for name, _ in headers):
+            headers.append((b"x-request-id", secrets.token_hex(16).encode()))  # Serve would make a UUID: 15 us
+        scope["headers"] = [*headers, _NO_WATCH]
 
         async def send_once(message: Message) -> None:
             """The edge has set x-request-id, Serve adds it again."""

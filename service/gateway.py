@@ -1,6 +1,5 @@
 """Answers requests: admits them, lets each micro-batch through the stages, and says what was degraded."""
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -27,14 +26,27 @@ from service.settings import Settings
 from service.stages import Stages, StageUnavailable
 
 _POPULAR_ONLY = 1 << Source.POPULAR
+_WITHOUT_STATE = "no history; seen items are not filtered"
 
 
 class Asked(NamedTuple):
-    """What waits in the queue: whose state to read (None: nobody's), the query, whether reasons are wanted."""
+    """What waits in the queue: whose state to read, the query, whether reasons are wanted."""
 
-    user_id: str | None
+    user_id: str
     query: Query
     reasons: bool
+
+
+class State(NamedTuple):
+    """What the lookup found: a packed state or None; why it could not be read; when it began, how long it took."""
+
+    value: bytes | None
+    cause: str | None
+    began: float
+    took_ms: float
+
+
+Batcher = MicroBatcher[Asked, State, Answer]
 
 
 class Gateway:
@@ -51,11 +63,10 @@ class Gateway:
         self._encoder = ItemEncoder(world.bundle)
         recipe = msgspec.structs.replace(world.bundle.recipe, sources=(Source.POPULAR.name,))
         self._popular_world = replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
-        self._personal = MicroBatcher(
-            self._run_personal, max_batch=settings.max_batch, max_waiting=settings.max_waiting
-        )
-        self._related = MicroBatcher(self._run_related, max_batch=settings.max_batch, max_waiting=settings.max_waiting)
-        self.counts: Counter[str] = Counter()  # answers, cold starts, undecodable states, "degraded.<stage>.<cause>"
+        limits = {"max_batch": settings.max_batch, "max_waiting": settings.max_waiting}
+        self._personal: Batcher = MicroBatcher(self._look_up, self._run_personal, **limits)
+        self._related: Batcher = MicroBatcher(self._nobody, self._run_related, **limits)
+        self.counts: Counter[str] = Counter()  # "answers", "cold_starts", "degraded.<stage>.<cause>"
 
     @property
     def shed(self) -> int:
@@ -103,7 +114,7 @@ class Gateway:
         if not len(query.session):
             error = FieldError("/item_ids", "unknown_item", "no such item")
             raise NotFound(f"bundle {self._world.bundle.id} knows none of the items", [error])
-        asked = Asked(None, query, request.return_.reasons)
+        asked = Asked("", query, request.return_.reasons)
         answer = await self._ask(self._related, asked, started, request.deadline_ms)
         return self._finish("similar", request, query, answer, identity.text, started, time_ms)
 
@@ -122,51 +133,51 @@ class Gateway:
             now_s=now_s,
         )
 
-    async def _ask(
-        self, batcher: MicroBatcher[Asked, Answer], asked: Asked, started: float, deadline_ms: int | None
-    ) -> Answer:
+    async def _ask(self, batcher: Batcher, asked: Asked, started: float, deadline_ms: int | None) -> Answer:
         """The batch's answer, or at the deadline a popular list: late is worse than plain."""
         budget_s = (deadline_ms or self._settings.deadline_ms) / 1000
         try:
-            async with asyncio.timeout(budget_s):
-                return await batcher.ask(asked, deadline=started + budget_s)
+            return await batcher.ask(asked, deadline=started + budget_s)
         except TimeoutError:
             batch = batch_of([asked.query], UserStates.empty(1))
             retrieved = retrieve(self._popular_world, batch)
             slates = slate(retrieved, retrieved.candidates.retrieval_score, batch.count)
-            degraded = [self._degraded("deadline", "timeout", "popular items; seen items are not filtered")]
+            degraded = [self._degraded("deadline", "timeout", _WITHOUT_STATE)]
             return Answer(slates, 0, None, None, degraded, {})
 
-    async def _run_personal(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[Answer]:
-        """One micro-batch through all stages."""
+    async def _look_up(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[State]:
+        """The state of each user, in one round trip."""
+        began = time.monotonic()
+        values, cause = await self._stages.lookup([w.asked.user_id for w in waiters])
+        took_ms = (time.monotonic() - began) * 1000
+        return [State(value, cause, began, took_ms) for value in values]
+
+    async def _nobody(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[State]:
+        """No user, no state, no round trip."""
+        began = time.monotonic()
+        return [State(None, None, began, 0.0)] * len(waiters)
+
+    async def _run_personal(self, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]) -> Sequence[Answer]:
+        """One micro-batch through retrieval, ranking and selection."""
         clock = StageClock()
         degraded: Degraded = []
-        values, cause = await self._stages.lookup([w.asked.user_id or "" for w in waiters])
-        if cause:
-            degraded.append(self._degraded("features", cause, "no history; seen items are not filtered"))
-        clock.lap("features")
-        states, undecodable = unpack(values, SCHEMA_HASH)
+        states, undecodable = unpack([one.value for one in found], SCHEMA_HASH)
         batch = batch_of([w.asked.query for w in waiters], states)
-        retrieved, found = await self._retrieve(batch, waiters, degraded)
+        retrieved, real = await self._retrieve(batch, waiters, degraded)
         clock.lap("retrieve")
         score = retrieved.candidates.retrieval_score.astype(np.float64)
-        if found:
+        if real:
             try:
                 score = await self._stages.rank(batch, retrieved, timeout_s=_left_s(waiters))
             except StageUnavailable as error:
                 degraded.append(self._degraded(error.stage, error.reason, "order of retrieval"))
         clock.lap("rank")
-        answers = self._answers(batch, waiters, slate(retrieved, score, batch.count), values, degraded, clock)
-        for row in undecodable:
-            self.counts["undecodable_states"] += 1
-            own = [
-                *degraded,
-                self._degraded("features", "undecodable_state", "no history; seen items are not filtered"),
-            ]
-            answers[row] = replace(answers[row], degraded=own)
-        return answers
+        slates = slate(retrieved, score, batch.count)
+        causes = {row: one.cause for row, one in enumerate(found) if one.cause}
+        causes |= dict.fromkeys(undecodable, "undecodable_state")
+        return self._answers(batch, waiters, slates, found, degraded, causes, clock)
 
-    async def _run_related(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[Answer]:
+    async def _run_related(self, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]) -> Sequence[Answer]:
         """One micro-batch of `similar`: nobody's state, the items as a session, the order of retrieval."""
         clock = StageClock()
         degraded: Degraded = []
@@ -176,7 +187,7 @@ class Gateway:
         filler = retrieved.candidates.sources == _POPULAR_ONLY
         score = retrieved.candidates.retrieval_score - filler
         slates = slate(retrieved, score.astype(np.float64), batch.count)
-        return self._answers(batch, waiters, slates, [None] * len(waiters), degraded, clock)
+        return self._answers(batch, waiters, slates, found, degraded, {}, clock)
 
     async def _retrieve(
         self, batch: QueryBatch, waiters: Sequence[Waiter[Asked, Answer]], degraded: Degraded
@@ -193,16 +204,26 @@ class Gateway:
         batch: QueryBatch,
         waiters: Sequence[Waiter[Asked, Answer]],
         slates: Slates,
-        values: Sequence[bytes | None],
+        found: Sequence[State],
         degraded: Degraded,
+        causes: dict[int, str],
         clock: StageClock,
     ) -> list[Answer]:
+        """One answer a row; `degraded` holds for all of them, `causes` says whose state is missing, and why."""
         clock.lap("select")
         codes = reason_codes(self._world, batch, slates, [w.asked.reasons for w in waiters])
-        return [
-            Answer(slates, i, codes[i], values[i], degraded, clock.since(waiter.since))
-            for i, waiter in enumerate(waiters)
-        ]
+        answers = []
+        for row, (waiter, state) in enumerate(zip(waiters, found, strict=True)):
+            own = degraded
+            if cause := causes.get(row):
+                own = [self._degraded("features", cause, _WITHOUT_STATE), *degraded]
+            timing_ms = {
+                "queue": round((state.began - waiter.since) * 1000, 3),
+                "features": round(state.took_ms, 3),
+                **clock.laps,
+            }
+            answers.append(Answer(slates, row, codes[row], state.value, own, timing_ms))
+        return answers
 
     def _finish(
         self,

@@ -1,8 +1,8 @@
 """From decoded requests to a `QueryBatch`, with the checks that need the bundle."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from recsys.bundle import Bundle
@@ -13,8 +13,7 @@ from service.errors import FieldError, Unprocessable
 from service.schemas import Filter
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Query:
+class Query(msgspec.Struct, frozen=True, eq=False):
     """One request, resolved against a bundle.
 
     Attributes:
