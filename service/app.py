@@ -5,6 +5,7 @@ deployments of their own, called once per micro-batch.
 """
 
 import asyncio
+import gc
 import logging
 from collections import Counter
 from typing import Any
@@ -91,6 +92,8 @@ class GatewayDeployment:
             warm_up(world, max_batch=settings.max_batch)
         for one in await warm_up_gateway(world, stages, decisions, settings):
             _log.warning("ready, but degraded: %s", one)
+        # A request makes some 700 objects and no cycles: look for cycles after 70 requests, not after one.
+        gc.set_threshold(50_000, 20, 100)
         self._edge = HttpEdge(self._gateway, max_body_bytes=settings.max_body_bytes)
         self._reporter = asyncio.get_running_loop().create_task(self._report())
 

@@ -4,10 +4,10 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from click import Command, Group
 from typer.main import get_command
 
 from service.cli import app
@@ -42,11 +42,16 @@ def commands(page: Path, program: str) -> list[list[str]]:
     return found
 
 
-def wrong_words(command: Command, words: list[str]) -> list[str]:
+def below(command: Any) -> dict[str, Any]:
+    """The commands of a group; none of a command."""
+    return getattr(command, "commands", {})
+
+
+def wrong_words(command: Any, words: list[str]) -> list[str]:
     """The words that are neither a command where one is due, nor an option of the command that they belong to."""
-    if isinstance(command, Group) and words and not words[0].startswith("-"):
-        below = command.commands.get(words[0])
-        return [words[0]] if below is None else wrong_words(below, words[1:])
+    if below(command) and words and not words[0].startswith("-"):
+        inner = below(command).get(words[0])
+        return [words[0]] if inner is None else wrong_words(inner, words[1:])
     known = {"--help", *(option for one in command.params for option in (*one.opts, *one.secondary_opts))}
     return [word for word in words if word.startswith("-") and word not in known]
 
@@ -85,8 +90,8 @@ def test_commands_are_recognised_where_they_stand() -> None:
 
 def test_readme_names_every_command() -> None:
     named = {tuple(word for word in words[:2] if word.islower()) for words in commands(README, "riffle")}
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
-        for path in [(name, below) for below in command.commands] if isinstance(command, Group) else [(name,)]:
+    for name, command in below(get_command(app)).items():
+        for path in [(name, inner) for inner in below(command)] or [(name,)]:
             assert any(words[: len(path)] == path for words in named), f"riffle {' '.join(path)}"
 
 
