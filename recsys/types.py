@@ -156,7 +156,7 @@ class Slates:
         score: float64 [t], the ranker's score.
         sources: uint8 [t], bits of `Source`.
         personal: bool [b], false where nothing of the user was known (cold start).
-        removed: int64 [b, 4], cells dropped by `filtering.REASONS`.
+        removed: int64 [b, 5], cells dropped, by `filtering.Reason`.
     """
 
     indptr: np.ndarray

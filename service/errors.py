@@ -12,10 +12,7 @@ ServiceError
     Unprocessable           422  well-formed, but cannot be satisfied; points at the fields in conflict
     Overloaded              429  shed; `Retry-After`
     InternalError           500  a bug; the log has the traceback
-    NotReady                503  the service has not loaded what it needs
-    NoValidList             503  no list can be made that is known to be valid
     BatchFailed             503  the micro-batch of this request failed
-    DeadlineExceeded        503  the deadline passed before any list existed
 
 Every error survives pickling: it crosses process boundaries in the distributed topology.
 """
@@ -129,25 +126,7 @@ class InternalError(HttpError):
     status, type, title = 500, "urn:riffle:problem:internal-error", "Internal error"
 
 
-class NotReady(HttpError):
-    """The service has not loaded what it needs."""
-
-    status, type, title = 503, "urn:riffle:problem:not-ready", "Not ready"
-
-
-class NoValidList(HttpError):
-    """No list can be made that is known to be valid, for example because a filter cannot be applied."""
-
-    status, type, title = 503, "urn:riffle:problem:no-valid-list", "No valid list"
-
-
 class BatchFailed(HttpError):
     """The micro-batch failed; every request that waited for it gets this error."""
 
     status, type, title = 503, "urn:riffle:problem:batch-failed", "Batch failed"
-
-
-class DeadlineExceeded(HttpError):
-    """The deadline passed before any list existed."""
-
-    status, type, title = 503, "urn:riffle:problem:deadline-exceeded", "Deadline exceeded"

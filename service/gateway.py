@@ -142,7 +142,7 @@ class Gateway:
             batch = batch_of([asked.query], UserStates.empty(1))
             retrieved = retrieve(self._popular_world, batch)
             slates = slate(retrieved, retrieved.candidates.retrieval_score, batch.count)
-            degraded = [self._degraded("deadline", "timeout", _WITHOUT_STATE)]
+            degraded = [self._degraded("deadline", "timeout", f"popular items; {_WITHOUT_STATE}")]
             return Answer(slates, 0, None, None, degraded, {})
 
     async def _look_up(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[State]:

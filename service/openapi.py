@@ -37,10 +37,7 @@ _REFUSALS: tuple[type[errors.HttpError], ...] = (
     errors.Unprocessable,
     errors.Overloaded,
     errors.InternalError,
-    errors.NotReady,
-    errors.NoValidList,
     errors.BatchFailed,
-    errors.DeadlineExceeded,
 )
 
 REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
@@ -75,7 +72,7 @@ _LIST: dict[str, Any] = {
             "item_id": "1210",
             "rank": 1,
             "score": 0.83,
-            "sources": ["fold_in", "neighbours"],
+            "sources": ["als", "transitions"],
             "metadata": {"title": "Star Wars: Episode VI - Return of the Jedi (1983)"},
         }
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import redis
 
 from recsys.datasets.dataset import Dataset
-from recsys.features.codec import pack
+from recsys.features.codec import pack, unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.training.log import Log
 from service.errors import StackError
@@ -27,7 +27,7 @@ def load_states(url: str, dataset: Dataset, *, progress: Callable[[int], None] =
     log = Log.of(dataset)
     try:
         with redis.Redis.from_url(url, socket_timeout=10) as client:
-            if client.get(_LOADED) == dataset.fingerprint.encode():
+            if client.get(_LOADED) == dataset.fingerprint.encode() and _decodes(client, dataset):
                 return 0
             client.delete(_LOADED)
             users = np.arange(len(dataset.user_id), dtype=np.int32)
@@ -45,6 +45,12 @@ def load_states(url: str, dataset: Dataset, *, progress: Callable[[int], None] =
         raise StackError(
             f"user states could not be written to Redis: {error}; check that it runs and has memory"
         ) from error
+
+
+def _decodes(client: redis.Redis, dataset: Dataset) -> bool:
+    """Whether a stored state is one that this version reads."""
+    value = client.get(state_key(dataset.user_id[0]))
+    return isinstance(value, bytes) and not unpack([value], SCHEMA_HASH)[1]
 
 
 def some_user(dataset: Dataset) -> str:

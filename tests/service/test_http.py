@@ -292,10 +292,7 @@ FAILURES: list[tuple[errors.HttpError, int, str]] = [
     (errors.Unprocessable("cannot", [FIELD]), 422, "unprocessable"),
     (errors.Overloaded("full", 0.2), 429, "overloaded"),
     (errors.InternalError("bug"), 500, "internal-error"),
-    (errors.NotReady("loading"), 503, "not-ready"),
-    (errors.NoValidList("no list"), 503, "no-valid-list"),
     (errors.BatchFailed("failed"), 503, "batch-failed"),
-    (errors.DeadlineExceeded("late"), 503, "deadline-exceeded"),
 ]
 
 

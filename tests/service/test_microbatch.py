@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 
-from service.errors import BatchFailed, HttpError, NoValidList, Overloaded
+from service.errors import BatchFailed, HttpError, NotFound, Overloaded
 from service.microbatch import MicroBatcher, Waiter
 
 LATER_S = 60.0
@@ -159,7 +159,7 @@ async def test_failed_batch_fails_each_of_its_waiters_and_logs_the_cause(caplog:
 
 async def test_http_error_of_a_batch_reaches_its_waiters_as_itself(caplog: pytest.LogCaptureFixture) -> None:
     run = Doubling()
-    cause = run.failure = NoValidList("no item is left")
+    cause = run.failure = NotFound("no item is left")
     answers = await outcomes(asking(batcher(run), 1))
     assert answers == [cause]
     assert not caplog.records
@@ -253,7 +253,7 @@ async def test_of_ten_thousand_requests_each_gets_its_own_answer_or_its_own_fail
             await asyncio.sleep(0)
         if chance.random() < 0.02:
             failed.update(waiter.asked for waiter in waiters)
-            raise NoValidList("this batch has none")
+            raise NotFound("this batch has none")
         return [2 * waiter.asked for waiter in waiters]
 
     queue: Batcher = MicroBatcher(run, max_batch=16, max_waiting=64)
