@@ -1,6 +1,6 @@
 """Reciprocal-rank fusion of ranked lists, compiled.
 
-In numpy the same takes some forty passes over small arrays: 240 us a request in a batch of 8, against 20 us here.
+In numpy the same takes some forty passes over small arrays; the measurements are in decision 0005.
 """
 
 import numpy as np

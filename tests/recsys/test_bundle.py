@@ -17,7 +17,6 @@ from recsys.datasets.dataset import Dataset
 from recsys.errors import BundleError
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.manifest import MANIFEST_NAME, read_manifest, write_manifest
-from recsys.ranking.ranker import Ranker
 from recsys.recommend import recommend
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.text_column import TextColumn
@@ -35,8 +34,9 @@ PER_ITEM = [
 ]
 RAGGED = [f"{table}.{part}" for table in ("item_category", "category_item") for part in ("indptr", "values")]
 TEXTS = [f"{name}.{part}" for name in ("title", "vocabulary.item_id") for part in ("text", "offset")]
-ARRAYS = [*PER_ITEM, *RAGGED, *TEXTS, "gram", "item_stats.order", "vocabulary.key"]
-FILES = [*(f"{name}.npy" for name in ARRAYS), "bundle.json", "index.faiss", "ranker.cbm", "report.json", "report.md"]
+TREES = [f"ranker.{part}" for part in ("feature", "border", "leaf")]
+ARRAYS = [*PER_ITEM, *RAGGED, *TEXTS, *TREES, "gram", "item_stats.order", "vocabulary.key"]
+FILES = [*(f"{name}.npy" for name in ARRAYS), "bundle.json", "index.faiss", "report.json", "report.md"]
 
 
 @pytest.fixture(scope="module")
@@ -138,15 +138,45 @@ def test_bundle_whose_ids_are_not_those_of_its_manifest_is_refused(copy: Path) -
         load(publish_anew(copy, vocabulary_hash="0" * 64))
 
 
-@pytest.mark.parametrize("names", [NAMES[::-1], (*NAMES[:-1], "cross_other")], ids=["order", "name"])
+@pytest.mark.parametrize(
+    "names", [NAMES[::-1], (*NAMES[:-1], "cross_other"), (*NAMES, "cross_other")], ids=["order", "name", "one more"]
+)
 def test_ranker_trained_on_other_features_is_refused(copy: Path, names: tuple[str, ...]) -> None:
-    rng = np.random.default_rng(1)
-    features = rng.normal(size=(60, len(NAMES))).astype(np.float32)
-    label, group = np.tile([1, 0], 30).astype(np.float32), np.repeat(np.arange(30), 2)
-    Ranker.fit(features, label, group, names=names, trees=2, seed=1).save(copy / "ranker.cbm")
-    found = f"it was trained on features {', '.join(names)}"
-    with pytest.raises(BundleError, match=rf"ranker\.cbm {MISFIT}: {found}; train a new one or promote another"):
+    described = json.loads((copy / "bundle.json").read_text())
+    described["ranker_features"] = names
+    (copy / "bundle.json").write_text(json.dumps(described))
+    found = f"the ranker was trained on features {', '.join(names)}"
+    with pytest.raises(BundleError, match=rf"bundle\.json {MISFIT}: {found}; train a new one or promote another"):
         load(publish_anew(copy))
+
+
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("cut", [np.s_[:-1], np.s_[:, :-1]], ids=["a tree too few", "a column too few"])
+def test_trees_whose_arrays_differ_in_shape_are_refused(copy: Path, name: str, cut: Any) -> None:
+    """The compiled evaluation checks no bounds: it would read past the end of the shorter one."""
+    shapes = r"trees of \(\d+, \d\) beside borders of \(\d+, \d\) and leaves of \(\d+, \d\d\)"
+    with pytest.raises(BundleError, match=rf"ranker\.feature\.npy {MISFIT}: {shapes}; train a new one"):
+        load(edit(copy, name, lambda array: array[cut]))
+
+
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("shape", [(-1,), (2, -1, 1)], ids=["1", "3"])
+def test_trees_of_another_number_of_dimensions_are_refused_by_their_name(
+    copy: Path, name: str, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(BundleError, match=rf"{name}\.npy {MISFIT}: "):
+        load(edit(copy, name, lambda array: array.reshape(shape)))
+
+
+@pytest.mark.parametrize(("number", "found"), [(-1, r"-1\.\.\d+"), (len(NAMES), rf"\d+\.\.{len(NAMES)}")])
+def test_split_on_a_feature_that_is_not_there_is_refused(copy: Path, number: int, found: str) -> None:
+    def change(feature: np.ndarray) -> np.ndarray:
+        feature[-1, -1] = number
+        return feature
+
+    outside = rf"numbers {found} outside 0\.\.{len(NAMES) - 1};"
+    with pytest.raises(BundleError, match=rf"ranker\.feature\.npy {MISFIT}: {outside}"):
+        load(edit(copy, "ranker.feature", change))
 
 
 @pytest.mark.parametrize("name", [*PER_ITEM, "gram", "title.offset", "vocabulary.key", "item_category.indptr"])
@@ -221,14 +251,18 @@ def test_array_of_python_objects_is_refused(copy: Path, name: str) -> None:
         load(edit(copy, name, lambda array: array.astype(object)))
 
 
-@pytest.mark.parametrize("name", ["factors.npy", "title.text.npy", "vocabulary.key.npy", "index.faiss", "ranker.cbm"])
+@pytest.mark.parametrize(
+    "name", ["factors.npy", "title.text.npy", "vocabulary.key.npy", "index.faiss", *(f"{name}.npy" for name in TREES)]
+)
 def test_file_that_was_published_as_junk_is_refused_by_its_name(copy: Path, name: str) -> None:
     (copy / name).write_bytes(b"junk, but with a right hash")
     with pytest.raises(BundleError, match=name.removesuffix(".npy")):
         load(publish_anew(copy))
 
 
-@pytest.mark.parametrize("name", ["factors.npy", "title.text.npy", "vocabulary.key.npy", "bundle.json", "index.faiss"])
+@pytest.mark.parametrize(
+    "name", ["factors.npy", "title.text.npy", "vocabulary.key.npy", "bundle.json", "index.faiss", "ranker.leaf.npy"]
+)
 def test_file_that_was_never_published_is_refused_by_its_name(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(BundleError, match=name.removesuffix(".npy")):
@@ -242,10 +276,15 @@ def test_file_that_was_never_published_is_refused_by_its_name(copy: Path, name: 
         (lambda described: described["recipe"].update(sources=[]), "bundle.json {}: .*length >= 1"),
         (lambda described: described["recipe"].update(new_setting=1), "bundle.json {}: .*new_setting"),
         (lambda described: described.pop("categories"), "bundle.json {}: .*categories"),
+        (lambda described: described.pop("ranker_features"), "bundle.json {}: .*ranker_features"),
+        (lambda described: described.update(ranker_bias=None), "bundle.json {}: .*ranker_bias"),
         (lambda described: described["categories"].pop(), "item_category.values.npy {}: numbers 0..1 outside 0..0"),
         (lambda described: described["categories"].append("x"), "category_item.indptr.npy {}: "),
     ],
-    ids=["unknown source", "no source", "unknown setting", "no categories", "a category too few", "one too many"],
+    ids=[
+        *("unknown source", "no source", "unknown setting", "no categories", "no ranker features", "no ranker bias"),
+        *("a category too few", "one too many"),
+    ],
 )
 def test_description_that_does_not_fit_is_refused(copy: Path, change: Callable[[dict], object], found: str) -> None:
     described = json.loads((copy / "bundle.json").read_text())
@@ -278,11 +317,18 @@ def test_items_of_categories_are_ascending_and_distinct(small: Trained) -> None:
     assert both.tolist() == sorted({*left.tolist(), *right.tolist()})
 
 
+def test_scaled_factors_have_unit_length(small: Trained) -> None:
+    scaled = small.bundle.factors * small.bundle.factor_scale[:, None]
+    some = small.bundle.factors.any(axis=1)
+    assert some.any()
+    np.testing.assert_allclose(np.linalg.norm(scaled[some], axis=1), 1, rtol=1e-6)
+
+
 def test_item_nobody_touched_has_no_factor_no_neighbour_and_the_mean_rate(small: Trained) -> None:
     bundle = small.bundle
     row = int(bundle.vocabulary.rows_of([worlds.UNTOUCHED])[0])
     assert not bundle.factors[row].any()
-    assert bundle.factor_norm[row] == 1
+    assert bundle.factor_scale[row] == 1
     assert (bundle.transitions.item[row] == -1).all()
     assert bundle.item_stats.trend[row] == bundle.item_stats.popularity[row] == 0
     assert bundle.item_stats.positive_rate[row] == 1  # every interaction of this world is a like

@@ -3,16 +3,24 @@
 import asyncio
 import logging
 import random
+import time
+from collections import Counter
 from collections.abc import Sequence
 from time import monotonic
 
 import pytest
 
-from service.errors import BatchFailed, HttpError, NotFound, Overloaded
+from service.errors import BatchFailed, HttpError, NotFound, Overloaded, Unprocessable
 from service.microbatch import MicroBatcher, Waiter
 
 LATER_S = 60.0
-Batcher = MicroBatcher[int, int]
+Batcher = MicroBatcher[int, None, int]
+Summing = MicroBatcher[int, int, int]
+
+
+async def nothing(waiters: Sequence[Waiter[int, int]]) -> list[None]:
+    """A first step that needs no time."""
+    return [None] * len(waiters)
 
 
 class Doubling:
@@ -24,7 +32,8 @@ class Doubling:
         self.gate.set()
         self.failure: BaseException | None = None
 
-    async def __call__(self, waiters: Sequence[Waiter[int, int]]) -> list[int]:
+    async def __call__(self, waiters: Sequence[Waiter[int, int]], prepared: Sequence[None]) -> list[int]:
+        assert list(prepared) == [None] * len(waiters)
         asked = [waiter.asked for waiter in waiters]
         self.batches.append(asked)
         await self.gate.wait()
@@ -34,11 +43,59 @@ class Doubling:
         return [2 * one for one in asked]
 
 
+class Preparing:
+    """Prepares 10 times what is asked and notes each call; each waits for a `step`. `failures` is by call number."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.failures: dict[int, BaseException] = {}
+        self._steps = asyncio.Semaphore(0)
+
+    async def __call__(self, waiters: Sequence[Waiter[int, int]]) -> list[int]:
+        asked, number = [waiter.asked for waiter in waiters], len(self.calls)
+        self.calls.append(asked)
+        await self._steps.acquire()
+        if number in self.failures:
+            raise self.failures[number]
+        return [10 * one for one in asked]
+
+    async def step(self, times: int = 1) -> None:
+        """Let the call under way, or the next ones, end."""
+        for _ in range(times):
+            self._steps.release()
+        await settle()
+
+
+class Adding:
+    """Answers what is asked plus what was prepared, 11 times what is asked, and notes each batch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    async def __call__(self, waiters: Sequence[Waiter[int, int]], prepared: Sequence[int]) -> list[int]:
+        self.batches.append([waiter.asked for waiter in waiters])
+        return [waiter.asked + ready for waiter, ready in zip(waiters, prepared, strict=True)]
+
+
 def batcher(run: Doubling, *, max_batch: int = 32, max_waiting: int = 128) -> Batcher:
-    return MicroBatcher(run, max_batch=max_batch, max_waiting=max_waiting)
+    return MicroBatcher(nothing, run, max_batch=max_batch, max_waiting=max_waiting)
 
 
-def asking(queue: Batcher, asked: int, *, for_s: float = LATER_S) -> asyncio.Task[int]:
+def two_steps(*, max_batch: int = 32) -> tuple[Preparing, Adding, Summing]:
+    prepare, run = Preparing(), Adding()
+    return prepare, run, MicroBatcher(prepare, run, max_batch=max_batch, max_waiting=128)
+
+
+def noted_timers() -> list[asyncio.TimerHandle]:
+    """Every timer of the running loop from now on."""
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
+    call_at = loop.call_at
+    loop.call_at = lambda *given, **more: (timers.append(call_at(*given, **more)), timers[-1])[1]  # type: ignore
+    return timers
+
+
+def asking(queue: Batcher | Summing, asked: int, *, for_s: float = LATER_S) -> asyncio.Task[int]:
     return asyncio.create_task(queue.ask(asked, deadline=monotonic() + for_s))
 
 
@@ -59,14 +116,12 @@ async def outcomes(*tasks: asyncio.Task[int]) -> list[int | BaseException]:
 async def test_idle_batcher_starts_at_once_with_a_batch_of_one() -> None:
     run = Doubling()
     queue = batcher(run)
-    loop = asyncio.get_running_loop()
-    timers: list[float] = []
-    call_at = loop.call_at
-    loop.call_at = lambda when, *rest, **more: (timers.append(when), call_at(when, *rest, **more))[1]  # type: ignore
+    began, timers = asyncio.get_running_loop().time(), noted_timers()
     for asked in range(100):
         assert await queue.ask(asked, deadline=monotonic() + LATER_S) == 2 * asked
     assert run.batches == [[asked] for asked in range(100)]
-    assert timers == []  # nothing waited for time to pass
+    assert len(timers) == 100  # one for each deadline, and nothing waited for time to pass
+    assert min(timer.when() for timer in timers) >= began + LATER_S
 
 
 async def test_next_batch_is_whoever_queued_while_the_last_one_ran() -> None:
@@ -90,6 +145,174 @@ async def test_batches_are_never_larger_than_max_batch_and_keep_the_order() -> N
     answers = await outcomes(*(asking(queue, asked) for queue in [batcher(run, max_batch=4)] for asked in range(10)))
     assert answers == [2 * asked for asked in range(10)]
     assert run.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+# --- two steps ---
+
+
+async def test_whoever_queues_while_a_batch_is_prepared_is_prepared_too_once_and_joins() -> None:
+    prepare, run, queue = two_steps()
+    tasks = [asking(queue, 1)]
+    await settle()
+    tasks += [asking(queue, asked) for asked in (3, 2)]
+    await settle()
+    assert (prepare.calls, len(queue)) == ([[1]], 2)
+    await prepare.step()
+    assert (prepare.calls, len(queue)) == ([[1], [3, 2]], 0)
+    assert run.batches == []
+    await prepare.step()
+    assert await outcomes(*tasks) == [11, 33, 22]
+    assert run.batches == [[1, 3, 2]]
+    assert prepare.calls == [[1], [3, 2]]
+
+
+async def test_batch_that_others_join_is_never_larger_than_max_batch() -> None:
+    prepare, run, queue = two_steps(max_batch=3)
+    tasks = [asking(queue, 1)]
+    await settle()
+    tasks += [asking(queue, asked) for asked in range(2, 7)]
+    await settle()
+    await prepare.step(2)
+    assert run.batches == [[1, 2, 3]]
+    assert prepare.calls == [[1], [2, 3], [4, 5, 6]]
+    tasks.append(asking(queue, 7))  # queues beside a full batch: there is no second preparation
+    await settle()
+    await prepare.step()
+    assert run.batches == [[1, 2, 3], [4, 5, 6]]
+    await prepare.step()
+    assert await outcomes(*tasks) == [11 * asked for asked in range(1, 8)]
+    assert prepare.calls == [[1], [2, 3], [4, 5, 6], [7]]
+
+
+async def test_those_who_come_during_the_second_preparation_wait_for_the_next_batch() -> None:
+    prepare, run, queue = two_steps()
+    tasks = [asking(queue, 1)]
+    await settle()
+    tasks.append(asking(queue, 2))
+    await settle()
+    await prepare.step()
+    tasks += [asking(queue, asked) for asked in (3, 4)]
+    await settle()
+    assert (prepare.calls, len(queue)) == ([[1], [2]], 2)
+    await prepare.step()
+    assert run.batches == [[1, 2]]
+    assert prepare.calls == [[1], [2], [3, 4]]
+    await prepare.step()
+    assert await outcomes(*tasks) == [11, 22, 33, 44]
+    assert run.batches == [[1, 2], [3, 4]]
+
+
+async def test_waiter_that_left_before_the_second_preparation_is_not_prepared() -> None:
+    prepare, run, queue = two_steps()
+    tasks = [asking(queue, 1)]
+    await settle()
+    tasks += [asking(queue, asked) for asked in (2, 3)]
+    await settle()
+    tasks[1].cancel()
+    await settle()
+    await prepare.step(2)
+    answers = await outcomes(*tasks)
+    assert [answers[0], answers[2]] == [11, 33]
+    assert (prepare.calls, run.batches) == ([[1], [3]], [[1, 3]])
+
+
+async def test_what_was_prepared_for_a_waiter_that_left_goes_to_no_other() -> None:
+    prepare, _, queue = two_steps()
+    tasks = [asking(queue, asked) for asked in (1, 2, 3)]
+    await settle()
+    tasks += [asking(queue, asked) for asked in (4, 5)]
+    await settle()
+    tasks[1].cancel()
+    await prepare.step()
+    tasks[3].cancel()
+    await prepare.step()
+    answers = await outcomes(*tasks)
+    assert [type(answers[gone]) for gone in (1, 3)] == [asyncio.CancelledError] * 2
+    assert [answers[kept] for kept in (0, 2, 4)] == [11, 33, 55]
+
+
+@pytest.mark.parametrize("typed", [True, False], ids=["an HttpError", "another error"])
+@pytest.mark.parametrize("second", [False, True], ids=["first preparation", "second preparation"])
+async def test_failing_preparation_fails_every_waiter_of_its_batch_and_no_other(
+    second: bool, typed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare, run, queue = two_steps()
+    cause = prepare.failures[int(second)] = NotFound("no store") if typed else ConnectionError("no store")
+    tasks = [asking(queue, asked) for asked in (1, 2)]
+    await settle()
+    tasks.append(asking(queue, 3))
+    await settle()
+    if second:
+        await prepare.step()
+        tasks.append(asking(queue, 4))
+        await settle()
+    await prepare.step(2)
+    answers = await outcomes(*tasks)
+    failed = len(tasks) - 1
+    assert [type(answer) for answer in answers[:failed]] == [NotFound if typed else BatchFailed] * failed
+    assert answers[failed:] == [11 * len(tasks)]
+    assert run.batches == [[len(tasks)]]
+    assert [record.exc_info[1] for record in caplog.records if record.exc_info] == ([] if typed else [cause])
+
+
+# --- deadlines ---
+
+
+async def test_deadline_that_passes_during_a_preparation_times_out_that_waiter_only() -> None:
+    prepare, run, queue = two_steps()
+    tasks = [asking(queue, 1), asking(queue, 2, for_s=0.02), asking(queue, 3)]
+    await settle()
+    joined = [asking(queue, 4), asking(queue, 5, for_s=0.05)]
+    await settle()
+    with pytest.raises(TimeoutError, match="the deadline passed while the request was being answered"):
+        await tasks[1]
+    await prepare.step()
+    assert prepare.calls == [[1, 2, 3], [4, 5]]
+    with pytest.raises(TimeoutError):
+        await joined[1]
+    assert not any(task.done() for task in (tasks[0], tasks[2], joined[0]))
+    await prepare.step()
+    assert await outcomes(tasks[0], tasks[2], joined[0]) == [11, 33, 44]
+    assert run.batches == [[1, 2, 3, 4, 5]]
+
+
+async def test_deadline_that_passes_while_the_batch_runs_times_out_that_waiter_only() -> None:
+    run = Doubling()
+    run.gate.clear()
+    queue = batcher(run)
+    tasks = [asking(queue, 1), asking(queue, 2, for_s=0.02), asking(queue, 3)]
+    with pytest.raises(TimeoutError):
+        await tasks[1]
+    assert run.batches == [[1, 2, 3]]
+    assert not tasks[0].done()
+    run.gate.set()
+    assert await outcomes(tasks[0], tasks[2]) == [2, 6]
+    assert queue.shed == 0
+
+
+async def test_no_timer_outlives_its_request_however_that_ended() -> None:
+    run = Doubling()
+    queue = batcher(run)
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    timers = noted_timers()
+    answered = asking(queue, 1, for_s=0.05)
+    assert await answered == 2
+    run.failure = RuntimeError("once")
+    failed = asking(queue, 2, for_s=0.05)
+    await outcomes(failed)
+    run.gate.clear()
+    cancelled = asking(queue, 3, for_s=0.05)
+    await settle()
+    cancelled.cancel()
+    await outcomes(cancelled)
+    assert len(timers) == 3
+    assert all(timer.cancelled() for timer in timers)
+    run.gate.set()
+    await asyncio.sleep(0.08)
+    assert complaints == []
+    assert answered.result() == 2
+    assert isinstance(failed.exception(), BatchFailed)
 
 
 # --- those who leave ---
@@ -167,10 +390,10 @@ async def test_http_error_of_a_batch_reaches_its_waiters_as_itself(caplog: pytes
 
 @pytest.mark.parametrize("answers", [[], [1], [1, 2, 3]])
 async def test_batch_with_a_wrong_number_of_answers_fails_instead_of_hanging(answers: list[int]) -> None:
-    async def run(_: Sequence[Waiter[int, int]]) -> list[int]:
+    async def run(_: Sequence[Waiter[int, int]], __: Sequence[None]) -> list[int]:
         return answers
 
-    queue: Batcher = MicroBatcher(run, max_batch=8, max_waiting=8)
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=8, max_waiting=8)
     assert [type(one) for one in await outcomes(asking(queue, 1), asking(queue, 2))] == [BatchFailed] * 2
 
 
@@ -224,20 +447,43 @@ async def test_requests_beyond_max_waiting_are_shed_and_counted() -> None:
     assert queue.shed == 2
 
 
-async def test_request_whose_deadline_passed_in_the_queue_is_shed_and_its_neighbours_are_answered() -> None:
+async def test_request_whose_deadline_passes_in_the_queue_times_out_there_and_its_neighbours_are_answered() -> None:
     run = Doubling()
     run.gate.clear()
     queue = batcher(run)
-    first = asking(queue, 0, for_s=0.01)
+    first = asking(queue, 0)
     await settle()
     late, patient = asking(queue, 1, for_s=0.01), asking(queue, 2)
-    await asyncio.sleep(0.03)
+    with pytest.raises(TimeoutError):
+        await late
+    assert not first.done()  # it did not wait for the batch before it
     run.gate.set()
+    assert await outcomes(first, patient) == [0, 4]
+    assert run.batches == [[0], [2]]
+
+
+async def test_request_whose_deadline_passed_while_computation_held_the_loop_is_shed() -> None:
+    batches: list[list[int]] = []
+    gate = asyncio.Event()
+
+    async def run(waiters: Sequence[Waiter[int, int]], _: Sequence[None]) -> list[int]:
+        batches.append([waiter.asked for waiter in waiters])
+        await gate.wait()
+        if len(batches) == 1:
+            time.sleep(0.3)
+        return [2 * waiter.asked for waiter in waiters]
+
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=8, max_waiting=8)
+    first = asking(queue, 0, for_s=0.2)
+    await settle()
+    late, patient = asking(queue, 1, for_s=0.2), asking(queue, 2)
+    await settle()
+    gate.set()
     answers = await outcomes(first, late, patient)
     assert [answers[0], answers[2]] == [0, 4]  # the first one's batch had begun in time
     assert isinstance(answers[1], Overloaded)
     assert "deadline" in str(answers[1])
-    assert run.batches == [[0], [2]]
+    assert batches == [[0], [2]]
     assert queue.shed == 1
 
 
@@ -247,16 +493,29 @@ async def test_request_whose_deadline_passed_in_the_queue_is_shed_and_its_neighb
 async def test_of_ten_thousand_requests_each_gets_its_own_answer_or_its_own_failure() -> None:
     chance = random.Random(5)
     failed: set[int] = set()
+    prepared: Counter[int] = Counter()
+    calls = {"prepare": 0, "run": 0}
 
-    async def run(waiters: Sequence[Waiter[int, int]]) -> list[int]:
+    async def prepare(waiters: Sequence[Waiter[int, int]]) -> list[int]:
+        for _ in range(chance.randrange(3)):
+            await asyncio.sleep(0)
+        calls["prepare"] += 1
+        prepared.update(waiter.asked for waiter in waiters)
+        if chance.random() < 0.02:
+            raise Unprocessable("nothing is prepared")
+        return [waiter.asked for waiter in waiters]
+
+    async def run(waiters: Sequence[Waiter[int, int]], ready: Sequence[int]) -> list[int]:
+        calls["run"] += 1
+        assert len(waiters) <= 16
         for _ in range(chance.randrange(3)):
             await asyncio.sleep(0)
         if chance.random() < 0.02:
             failed.update(waiter.asked for waiter in waiters)
             raise NotFound("this batch has none")
-        return [2 * waiter.asked for waiter in waiters]
+        return [waiter.asked + one for waiter, one in zip(waiters, ready, strict=True)]
 
-    queue: Batcher = MicroBatcher(run, max_batch=16, max_waiting=64)
+    queue: Summing = MicroBatcher(prepare, run, max_batch=16, max_waiting=64)
     tasks: list[asyncio.Task[int]] = []
     for asked in range(10_000):
         tasks.append(asking(queue, asked))
@@ -265,20 +524,25 @@ async def test_of_ten_thousand_requests_each_gets_its_own_answer_or_its_own_fail
         if chance.random() < 0.1:
             await asyncio.sleep(0)
     answers = await outcomes(*tasks)
-    kinds = {"answered": 0, "cancelled": 0, "failed": 0, "shed": 0}
+    kinds = {"answered": 0, "cancelled": 0, "failed": 0, "unprepared": 0, "shed": 0}
     for asked, answer in enumerate(answers):
         if isinstance(answer, int):
             assert answer == 2 * asked
             kinds["answered"] += 1
         elif isinstance(answer, Overloaded):
             kinds["shed"] += 1
+        elif isinstance(answer, Unprocessable):
+            assert asked not in failed
+            kinds["unprepared"] += 1
         elif isinstance(answer, HttpError):
             assert asked in failed
             kinds["failed"] += 1
         else:
             assert isinstance(answer, asyncio.CancelledError)
             kinds["cancelled"] += 1
-    assert min(kinds.values()) > 50  # the run met all four
+    assert min(kinds.values()) > 50  # the run met all five
     assert kinds["answered"] > 5_000
     assert kinds["shed"] == queue.shed
+    assert set(prepared.values()) == {1}
+    assert calls["prepare"] > 1.2 * calls["run"]  # many batches were joined
     assert len(queue) == 0

@@ -3,7 +3,7 @@
 import asyncio
 import pickle
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -94,10 +94,12 @@ async def test_distributed_stages_give_the_bits_of_colocated_ones(served: World)
     batch = requests_of(served)
     here, there = local(served), distributed(served)
     retrieved, from_there = await here.retrieve(batch, timeout_s=10), await there.retrieve(batch, timeout_s=10)
-    for part in ("indptr", "item", "sources", "retrieval_score", "source_score"):
-        ours, theirs = getattr(retrieved.candidates, part), getattr(from_there.candidates, part)
-        assert ours.dtype == theirs.dtype
-        assert ours.tobytes() == theirs.tobytes()
+    for whole in ("states", "history", "candidates"):
+        ours, theirs = getattr(retrieved, whole), getattr(from_there, whole)
+        for part in fields(ours):
+            one, other = getattr(ours, part.name), getattr(theirs, part.name)
+            assert one.dtype == other.dtype
+            assert one.tobytes() == other.tobytes()
     for part in ("user_vector", "removed", "personal"):
         assert getattr(retrieved, part).tobytes() == getattr(from_there, part).tobytes()
     scores = [

@@ -68,7 +68,7 @@ def reach_of(world: World, batch: QueryBatch, row: int, personal: bool) -> tuple
     known = int(batch.states.length[row] + batch.states.seen_count[row] + len(batch.excluded[row]))
     half_more = int(batch.count[row]) * 3 // 2
     depth = DEPTH_MIN
-    while depth < min(max(known + half_more, world.candidates), DEPTH_MAX):
+    while depth < min(known + half_more, DEPTH_MAX):
         depth *= 2
     return depth, max(POPULAR_MIN, known + (half_more if personal else max(world.candidates, half_more)))
 
@@ -232,8 +232,8 @@ def test_als_depth_is_a_power_of_two_that_leaves_half_more_than_the_count_after_
     history, excluded = likes(*ids(0, 100)), ids(100, 200)
     asks = [Ask(likes("0000")), *(Ask(history, excluded=excluded, count=count) for count in (37, 38, 500))]
     asks += [Ask(likes("0000"), count=500), Ask(history, session=["9999"] * 50, excluded=excluded, count=37)]
-    assert read_from(wide, Source.ALS, asks) == [256, 256, 512, 1024, 1024, 256]
-    assert read_from(replace(wide, candidates=300), Source.ALS, asks) == [512, 512, 512, 1024, 1024, 512]
+    assert read_from(wide, Source.ALS, asks) == [DEPTH_MIN, 256, 512, 1024, 1024, 256]
+    assert read_from(replace(wide, candidates=300), Source.ALS, asks) == [DEPTH_MIN, 256, 512, 1024, 1024, 256]
 
 
 def test_als_depth_ends_at_its_maximum(wide: World) -> None:

@@ -14,7 +14,7 @@ from recsys.datasets.dataset import Dataset, Events
 from recsys.errors import TrainingError
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.manifest import read_manifest
-from recsys.ranking.ranker import Ranker
+from recsys.ranking.catboost import fit_ranker
 from recsys.recommend import features, recommend, retrieve
 from recsys.training.examples import examples
 from recsys.training.fit import RATE_PRIOR, fit
@@ -250,7 +250,7 @@ def test_holdout_of_one_user_is_refused_in_a_sentence() -> None:
 def test_ranker_without_a_found_answer_is_refused_in_a_sentence(label: list[int]) -> None:
     rows = len(label)
     with pytest.raises(TrainingError, match="no training request has its next positive among its candidates"):
-        Ranker.fit(
+        fit_ranker(
             np.zeros((rows, 2), np.float32),
             np.array(label, np.float32),
             np.zeros(rows, np.int64),
