@@ -164,9 +164,12 @@ def _load_array(directory: Path, one: _Array, sides: dict[str, int]) -> np.ndarr
     except (OSError, ValueError) as error:
         raise _misfit(directory, f"{one.name}.npy", str(error)) from error
     lengths = sides | {f"{side}+1": length + 1 for side, length in sides.items()}
-    wanted = tuple(lengths.get(side, length) for side, length in zip(one.shape, array.shape, strict=False))
-    if array.dtype != one.dtype or array.ndim != len(one.shape) or array.shape != wanted:
-        found = f"{array.dtype}{list(array.shape)} where {one.dtype}{list(wanted)} was expected"
+    fits = array.ndim == len(one.shape) and all(
+        lengths.get(side, length) == length for side, length in zip(one.shape, array.shape, strict=True)
+    )
+    if array.dtype != one.dtype or not fits:
+        wanted = ", ".join(str(lengths.get(side, side)) for side in one.shape)
+        found = f"{array.dtype}{list(array.shape)} where {one.dtype}[{wanted}] was expected"
         raise _misfit(directory, f"{one.name}.npy", found)
     if one.below and array.size and not one.least <= array.min() <= array.max() < sides[one.below]:
         found = f"numbers {array.min()}..{array.max()} outside {one.least}..{sides[one.below] - 1}"

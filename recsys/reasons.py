@@ -7,7 +7,7 @@ from recsys.types import Source, World
 
 
 def reasons(world: World, recent: np.ndarray, item: int, sources: int) -> list[str]:
-    """Reason codes of one item, e.g. `follows:<item_id>`, `similar_to:<item_id>`, `matches_your_taste`, `popular`.
+    """Reason codes of one item, e.g. `follows:<item_id>`, `similar_to:<item_id>`, `similar_taste`, `popular`.
 
     Args:
         recent: int32 [h], the user's newest interactions in rows of the bundle, newest first, -1 for unknown.
@@ -23,8 +23,8 @@ def reasons(world: World, recent: np.ndarray, item: int, sources: int) -> list[s
             cause = _strongest(table, recent[:depth], item, recipe.recent_decay)
             codes.append(f"{code}:{world.bundle.vocabulary.item_id[cause]}")
     if sources >> Source.ALS & 1:
-        codes.append("matches_your_taste")
-    if sources >> Source.POPULAR & 1:
+        codes.append("similar_taste")
+    if sources == 1 << Source.POPULAR:  # the popular list is read deep, so being in it says little beside others
         codes.append("popular")
     return codes
 

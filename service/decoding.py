@@ -21,6 +21,7 @@ _SIMILAR = msgspec.json.Decoder(SimilarRequest)
 _NAMED_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*?)`?", re.DOTALL)
 _PATH_STEP = re.compile(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]")
 _CODES = (("` of length ", "length"), ("matching regex", "pattern"), (", got `", "type"))
+_PATTERN = "expected 1 to 64 letters, digits, '_', '.', ':' or '-'"  # of a placement, the only pattern there is
 _LONGEST_NAME = 256  # a longer unknown name is not echoed
 
 
@@ -49,6 +50,8 @@ def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         refused = _refused_field(str(error), body)
+        if refused.code == "pattern":
+            refused = FieldError(refused.pointer, refused.code, _PATTERN)
     except msgspec.DecodeError as error:
         refused = FieldError("", "malformed_json", _malformed(str(error)))
     except UnicodeDecodeError as error:

@@ -26,6 +26,7 @@ from service.settings import Settings
 from service.stages import Stages, StageUnavailable
 
 _POPULAR_ONLY = 1 << Source.POPULAR
+_UNTIED = np.float32(1e-3)  # places items that are only near in the space of factors after the tied ones
 _WITHOUT_STATE = "no history; seen items are not filtered"
 
 
@@ -100,7 +101,7 @@ class Gateway:
         return body
 
     async def similar(self, request: SimilarRequest) -> dict[str, Any]:
-        """Items related to the given ones, by retrieval alone; shaped as `SimilarResponse`.
+        """Items tied to the given ones by co-occurrence and transitions; shaped as `SimilarResponse`.
 
         Popular items fill the end of the list where there are too few; their `sources` say so.
 
@@ -120,7 +121,7 @@ class Gateway:
 
     def _resolve(self, request: RecommendationRequest | SimilarRequest, *, seed: int, now_s: int) -> Query:
         if isinstance(request, SimilarRequest):
-            session_ids = request.item_ids
+            session_ids = list(dict.fromkeys(request.item_ids))
         else:
             session_ids = request.session.item_ids if request.session else []
         return resolve(
@@ -178,14 +179,16 @@ class Gateway:
         return self._answers(batch, waiters, slates, found, degraded, causes, clock)
 
     async def _run_related(self, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]) -> Sequence[Answer]:
-        """One micro-batch of `similar`: nobody's state, the items as a session, the order of retrieval."""
+        """One micro-batch of `similar`: nobody's state, the items as a session, the closest tied first."""
         clock = StageClock()
         degraded: Degraded = []
         batch = batch_of([w.asked.query for w in waiters], UserStates.empty(len(waiters)))
         retrieved, _ = await self._retrieve(batch, waiters, degraded)
         clock.lap("retrieve")
-        filler = retrieved.candidates.sources == _POPULAR_ONLY
-        score = retrieved.candidates.retrieval_score - filler
+        candidates = retrieved.candidates
+        tied = candidates.source_score[Source.SIMILAR] + candidates.source_score[Source.TRANSITIONS]
+        filler = candidates.sources == _POPULAR_ONLY
+        score = np.where(filler, candidates.retrieval_score - 1, tied + candidates.retrieval_score * _UNTIED)
         slates = slate(retrieved, score.astype(np.float64), batch.count)
         return self._answers(batch, waiters, slates, found, degraded, {}, clock)
 

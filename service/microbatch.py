@@ -23,11 +23,12 @@ Answered = TypeVar("Answered")
 class Waiter(Generic[Asked, Answered]):
     """One request in the queue: what is asked, its deadline on the monotonic clock, and where the answer goes."""
 
-    __slots__ = ("asked", "deadline", "future", "since")
+    __slots__ = ("asked", "batched", "deadline", "future", "since")
 
     def __init__(self, asked: Asked, deadline: float, future: "asyncio.Future[Answered]") -> None:
         self.asked, self.deadline, self.future = asked, deadline, future
         self.since = monotonic()
+        self.batched = False
 
 
 class MicroBatcher(Generic[Asked, Prepared, Answered]):
@@ -76,7 +77,7 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
         loop = asyncio.get_running_loop()
         waiter: Waiter[Asked, Answered] = Waiter(asked, deadline, loop.create_future())
         # A timer on the future: 2 us, where asyncio.timeout takes 12 us.
-        timer = loop.call_later(deadline - waiter.since, _expire, waiter.future)
+        timer = loop.call_later(deadline - waiter.since, self._expire, waiter)
         self._waiting.append(waiter)
         if self._task is None:
             self._task = loop.create_task(self._drain())
@@ -102,20 +103,31 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
             if waiter.future.done():
                 continue
             if now > waiter.deadline:
-                self.shed += 1
-                waiter.future.set_exception(Overloaded("the deadline passed in the queue; try again later"))
+                self._expire(waiter)
             else:
+                waiter.batched = True
                 batch.append(waiter)
         return batch
+
+    def _expire(self, waiter: Waiter[Asked, Answered]) -> None:
+        """The deadline has passed: shed who still queues; who is being answered gets what can be had at once."""
+        if waiter.future.done():
+            return
+        if waiter.batched:
+            waiter.future.set_exception(TimeoutError("the deadline passed while the request was being answered"))
+        else:
+            self.shed += 1
+            waiter.future.set_exception(Overloaded("the deadline passed in the queue; try again later"))
 
     async def _answer(self, batch: list[Waiter[Asked, Answered]]) -> None:
         """Answer a batch, to which those that queue while it is prepared are added."""
         try:
-            prepared = list(await self._prepare(batch))
+            ready = list(zip(batch, await self._prepare(batch), strict=True))
             if late := self._next(self._max_batch - len(batch)):
                 batch += late
-                prepared += await self._prepare(late)
-            answered = list(zip(batch, await self._run(batch, prepared), strict=True))
+                ready += zip(late, await self._prepare(late), strict=True)
+            answers = await self._run(batch, [prepared for _, prepared in ready])
+            answered = list(zip(batch, answers, strict=True))
         except (Exception, asyncio.CancelledError) as error:
             if not isinstance(error, HttpError):
                 _log.exception("a micro-batch of %d failed", len(batch))
@@ -127,8 +139,3 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
         for waiter, answer in answered:
             if not waiter.future.done():
                 waiter.future.set_result(answer)
-
-
-def _expire(future: "asyncio.Future[Answered]") -> None:
-    if not future.done():
-        future.set_exception(TimeoutError("the deadline passed while the request was being answered"))

@@ -44,14 +44,14 @@ REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
     "known_user": {"user_id": "42", "count": 10},
     "anonymous_session": {
         "user_id": "visitor-7f3a",
-        "session": {"item_ids": ["1196", "260"]},
+        "session": {"item_ids": ["50", "172"]},
         "return": {"reasons": True},
     },
     "everything": {
         "user_id": "42",
         "count": 5,
         "placement": "home",
-        "session": {"id": "s-9", "item_ids": ["2571"]},
+        "session": {"id": "s-9", "item_ids": ["181"]},
         "context": {"device": "ios", "hour": 21, "temperature": 18.5, "signed_in": True},
         "exclude_item_ids": ["1"],
         "filter": {"categories": {"any": ["Comedy", "Drama"]}},
@@ -61,12 +61,12 @@ REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
     },
 }
 SIMILAR_EXAMPLES: dict[str, dict[str, Any]] = {
-    "one_item": {"item_ids": ["1196"]},
-    "a_basket": {"item_ids": ["1196", "260"], "count": 5, "filter": {"categories": {"any": ["Sci-Fi"]}}},
+    "one_item": {"item_ids": ["50"]},
+    "a_basket": {"item_ids": ["50", "172"], "count": 5, "filter": {"categories": {"any": ["Sci-Fi"]}}},
 }
 _LIST: dict[str, Any] = {
     "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
-    "bundle": "2026-11-20.3",
+    "bundle": "20261123-5a4d0202f9b0",
     "items": [
         {
             "item_id": "1210",
@@ -79,7 +79,7 @@ _LIST: dict[str, Any] = {
     "degraded": [],
     "filled": {"requested": 1, "returned": 1},
     "unknown_ids": [],
-    "timing_ms": {"total": 4.1, "lookup": 0.6, "retrieve": 1.2, "rank": 1.5},
+    "timing_ms": {"total": 4.1, "features": 0.6, "retrieve": 1.2, "rank": 1.5},
 }
 RECOMMENDATION_ANSWER = {**_LIST, "placement": "home", "strategy": "personalized"}
 SIMILAR_ANSWER = _LIST

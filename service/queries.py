@@ -58,7 +58,7 @@ def resolve(
         categories,
         seed,
         now_s,
-        unknown,
+        list(dict.fromkeys(unknown)),
     )
 
 

@@ -33,6 +33,8 @@ def import_(
 ) -> None:
     """Import interactions and items; `riffle train` and `riffle up` use the last import."""
     settings = load()
+    if synthetic_world and path is not None:
+        raise DatasetError(f"--synthetic invents a world and {path} is data: give one of them")
     dataset = import_dataset(settings, path, synthetic_only=synthetic_world)
     output.print(f"[green]✓[/] {describe(dataset)}")
     output.print("Next: [bold]riffle train[/]")
@@ -48,7 +50,11 @@ def import_dataset(settings: Settings, path: Path | None, *, synthetic_only: boo
         dataset = _read(settings, path, synthetic_only=synthetic_only)
         folder = _folder(settings) / dataset.name
         storage.save(dataset, folder)
-        current = {"name": dataset.name, "source": _stamp(path)}
+        current = {
+            "name": dataset.name,
+            "source": _stamp(path),
+            "positive_rating": settings.positive_rating,
+        }
         _folder(settings).joinpath("current.json").write_text(json.dumps(current), "utf-8")
     for line in dataset.report.summary().splitlines():
         output.print(f"  {line}", highlight=False, markup=False)
@@ -56,7 +62,7 @@ def import_dataset(settings: Settings, path: Path | None, *, synthetic_only: boo
 
 
 def current_dataset(settings: Settings, path: Path | None = None) -> Dataset | None:
-    """The last import if it came from `path` as that is now (None: whatever it came from); None if there is none.
+    """The last import, if it was made with these settings and from `path` as that is now (None: from whatever).
 
     Raises:
         DatasetError: it is there, but damaged.
@@ -67,10 +73,10 @@ def current_dataset(settings: Settings, path: Path | None = None) -> Dataset | N
     try:
         current = json.loads(pointer.read_text("utf-8"))
         folder = _folder(settings) / current["name"]
-        source = current["source"]
+        source, positive_rating = current["source"], current["positive_rating"]
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{pointer} is damaged ({error}); run `riffle import` again") from error
-    if path is not None and source != _stamp(path):
+    if positive_rating != settings.positive_rating or (path is not None and source != _stamp(path)):
         return None
     return storage.load(folder)
 

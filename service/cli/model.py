@@ -75,11 +75,11 @@ def train_and_publish(settings: Settings, dataset: Dataset, *, promote: bool) ->
 
 def evaluate(
     bundle: Annotated[str, typer.Argument(help="Bundle id, a unique prefix, or champion.")] = "champion",
-    per_user: Annotated[int, typer.Option(help="Questions per user at most.")] = EVALUATED_PER_USER,
+    per_user: Annotated[int, typer.Option(min=1, help="Questions per user at most.")] = EVALUATED_PER_USER,
 ) -> None:
     """Evaluate a bundle on the part of the imported data after the bundle's split, beside ALS and popularity.
 
-    Next positive of each user, all unseen items ranked, 95 % bootstrap intervals over users.
+    Next positives of each user, all unseen items ranked, 95 % bootstrap intervals over users.
     """
     settings = load()
     dataset = imported(settings)

@@ -168,8 +168,9 @@ def _champion_for(settings: Settings, dataset: Dataset) -> Manifest | None:
     if champion is None:
         return None
     manifest = read_manifest(bundles.path(champion))
-    same = manifest.fields["dataset"]["fingerprint"] == dataset.fingerprint
-    return manifest if same and manifest.fields["feature_schema_hash"] == SCHEMA_HASH else None
+    fields = manifest.fields
+    same = fields["dataset"]["fingerprint"] == dataset.fingerprint and fields["recipe"]["seed"] == settings.seed
+    return manifest if same and fields["feature_schema_hash"] == SCHEMA_HASH else None
 
 
 def _bring_up(settings: Settings, dataset: Dataset | None, bundle_id: str) -> None:

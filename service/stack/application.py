@@ -1,5 +1,6 @@
 """The Serve application on the running Ray head: deployed, found, asked whether it is ready."""
 
+import hashlib
 import json
 import logging
 import os
@@ -11,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+import recsys
+import service
 from service.errors import StackError
 from service.settings import Settings
 from service.stack import processes, ray_head
@@ -37,7 +40,7 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
         StackError: it did not become ready; the message has Serve's reason.
     """
     wanted = {"settings": msgspec.to_builtins(settings), "redis_url": redis_url, "bundle": bundle_id}
-    wanted["ray"] = _head_identity(settings)
+    wanted |= {"ray": _head_identity(settings), "code": _code_digest()}
     record = _record(settings)
     if record.exists() and json.loads(record.read_text("utf-8")) == wanted and readiness(settings).get("ready"):
         return
@@ -65,6 +68,7 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
     finally:
         ray.shutdown()
     _wait_until_ready(settings, bundle_id)
+    record.touch(mode=0o600)  # the address of the store may have a password
     record.write_text(json.dumps(wanted), "utf-8")
 
 
@@ -104,6 +108,16 @@ def readiness(settings: Settings) -> dict[str, Any]:
 def _head_identity(settings: Settings) -> list[Any]:
     recorded = processes.load(settings.home_path / "run" / "ray.json")
     return [recorded.pid, recorded.birth] if recorded else []
+
+
+def _code_digest() -> str:
+    """SHA-256 of the code that replicas run: other code is another deployment."""
+    digest = hashlib.sha256()
+    for package in (service, recsys):
+        root = Path(str(package.__file__)).parent
+        for path in sorted(root.rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _record(settings: Settings) -> Path:

@@ -10,7 +10,7 @@ POPULAR, ALS_AND_SIMILAR = 1 << Source.POPULAR, 1 << Source.ALS | 1 << Source.SI
 
 
 def encoded(world: World, *, metadata: bool = True, with_scores: bool = True, reasons: bool = True) -> list[dict]:
-    codes = [["popular"], ["matches_your_taste", "similar_to:b"]] if reasons else None
+    codes = [["popular"], ["similar_taste", "similar_to:b"]] if reasons else None
     items = ItemEncoder(world.bundle).items(
         [2, 4], [1.5, -0.25], [POPULAR, ALS_AND_SIMILAR], codes, metadata=metadata, with_scores=with_scores
     )
@@ -32,7 +32,7 @@ def test_items_carry_id_rank_score_sources_reasons_and_metadata(tiny: World) -> 
             "rank": 2,
             "score": -0.25,
             "sources": ["als", "similar"],
-            "reasons": ["matches_your_taste", "similar_to:b"],
+            "reasons": ["similar_taste", "similar_to:b"],
             "metadata": {"title": "E", "categories": []},
         },
     ]

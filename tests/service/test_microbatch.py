@@ -447,15 +447,16 @@ async def test_requests_beyond_max_waiting_are_shed_and_counted() -> None:
     assert queue.shed == 2
 
 
-async def test_request_whose_deadline_passes_in_the_queue_times_out_there_and_its_neighbours_are_answered() -> None:
+async def test_request_whose_deadline_passes_in_the_queue_is_shed_there_and_its_neighbours_are_answered() -> None:
     run = Doubling()
     run.gate.clear()
     queue = batcher(run)
     first = asking(queue, 0)
     await settle()
     late, patient = asking(queue, 1, for_s=0.01), asking(queue, 2)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(Overloaded, match="in the queue"):
         await late
+    assert queue.shed == 1
     assert not first.done()  # it did not wait for the batch before it
     run.gate.set()
     assert await outcomes(first, patient) == [0, 4]
@@ -494,7 +495,7 @@ async def test_of_ten_thousand_requests_each_gets_its_own_answer_or_its_own_fail
     chance = random.Random(5)
     failed: set[int] = set()
     prepared: Counter[int] = Counter()
-    calls = {"prepare": 0, "run": 0}
+    calls = {"prepare": 0, "unprepared": 0, "run": 0}
 
     async def prepare(waiters: Sequence[Waiter[int, int]]) -> list[int]:
         for _ in range(chance.randrange(3)):
@@ -502,6 +503,7 @@ async def test_of_ten_thousand_requests_each_gets_its_own_answer_or_its_own_fail
         calls["prepare"] += 1
         prepared.update(waiter.asked for waiter in waiters)
         if chance.random() < 0.02:
+            calls["unprepared"] += 1
             raise Unprocessable("nothing is prepared")
         return [waiter.asked for waiter in waiters]
 
@@ -544,5 +546,5 @@ async def test_of_ten_thousand_requests_each_gets_its_own_answer_or_its_own_fail
     assert kinds["answered"] > 5_000
     assert kinds["shed"] == queue.shed
     assert set(prepared.values()) == {1}
-    assert calls["prepare"] > 1.2 * calls["run"]  # many batches were joined
+    assert calls["prepare"] - calls["unprepared"] - calls["run"] > 20  # so many batches were joined
     assert len(queue) == 0

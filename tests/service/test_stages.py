@@ -96,8 +96,8 @@ async def test_distributed_stages_give_the_bits_of_colocated_ones(served: World)
     retrieved, from_there = await here.retrieve(batch, timeout_s=10), await there.retrieve(batch, timeout_s=10)
     for whole in ("states", "history", "candidates"):
         ours, theirs = getattr(retrieved, whole), getattr(from_there, whole)
-        for part in fields(ours):
-            one, other = getattr(ours, part.name), getattr(theirs, part.name)
+        for array in fields(ours):
+            one, other = getattr(ours, array.name), getattr(theirs, array.name)
             assert one.dtype == other.dtype
             assert one.tobytes() == other.tobytes()
     for part in ("user_vector", "removed", "personal"):
