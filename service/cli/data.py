@@ -73,7 +73,7 @@ def current_dataset(settings: Settings, path: Path | None = None) -> Dataset | N
     try:
         current = json.loads(pointer.read_text("utf-8"))
         folder = _folder(settings) / current["name"]
-        source, positive_rating = current["source"], current["positive_rating"]
+        source, positive_rating = current["source"], current.get("positive_rating")
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{pointer} is damaged ({error}); run `riffle import` again") from error
     if positive_rating != settings.positive_rating or (path is not None and source != _stamp(path)):
