@@ -81,7 +81,7 @@ def slate(retrieved: Retrieved, score: np.ndarray, count: np.ndarray) -> Slates:
     """The lists, from candidates and their scores."""
     candidates = retrieved.candidates
     cells = select(candidates, score, count)
-    sizes = np.minimum(np.diff(candidates.indptr), count)
+    sizes = np.minimum(candidates.sizes(), count)
     indptr = np.concatenate([[0], np.cumsum(sizes)])
     return Slates(
         indptr,

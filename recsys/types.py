@@ -6,9 +6,12 @@ Everything here is columns. `b` requests, `m` candidate cells over all of them, 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from recsys.features import item
 
 if TYPE_CHECKING:
     from recsys.bundle import Bundle
@@ -50,7 +53,7 @@ class Ragged:
 
     def lengths(self) -> np.ndarray:
         """Length of each list, int64 [b]."""
-        return np.diff(self.indptr)
+        return self.indptr[1:] - self.indptr[:-1]  # np.diff takes 14 us, this 1 us
 
     def rows(self) -> np.ndarray:
         """The row of each value, int64 [nnz]."""
@@ -78,13 +81,18 @@ class ItemStats:
     order: np.ndarray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class World:
     """All that an answer depends on besides the query: immutable, pinned for the life of a request."""
 
     bundle: "Bundle"
     item_stats: ItemStats
     candidates: int = 200  # ranked per request, at least
+
+    @cached_property
+    def item_columns(self) -> np.ndarray:
+        """The item features of all items, float32 [f, N]: computed once for each snapshot of the stats."""
+        return item.columns(self.item_stats)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,9 +139,13 @@ class CandidateSet:
     retrieval_score: np.ndarray
     source_score: np.ndarray
 
+    def sizes(self) -> np.ndarray:
+        """Cells of each request, int64 [b]."""
+        return self.indptr[1:] - self.indptr[:-1]
+
     def row(self) -> np.ndarray:
         """The request of each cell, int64 [m]."""
-        return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+        return np.repeat(np.arange(len(self.indptr) - 1), self.sizes())
 
     def take(self, cells: np.ndarray, indptr: np.ndarray) -> "CandidateSet":
         """Some cells (ascending by request), with their new bounds."""

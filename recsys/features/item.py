@@ -7,24 +7,23 @@ import numpy as np
 from recsys.features.schema import Feature
 
 if TYPE_CHECKING:
-    from recsys.features.frame import Frame
+    from recsys.types import ItemStats
 
 
-def _log_popularity(frame: "Frame") -> np.ndarray:
-    return np.log1p(frame.world.item_stats.popularity)
+def _log_popularity(stats: "ItemStats") -> np.ndarray:
+    return np.log1p(stats.popularity)
 
 
-def _log_trend(frame: "Frame") -> np.ndarray:
-    return np.log1p(frame.world.item_stats.trend)
+def _log_trend(stats: "ItemStats") -> np.ndarray:
+    return np.log1p(stats.trend)
 
 
-def _momentum(frame: "Frame") -> np.ndarray:
-    stats = frame.world.item_stats
+def _momentum(stats: "ItemStats") -> np.ndarray:
     return stats.trend / (stats.popularity + np.float32(5))
 
 
-def _positive_rate(frame: "Frame") -> np.ndarray:
-    return frame.world.item_stats.positive_rate
+def _positive_rate(stats: "ItemStats") -> np.ndarray:
+    return stats.positive_rate
 
 
 FEATURES = (
@@ -33,3 +32,8 @@ FEATURES = (
     Feature("item_momentum", 1, 0.0, "trend / (popularity + 5): how recent the demand is", "item", _momentum),
     Feature("item_positive_rate", 1, 0.0, "positives / interactions, shrunk to the mean", "item", _positive_rate),
 )
+
+
+def columns(stats: "ItemStats") -> np.ndarray:
+    """All item features of all items, float32 [len(FEATURES), N], in order."""
+    return np.stack([feature.value(stats).astype(np.float32) for feature in FEATURES])

@@ -16,11 +16,12 @@ def feature_matrix(frame: Frame) -> np.ndarray:
     """All features of all candidate cells: float32 [m, F], column-major, in the order of FEATURES."""
     columns = np.empty((len(FEATURES), len(frame.candidates.item)), np.float32)
     row = frame.candidates.row()
+    of_items = iter(frame.world.item_columns)
     for column, feature in zip(columns, FEATURES, strict=True):
-        value = feature.value(frame)
-        if feature.grain == "user":
-            value = value[row]
-        elif feature.grain == "item":
-            value = value[frame.candidates.item]
-        column[:] = value
+        if feature.grain == "item":
+            next(of_items).take(frame.candidates.item, out=column)
+        elif feature.grain == "user":
+            feature.value(frame).astype(np.float32, copy=False).take(row, out=column)
+        else:
+            column[:] = feature.value(frame)
     return columns.T

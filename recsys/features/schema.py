@@ -4,12 +4,9 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from recsys.features.frame import Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +19,8 @@ class Feature:
         default: The value where nothing is known.
         meaning: One sentence, for people.
         grain: What one value belongs to: "user" values are [b], "item" values [N], "cell" values [m].
-        value: The definition: float32 values at the grain. Pure; row `i` depends on row `i` alone.
+        value: The definition: float32 values at the grain, of a Frame, or for items of ItemStats. Pure; row `i` depends
+            on row `i` alone.
     """
 
     name: str
@@ -30,7 +28,7 @@ class Feature:
     default: float
     meaning: str
     grain: Literal["user", "item", "cell"]
-    value: "Callable[[Frame], np.ndarray]"
+    value: Callable[[Any], np.ndarray]
 
 
 def schema_hash(features: Sequence[Feature], state_layout: int) -> str:

@@ -52,7 +52,7 @@ def related(source: Source, table: Neighbours, history: History, recent: int, de
     item = np.where(seeds[..., None] >= 0, table.item[seeds], np.int32(-1))
     weight = table.weight[seeds] * (np.float32(decay) ** np.arange(recent, dtype=np.float32))[:, None]
     width = recent * k
-    return Lists(source, item.reshape(b, width), np.tile(np.arange(k), recent), weight.reshape(b, width))
+    return Lists(source, item.reshape(b, width), np.arange(width) % k, weight.reshape(b, width))
 
 
 def popular(world: World, reach: np.ndarray, allowed: list[np.ndarray | None]) -> Lists:
