@@ -21,6 +21,7 @@ from service.stack.ray_environment import environment
 
 NAME = "riffle"
 _READY_S = 120.0
+_WARM_REQUESTS = 50
 
 
 def url(settings: Settings) -> str:
@@ -68,6 +69,8 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
     finally:
         ray.shutdown()
     _wait_until_ready(settings, bundle_id)
+    for _ in range(_WARM_REQUESTS):  # through HAProxy to every gateway; leaves no decision record
+        ask(settings, "/v1/recommendations", {"user_id": "riffle:warm-up", "validate_only": True})
     record.touch(mode=0o600)  # the address of the store may have a password
     record.write_text(json.dumps(wanted), "utf-8")
 
