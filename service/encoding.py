@@ -14,7 +14,7 @@ SOURCE_NAMES = tuple([s.name.lower() for s in Source if bits >> s & 1] for bits 
 class ItemEncoder:
     """What an answer says of an item, the costly parts remembered: ids and encoded metadata of 65,536 items.
 
-    Items of an answer are few and popular, so nearly all come from memory; a miss costs 5 us.
+    Items of an answer are few and popular, so nearly all come from memory.
     """
 
     def __init__(self, bundle: Bundle) -> None:

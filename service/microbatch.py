@@ -76,7 +76,7 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
             raise Overloaded(f"{self._max_waiting} requests wait already; try again later")
         loop = asyncio.get_running_loop()
         waiter: Waiter[Asked, Answered] = Waiter(asked, deadline, loop.create_future())
-        # A timer on the future: 2 us, where asyncio.timeout takes 12 us.
+        # A timer on the future: asyncio.timeout() showed up in the profile of the request path.
         timer = loop.call_later(deadline - waiter.since, self._expire, waiter)
         self._waiting.append(waiter)
         if self._task is None:

@@ -70,7 +70,6 @@ def unpack(values: list[bytes | None], schema_hash: str) -> tuple[UserStates, di
 
     Returns:
         UserStates [b], and for each row that does not decode the reason: such a row is an empty state.
-    Cost: about 7 us a row.
     """
     schema = bytes.fromhex(schema_hash)[:8]
     problems: dict[int, str] = {}

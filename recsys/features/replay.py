@@ -25,7 +25,7 @@ def replay(
         user, item_key, verb, ts_s: The log, [e] each (int32, uint64, uint8, uint32), in log order within a user.
         query_user: int32 [q]. query_ts_s: int64 [q], UTC epoch seconds.
     Returns:
-        UserStates [q], in the order of the queries. Cost: vectorised over users; about 2 us an event.
+        UserStates [q], in the order of the queries. Cost: vectorised over users.
     """
     parts, positions = [], []
     for start in range(0, int(max(query_user, default=-1)) + 1, CHUNK_USERS):

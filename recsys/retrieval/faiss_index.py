@@ -10,7 +10,7 @@ import numpy as np
 faiss.cvar.distance_compute_blas_threshold = 1 << 30
 faiss.omp_set_num_threads(1)
 
-EXACT_MAX = 50_000  # rows; beyond it exact search costs more than 1 ms a query on one core here at d = 64
+EXACT_MAX = 50_000  # rows; not measured, see the limits in README
 
 
 class FaissIndex:

@@ -30,7 +30,7 @@ WINDOW = 0.2  # share before it that the ranker learns from, with models of what
 QUESTIONS_PER_USER = 50
 EVALUATED_PER_USER = 20
 QUESTIONS_MAX = 60_000
-NEGATIVES = 60  # of about 200 candidates; all of them give the same NDCG@10 within its interval at twice the time
+NEGATIVES = 60  # of about 200 candidates; chosen for training time, not compared with others
 
 Step = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
