@@ -1,139 +1,109 @@
-"""The only place where the set of candidates shrinks. What is removed is counted by reason."""
+"""The only place that rules items out, before any source is read. What is ruled out is counted by reason.
+
+Sources read eligible items only, so a list is as deep as it is asked to be, whatever the user has seen already.
+"""
 
 from enum import IntEnum
 
 import numpy as np
 from numba import njit
 
-from recsys.features.user import UserStates, fingerprint
-from recsys.retrieval.candidates import wanted_candidates
-from recsys.types import CandidateSet, QueryBatch, Ragged, World
-
-_LOW = np.uint64(0xFFFFFFFF)
+from recsys.types import QueryBatch, Ragged, World
+from recsys.users import Users
+from recsys.vocabulary import lower_bound
 
 
 class Reason(IntEnum):
-    """Why a candidate was removed; the column in `Slates.removed`."""
+    """Why an item is ruled out; the column in `Slates.removed`. The first reason that holds is the one counted."""
 
-    SEEN = 0
-    EXCLUDED = 1
-    UNAVAILABLE = 2
-    CATEGORY = 3
-    OVER_LIMIT = 4
+    UNAVAILABLE = 0
+    CATEGORY = 1
+    SEEN = 2
+    EXCLUDED = 3
 
 
-def keep(world: World, batch: QueryBatch, states: UserStates, found: CandidateSet) -> tuple[CandidateSet, np.ndarray]:
-    """Drop what must not be shown, then what is beyond the number that will be ranked.
+def eligible(world: World, batch: QueryBatch, users: Users) -> tuple[np.ndarray, np.ndarray]:
+    """Which items may be shown to each request.
 
-    Seen and excluded items are recognised by the low 32 bits of their key: of a million candidates against 300 such
-    items, about 0.07 are dropped without being one of them.
+    What left the ring is recognised by the high 32 bits of its key: of a million items, about 0.07 are ruled out by
+    300 such fingerprints without being one of them.
 
     Returns:
-        What is left, same order, and counts int64 [b, len(Reason)].
+        Bits uint8 [b, ceil(N / 8)], item `i` is bit `i & 7` of byte `i >> 3`; and how many items of the bundle are
+        ruled out, int64 [b, len(Reason)].
     """
+    bundle = world.bundle
     allowed = Ragged.of(
-        [world.bundle.items_of(c) if len(c := batch.categories[i]) else c for i in range(len(batch))], np.int32
+        [bundle.items_of(c) if len(c := batch.categories[i]) else c for i in range(len(batch))], np.int32
     )
-    cells, bounds, removed = _keep(
-        found.indptr,
-        found.item,
-        fingerprint(world.bundle.vocabulary.key[found.item]),
-        states.item_key,
-        states.length,
-        states.seen,
-        states.seen_count,
-        batch.excluded.indptr,
-        batch.excluded.values,
-        world.item_stats.available,
+    return _rule_out(
+        world.available_bits,
+        world.available_count,
+        bundle.vocabulary.key,
         batch.categories.lengths() > 0,
         allowed.indptr,
         allowed.values,
-        wanted_candidates(world, batch),
+        users.history.item,
+        users.states.seen,
+        users.states.seen_count,
+        batch.excluded.indptr,
+        batch.excluded.values,
     )
-    return found.take(cells, bounds), removed
 
 
 @njit(cache=True)
-def _keep(
-    indptr: np.ndarray,
-    item: np.ndarray,
-    mark: np.ndarray,
+def is_eligible(bits: np.ndarray, item: int | np.integer) -> bool:
+    """One item in one row of the bits, for compiled callers."""
+    return bool(bits[item >> 3] >> (item & 7) & 1)
+
+
+@njit(cache=True)
+def _rule_out(
+    available: np.ndarray,
+    available_count: int,
+    key: np.ndarray,
+    filtered: np.ndarray,
+    allowed_indptr: np.ndarray,
+    allowed: np.ndarray,
     ring: np.ndarray,
-    ring_length: np.ndarray,
     older: np.ndarray,
     older_count: np.ndarray,
     excluded_indptr: np.ndarray,
     excluded: np.ndarray,
-    available: np.ndarray,
-    filtered: np.ndarray,
-    allowed_indptr: np.ndarray,
-    allowed: np.ndarray,
-    wanted: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells that stay, their bounds, and counts by reason: the first reason that holds is the one counted."""
-    b = len(indptr) - 1
-    kept = np.empty(len(item), np.int64)
-    bounds = np.zeros(b + 1, np.int64)
-    removed = np.zeros((b, 5), np.int64)
+) -> tuple[np.ndarray, np.ndarray]:
+    b, n = len(filtered), len(key)
+    bits = np.zeros((b, len(available)), np.uint8)
+    removed = np.zeros((b, 4), np.int64)
     for row in range(b):
-        seen = _table(ring_length[row] + older_count[row])
-        for slot in range(ring_length[row]):
-            _add(seen, np.uint32(ring[row, slot] & _LOW))
-        for slot in range(older_count[row]):
-            _add(seen, older[row, slot])
-        banned = _table(excluded_indptr[row + 1] - excluded_indptr[row])
-        for slot in range(excluded_indptr[row], excluded_indptr[row + 1]):
-            _add(banned, np.uint32(excluded[slot] & _LOW))
-        among = allowed[allowed_indptr[row] : allowed_indptr[row + 1]]
-        total = bounds[row]
-        for cell in range(indptr[row], indptr[row + 1]):
-            if _has(seen, mark[cell]):
-                removed[row, 0] += 1
-            elif _has(banned, mark[cell]):
-                removed[row, 1] += 1
-            elif not available[item[cell]]:
-                removed[row, 2] += 1
-            elif filtered[row] and not _holds(among, item[cell]):
-                removed[row, 3] += 1
-            elif total - bounds[row] == wanted[row]:
-                removed[row, 4] += 1
-            else:
-                kept[total] = cell
-                total += 1
-        bounds[row + 1] = total
-    return kept[: bounds[b]].copy(), bounds, removed
+        mine = bits[row]
+        removed[row, 0] = n - available_count
+        if filtered[row]:
+            removed[row, 1] = available_count
+            for item in allowed[allowed_indptr[row] : allowed_indptr[row + 1]]:
+                if is_eligible(available, item):
+                    mine[item >> 3] |= np.uint8(1 << (item & 7))
+                    removed[row, 1] -= 1
+        else:
+            mine[:] = available
+        for item in ring[row]:
+            if item >= 0:
+                removed[row, 2] += _clear(mine, item)
+        for mark in older[row, : older_count[row]]:
+            first = np.uint64(mark) << np.uint64(32)
+            place = lower_bound(key, first)
+            while place < n and key[place] >> np.uint64(32) == np.uint64(mark):
+                removed[row, 2] += _clear(mine, place)
+                place += 1
+        for wanted in excluded[excluded_indptr[row] : excluded_indptr[row + 1]]:
+            place = lower_bound(key, wanted)
+            if place < n and key[place] == wanted:
+                removed[row, 3] += _clear(mine, place)
+    return bits, removed
 
 
 @njit(cache=True)
-def _table(entries: int) -> np.ndarray:
-    """A set of uint32 by open addressing, as int64 with -1 for free places; at most half full."""
-    size = 8
-    while size < 2 * entries:
-        size *= 2
-    return np.full(size, -1, np.int64)
-
-
-@njit(cache=True)
-def _add(table: np.ndarray, mark: int | np.integer) -> None:
-    mask = len(table) - 1
-    slot = mark & mask  # the marks are hashes already
-    while table[slot] >= 0 and table[slot] != mark:
-        slot = (slot + 1) & mask
-    table[slot] = mark
-
-
-@njit(cache=True)
-def _has(table: np.ndarray, mark: int | np.integer) -> bool:
-    mask = len(table) - 1
-    slot = mark & mask
-    while table[slot] >= 0:
-        if table[slot] == mark:
-            return True
-        slot = (slot + 1) & mask
-    return False
-
-
-@njit(cache=True)
-def _holds(ascending: np.ndarray, value: int | np.integer) -> bool:
-    place = np.searchsorted(ascending, value)
-    return bool(place < len(ascending) and ascending[place] == value)
+def _clear(bits: np.ndarray, item: int | np.integer) -> int:
+    """Take one item out; 1 if it was in."""
+    was = bits[item >> 3] >> (item & 7) & 1
+    bits[item >> 3] &= np.uint8(255 - (1 << (item & 7)))
+    return int(was)

@@ -4,19 +4,17 @@ No I/O, no clock, no global chance. Row `i` of the answer depends on row `i` of 
 `retrieve` and `rank` are the same stages one by one, for topologies that run them in different processes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from recsys import filtering
-from recsys.features.frame import Frame, History
+from recsys.features.frame import Frame
 from recsys.features.matrix import feature_matrix
-from recsys.features.user import UserStates, room, update
 from recsys.retrieval.candidates import union
-from recsys.retrieval.fold_in import fold_in
 from recsys.selection import select
 from recsys.types import CandidateSet, QueryBatch, Slates, World
-from recsys.verbs import Verb
+from recsys.users import Users
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,19 +22,24 @@ class Retrieved:
     """What retrieval hands to ranking.
 
     Attributes:
-        states: UserStates [b], the session's items applied. history: Their rings in rows of the bundle.
-        candidates: CandidateSet [m], filtered.
-        user_vector: float32 [b, d].
-        removed: int64 [b, len(Reason)].
+        candidates: CandidateSet [m], all eligible.
         personal: bool [b], true where any interaction of the user is in the bundle.
+        removed: int64 [b, len(Reason)], items of the bundle ruled out.
+        users: Users [b], or None where it came from another process: `users_of` has them in any case.
     """
 
-    states: UserStates
-    history: History
     candidates: CandidateSet
-    user_vector: np.ndarray
-    removed: np.ndarray
     personal: np.ndarray
+    removed: np.ndarray
+    users: Users | None = None
+
+    def to_send(self) -> "Retrieved":
+        """The same without the users."""
+        return replace(self, users=None)
+
+    def users_of(self, world: World, batch: QueryBatch) -> Users:
+        """The users that retrieval saw; cheaper to make again than to send."""
+        return self.users or Users.of(world, batch)
 
 
 def recommend(world: World, batch: QueryBatch) -> Slates:
@@ -53,21 +56,16 @@ def recommend(world: World, batch: QueryBatch) -> Slates:
 
 
 def retrieve(world: World, batch: QueryBatch) -> Retrieved:
-    """Candidates of each request: all sources, then all filters."""
-    states = with_session(batch)
-    history = History.of(states, world)
-    recipe = world.bundle.recipe
-    vector = fold_in(world.bundle.factors, world.bundle.gram, history.item, history.distinct, alpha=recipe.als_alpha)
-    found = union(world, batch, states, history, vector)
-    kept, removed = filtering.keep(world, batch, states, found)
-    return Retrieved(states, history, kept, vector, removed, np.any(history.item >= 0, axis=1))
+    """Candidates of each request: what may be shown, then all sources of that."""
+    users = Users.of(world, batch)
+    eligible, removed = filtering.eligible(world, batch, users)
+    return Retrieved(union(world, batch, users, eligible), users.history.known, removed, users)
 
 
 def features(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
     """The ranker's input for all candidates, float32 [m, F]."""
-    return feature_matrix(
-        Frame(world, retrieved.states, batch.now_s, retrieved.history, retrieved.user_vector, retrieved.candidates)
-    )
+    users = retrieved.users_of(world, batch)
+    return feature_matrix(Frame(world, users.states, batch.now_s, users.history, users.vector, retrieved.candidates))
 
 
 def rank(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
@@ -80,9 +78,7 @@ def rank(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
 def slate(retrieved: Retrieved, score: np.ndarray, count: np.ndarray) -> Slates:
     """The lists, from candidates and their scores."""
     candidates = retrieved.candidates
-    cells = select(candidates, score, count)
-    sizes = np.minimum(candidates.sizes(), count)
-    indptr = np.concatenate([[0], np.cumsum(sizes)])
+    cells, indptr = select(candidates.indptr, score, count)
     return Slates(
         indptr,
         candidates.item[cells],
@@ -91,23 +87,3 @@ def slate(retrieved: Retrieved, score: np.ndarray, count: np.ndarray) -> Slates:
         retrieved.personal,
         retrieved.removed,
     )
-
-
-def with_session(batch: QueryBatch) -> UserStates:
-    """The states after the session's items, each applied as a click at `now`; the batch is left as it is."""
-    lengths = batch.session.lengths()
-    if not lengths.any():
-        return batch.states
-    states = batch.states.take(np.arange(len(batch)))
-    widest = int((states.length + states.seen_count + lengths).max())
-    states.seen = np.pad(states.seen, ((0, 0), (0, max(0, room(widest) - states.seen.shape[1]))))
-    for step in range(int(lengths.max())):
-        rows = np.flatnonzero(lengths > step)
-        update(
-            states,
-            rows,
-            item_key=batch.session.values[batch.session.indptr[rows] + step],
-            verb=np.full(len(rows), Verb.CLICK, np.uint8),
-            ts_s=batch.now_s[rows].astype(np.uint32),
-        )
-    return states

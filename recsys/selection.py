@@ -1,24 +1,39 @@
 """The only place that reorders: the best `count` of each request."""
 
 import numpy as np
+from numba import njit
 
-from recsys.types import CandidateSet
 
-
-def select(candidates: CandidateSet, score: np.ndarray, count: np.ndarray) -> np.ndarray:
+@njit(cache=True)
+def select(indptr: np.ndarray, score: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cells of each request's list, best first.
 
     Equal scores keep the order of the candidates; a score that is not finite sorts last, so that no broken value can
     take a place.
 
     Args:
-        candidates: CandidateSet [m]. score: float64 [m]. count: int32 [b].
+        indptr: int64 [b + 1], bounds of each request's candidates. score: float64 [m]. count: int32 [b].
     Returns:
-        int64 [t], cells grouped by request; request `i` has min(count[i], its candidates) of them.
+        int64 [t], cells grouped by request, and their bounds int64 [b + 1]; request `i` has min(count[i], its
+        candidates) of them.
     """
-    worth = np.where(np.isfinite(score), score, -np.inf)
-    chosen = [
-        start + np.argsort(-worth[start:end], kind="stable")[:k]
-        for start, end, k in zip(candidates.indptr[:-1], candidates.indptr[1:], count, strict=True)
-    ]
-    return np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
+    b = len(count)
+    bounds = np.zeros(b + 1, np.int64)
+    for row in range(b):
+        bounds[row + 1] = bounds[row] + min(count[row], indptr[row + 1] - indptr[row])
+    chosen, worth = np.empty(bounds[b], np.int64), np.empty(bounds[b], np.float64)
+    for row in range(b):
+        start, end, held = bounds[row], bounds[row + 1], bounds[row]
+        if start == end:
+            continue
+        for cell in range(indptr[row], indptr[row + 1]):
+            value = score[cell] if np.isfinite(score[cell]) else -np.inf
+            if held == end and not value > worth[end - 1]:
+                continue
+            place = min(held, end - 1)  # insertion: of 200 candidates few enter a list of 20
+            while place > start and worth[place - 1] < value:
+                worth[place], chosen[place] = worth[place - 1], chosen[place - 1]
+                place -= 1
+            worth[place], chosen[place] = value, cell
+            held = min(held + 1, end)
+    return chosen, bounds

@@ -4,7 +4,7 @@ Everything here is columns. `b` requests, `m` candidate cells over all of them, 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -36,10 +36,11 @@ class Ragged:
 
     @classmethod
     def of(cls, lists: Sequence[np.ndarray], dtype: type) -> "Ragged":
+        if not any(map(len, lists)):  # the rule: 1 us instead of 6
+            return cls.empty(len(lists), dtype)
         indptr = np.zeros(len(lists) + 1, np.int64)
         np.cumsum([len(one) for one in lists], out=indptr[1:])
-        values: np.ndarray = np.concatenate(lists).astype(dtype) if indptr[-1] else np.zeros(0, dtype)
-        return cls(indptr, values)
+        return cls(indptr, np.concatenate(lists).astype(dtype))
 
     @classmethod
     def empty(cls, b: int, dtype: type) -> "Ragged":
@@ -94,6 +95,16 @@ class World:
         """The item features of all items, float32 [f, N]: computed once for each snapshot of the stats."""
         return item.columns(self.item_stats)
 
+    @cached_property
+    def available_bits(self) -> np.ndarray:
+        """`item_stats.available` as bits, uint8 [ceil(N / 8)], the first item lowest."""
+        return np.packbits(self.item_stats.available, bitorder="little")
+
+    @cached_property
+    def available_count(self) -> int:
+        """Items that are available."""
+        return int(self.item_stats.available.sum())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryBatch:
@@ -119,6 +130,13 @@ class QueryBatch:
 
     def __len__(self) -> int:
         return len(self.now_s)
+
+    def without_filters(self) -> "QueryBatch":
+        """The same requests for ranking, which reads neither fingerprints nor exclusions nor categories."""
+        b = len(self)
+        states = replace(self.states, seen=np.zeros((b, 0), np.uint32), seen_count=np.zeros(b, np.int32))
+        excluded, categories = Ragged.empty(b, np.uint64), Ragged.empty(b, np.int32)
+        return replace(self, states=states, excluded=excluded, categories=categories)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,16 +165,6 @@ class CandidateSet:
         """The request of each cell, int64 [m]."""
         return np.repeat(np.arange(len(self.indptr) - 1), self.sizes())
 
-    def take(self, cells: np.ndarray, indptr: np.ndarray) -> "CandidateSet":
-        """Some cells (ascending by request), with their new bounds."""
-        return CandidateSet(
-            indptr,
-            self.item[cells],
-            self.sources[cells],
-            self.retrieval_score[cells],
-            self.source_score[:, cells],
-        )
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slates:
@@ -168,7 +176,7 @@ class Slates:
         score: float64 [t], the ranker's score.
         sources: uint8 [t], bits of `Source`.
         personal: bool [b], false where nothing of the user was known (cold start).
-        removed: int64 [b, 5], cells dropped, by `filtering.Reason`.
+        removed: int64 [b, 4], items of the bundle ruled out, by `filtering.Reason`.
     """
 
     indptr: np.ndarray

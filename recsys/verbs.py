@@ -18,10 +18,10 @@ class Verb(IntEnum):
 
 POSITIVE: frozenset[Verb] = frozenset({Verb.VIEW, Verb.CLICK, Verb.LIKE, Verb.PURCHASE})
 
-_IS_POSITIVE = np.zeros(256, dtype=bool)
-_IS_POSITIVE[list(POSITIVE)] = True
+IS_POSITIVE = np.zeros(256, dtype=bool)  # by verb; compiled code indexes it
+IS_POSITIVE[list(POSITIVE)] = True
 
 
 def is_positive(verb: np.ndarray) -> np.ndarray:
     """True where a verb is a positive; unknown verbs and 0 (an empty slot) are not. uint8 [...] -> bool [...]."""
-    return _IS_POSITIVE[verb]
+    return IS_POSITIVE[verb]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numba import njit
 
 from recsys.errors import BundleError, VocabularyError
 from recsys.text_column import TextColumn, load_array
@@ -25,6 +26,19 @@ def item_key(item_id: str) -> int:
 def item_keys(item_ids: Iterable[str]) -> np.ndarray:
     """`item_key` of many ids: uint64 [n]. Cost: about 1 us an id."""
     return np.fromiter((item_key(item_id) for item_id in item_ids), dtype=np.uint64)
+
+
+@njit(cache=True)
+def lower_bound(ascending: np.ndarray, key: int | np.integer) -> int:
+    """The first position whose value is at least `key`: uint64 [n], uint64 -> 0..n. For compiled callers."""
+    low, high = 0, len(ascending)
+    while low < high:
+        middle = (low + high) >> 1
+        if ascending[middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @dataclass(frozen=True, slots=True, eq=False)

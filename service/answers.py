@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from recsys.features.frame import History
 from recsys.reasons import reasons
-from recsys.recommend import with_session
-from recsys.types import QueryBatch, Slates, World
+from recsys.types import Slates, World
 from service.decisions import Decision
 from service.encoding import ItemEncoder
 from service.queries import Query
@@ -61,12 +60,9 @@ class StageClock:
 
 
 def reason_codes(
-    world: World, batch: QueryBatch, slates: Slates, wanted: Sequence[bool]
+    world: World, recent: np.ndarray, slates: Slates, wanted: Sequence[bool]
 ) -> list[list[list[str]] | None]:
-    """Reason codes per item for each request that wants them."""
-    if not any(wanted):
-        return [None] * len(wanted)
-    recent = History.of(with_session(batch), world).item
+    """Reason codes per item for each request that wants them; `recent` as in `History.item`."""
     codes: list[list[list[str]] | None] = []
     for row, is_wanted in enumerate(wanted):
         cells = range(slates.indptr[row], slates.indptr[row + 1]) if is_wanted else None

@@ -20,7 +20,8 @@ from recsys.types import QueryBatch, World
 from service.decisions import DecisionLog
 from service.gateway import Gateway
 from service.http import HttpEdge
-from service.lookup import StateLookup, connect
+from service.lookup import StateLookup
+from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.stages import ColocatedStages, DistributedStages, Stages, StageUnavailable
 from service.warm_up import warm_up, warm_up_gateway
@@ -54,7 +55,7 @@ class CandidateRetrieval:
 
     async def __call__(self, bundle_id: str, batch: QueryBatch) -> Retrieved:
         _same_bundle(self._world, bundle_id, "retrieval")
-        return retrieve(self._world, batch)
+        return retrieve(self._world, batch).to_send()
 
 
 @serve.deployment(name="Ranking", logging_config=_QUIET)
@@ -86,8 +87,8 @@ class GatewayDeployment:
             stages: Stages = DistributedStages(world.bundle.id, *plain, lookup_timeout_s=timeout_s)
         else:
             stages = ColocatedStages(world, _state_lookup(settings, redis_url))
-        client = connect(redis_url, timeout_ms=10 * settings.redis_timeout_ms, connections=1)
-        decisions = DecisionLog(client, queue=settings.decision_queue, stream_length=settings.decision_stream_length)
+        stream = RoundTrips(redis_url, timeout_ms=10 * settings.redis_timeout_ms, connections=1)
+        decisions = DecisionLog(stream, queue=settings.decision_queue, stream_length=settings.decision_stream_length)
         self._gateway = Gateway(world, stages, decisions, settings)
         self._decisions = decisions
         if not handles:
@@ -153,7 +154,9 @@ def _placed(stage: Any) -> Any:
 
 
 def _state_lookup(settings: Settings, redis_url: str) -> StateLookup:
-    return StateLookup(connect(redis_url, timeout_ms=settings.redis_timeout_ms, connections=settings.redis_connections))
+    return StateLookup(
+        RoundTrips(redis_url, timeout_ms=settings.redis_timeout_ms, connections=settings.redis_connections)
+    )
 
 
 def _same_bundle(world: World, bundle_id: str, stage: str) -> None:

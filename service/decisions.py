@@ -6,8 +6,9 @@ from collections import Counter, deque
 from typing import Any
 
 import msgspec
-import redis.asyncio as aioredis
 from redis.exceptions import RedisError
+
+from service.round_trips import RoundTrips
 
 STREAM = "riffle:decisions"
 FLUSH = 64  # records per round trip
@@ -49,12 +50,12 @@ class DecisionLog:
     """A bounded queue in front of a Redis stream. A full queue or a failing stream drops records, and counts them.
 
     Args:
-        client: Of its own pool: a slow stream must not take the lookups' connections.
+        store: Of its own: a slow stream must not take the lookups' connections.
         queue: Records held at most. stream_length: Approximate length at which the stream drops its oldest.
     """
 
-    def __init__(self, client: aioredis.Redis, *, queue: int, stream_length: int) -> None:
-        self._client = client
+    def __init__(self, store: RoundTrips, *, queue: int, stream_length: int) -> None:
+        self._store = store
         self._queue: deque[Decision] = deque()
         self._limit = queue
         self._stream_length = stream_length
@@ -86,13 +87,14 @@ class DecisionLog:
             self._task = None
 
     async def _write(self, records: list[Decision]) -> None:
-        pipeline = self._client.pipeline(transaction=False)
-        for record in records:
-            pipeline.execute_command("XADD", STREAM, "MAXLEN", "~", self._stream_length, "*", "d", _encode(record))
+        commands = [
+            ("XADD", STREAM, "MAXLEN", "~", str(self._stream_length), "*", "d", _encode(record)) for record in records
+        ]
         try:
-            await pipeline.execute()
-            self.counts["written"] += len(records)
-        except (RedisError, OSError) as error:
-            if not self.counts["dropped_error"]:
-                _log.warning("decision records are being dropped: %s", error)
-            self.counts["dropped_error"] += len(records)
+            replies = await self._store.call(commands)
+        except (RedisError, OSError, TimeoutError) as error:
+            replies = [error] * len(records)
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        if errors and not self.counts["dropped_error"]:
+            _log.warning("decision records are being dropped: %s", str(errors[0]) or type(errors[0]).__name__)
+        self.counts += Counter(written=len(replies) - len(errors), dropped_error=len(errors))

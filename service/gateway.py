@@ -176,7 +176,7 @@ class Gateway:
         slates = slate(retrieved, score, batch.count)
         causes = {row: one.cause for row, one in enumerate(found) if one.cause}
         causes |= dict.fromkeys(undecodable, "undecodable_state")
-        return self._answers(batch, waiters, slates, found, degraded, causes, clock)
+        return self._answers(batch, retrieved, waiters, slates, found, degraded, causes, clock)
 
     async def _run_related(self, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]) -> Sequence[Answer]:
         """One micro-batch of `similar`: nobody's state, the items as a session, the closest tied first."""
@@ -190,7 +190,7 @@ class Gateway:
         filler = candidates.sources == _POPULAR_ONLY
         score = np.where(filler, candidates.retrieval_score - 1, tied + candidates.retrieval_score * _UNTIED)
         slates = slate(retrieved, score.astype(np.float64), batch.count)
-        return self._answers(batch, waiters, slates, found, degraded, {}, clock)
+        return self._answers(batch, retrieved, waiters, slates, found, degraded, {}, clock)
 
     async def _retrieve(
         self, batch: QueryBatch, waiters: Sequence[Waiter[Asked, Answer]], degraded: Degraded
@@ -205,6 +205,7 @@ class Gateway:
     def _answers(
         self,
         batch: QueryBatch,
+        retrieved: Retrieved,
         waiters: Sequence[Waiter[Asked, Answer]],
         slates: Slates,
         found: Sequence[State],
@@ -214,7 +215,10 @@ class Gateway:
     ) -> list[Answer]:
         """One answer a row; `degraded` holds for all of them, `causes` says whose state is missing, and why."""
         clock.lap("select")
-        codes = reason_codes(self._world, batch, slates, [w.asked.reasons for w in waiters])
+        codes: list[list[list[str]] | None] = [None] * len(waiters)
+        if any(wanted := [w.asked.reasons for w in waiters]):
+            recent = retrieved.users_of(self._world, batch).history.item
+            codes = reason_codes(self._world, recent, slates, wanted)
         answers = []
         for row, (waiter, state) in enumerate(zip(waiters, found, strict=True)):
             own = degraded

@@ -103,7 +103,8 @@ class DistributedStages:
         return await _within(self._retrieval.remote(self._bundle_id, batch), timeout_s, "retrieval")
 
     async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> np.ndarray:
-        return await _within(self._ranking.remote(self._bundle_id, batch, retrieved), timeout_s, "ranking")
+        asked = self._ranking.remote(self._bundle_id, batch.without_filters(), retrieved)
+        return await _within(asked, timeout_s, "ranking")
 
 
 async def _within(response: Any, timeout_s: float, stage: str) -> Any:

@@ -12,7 +12,7 @@ from recsys.evaluation.report import Report, Row
 from recsys.features.user import UserStates
 from recsys.recommend import Retrieved, rank, retrieve, slate
 from recsys.training.log import Log, NextItem
-from recsys.types import World
+from recsys.types import QueryBatch, World
 
 BATCH = 32
 LENGTH = 20
@@ -25,7 +25,7 @@ _METRICS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Recall@20": lambda ranks: hit_at_k(ranks, 20),
 }
 
-Score = Callable[[World, Retrieved], np.ndarray]
+Score = Callable[[World, QueryBatch, Retrieved], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,11 +92,11 @@ def _only(world: World, *sources: str) -> World:
     return replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
 
 
-def _als_score(world: World, retrieved: Retrieved) -> np.ndarray:
+def _als_score(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
     """ALS alone: inner product with the folded-in vector; users without one keep the order of popularity."""
     candidates = retrieved.candidates
     factors = world.bundle.factors[candidates.item]
-    return np.einsum("md,md->m", factors, retrieved.user_vector[candidates.row()]).astype(np.float64)
+    return np.einsum("md,md->m", factors, retrieved.users_of(world, batch).vector[candidates.row()]).astype(np.float64)
 
 
 def _ask(
@@ -114,7 +114,7 @@ def _ask(
         rows = np.arange(start, min(start + BATCH, q))
         batch = questions.batch(states, rows, count=LENGTH, seed=seed)
         retrieved = retrieve(world, batch)
-        scores = score(world, retrieved) if score else rank(world, batch, retrieved)
+        scores = score(world, batch, retrieved) if score else rank(world, batch, retrieved)
         slates = slate(retrieved, scores, batch.count)
         wanted = questions.key[rows]
         found[rows] = np.bincount(

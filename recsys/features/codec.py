@@ -25,16 +25,18 @@ import struct
 import zlib
 
 import numpy as np
+from numba import njit
 
 from recsys.errors import StateError
 from recsys.features.user import RING, SEEN_MAX, UserStates
 
-LAYOUT = 1
+LAYOUT = 2
 _MAGIC = b"RFUS"
 _HEAD = struct.Struct("<4sHHHHI")
 _FIXED = struct.Struct("<8s2Q3f3I")
 _CRC_AT = 12
 _BODY = _HEAD.size + _FIXED.size
+_EVENT_ID_AT = _HEAD.size + 8
 
 
 def pack(states: UserStates, schema_hash: str) -> list[bytes]:
@@ -73,17 +75,32 @@ def unpack(values: list[bytes | None], schema_hash: str) -> tuple[UserStates, di
     """
     schema = bytes.fromhex(schema_hash)[:8]
     problems: dict[int, str] = {}
-    heads: list[tuple[int, int]] = []
+    sound, heads = [b""] * len(values), [(0, 0)] * len(values)
     for i, value in enumerate(values):
-        try:
-            heads.append(_check(value, schema) if value is not None else (0, 0))
-        except StateError as error:
-            problems[i] = str(error)
-            heads.append((0, 0))
+        if value is not None:
+            try:
+                heads[i] = _check(value, schema)
+                sound[i] = value
+            except StateError as error:
+                problems[i] = str(error)
     states = UserStates.empty(len(values), seen=max((s for _, s in heads), default=0))
-    for i, value in enumerate(values):
-        if value is not None and i not in problems:
-            _unpack_row(states, i, value, *heads[i])
+    start = np.cumsum([0, *map(len, sound)])
+    _unpack_rows(
+        np.frombuffer(b"".join(sound), np.uint8),
+        start,
+        np.array(heads, np.int32).reshape(-1, 2),
+        states.event_id,
+        states.activity.view(np.uint32),
+        states.activity_s,
+        states.events,
+        states.positives,
+        states.item_key,
+        states.ts_s,
+        states.seen,
+        states.verb,
+        states.length,
+        states.seen_count,
+    )
     return states, problems
 
 
@@ -107,13 +124,52 @@ def _check(value: bytes, schema: bytes) -> tuple[int, int]:
     return r, s
 
 
-def _unpack_row(states: UserStates, i: int, value: bytes, r: int, s: int) -> None:
-    _, e0, e1, a0, a1, a2, activity_s, events, positives = _FIXED.unpack_from(value, _HEAD.size)
-    states.event_id[i] = e0, e1
-    states.activity[i] = a0, a1, a2
-    states.activity_s[i], states.events[i], states.positives[i] = activity_s, events, positives
-    states.length[i], states.seen_count[i] = r, s
-    states.item_key[i, :r] = np.frombuffer(value, "<u8", r, _BODY)
-    states.ts_s[i, :r] = np.frombuffer(value, "<u4", r, _BODY + 8 * r)
-    states.seen[i, :s] = np.frombuffer(value, "<u4", s, _BODY + 12 * r)
-    states.verb[i, :r] = np.frombuffer(value, np.uint8, r, _BODY + 12 * r + 4 * s)
+@njit(cache=True)
+def _unpack_rows(
+    data: np.ndarray,
+    start: np.ndarray,
+    head: np.ndarray,
+    event_id: np.ndarray,
+    activity: np.ndarray,
+    activity_s: np.ndarray,
+    events: np.ndarray,
+    positives: np.ndarray,
+    item_key: np.ndarray,
+    ts_s: np.ndarray,
+    seen: np.ndarray,
+    verb: np.ndarray,
+    length: np.ndarray,
+    seen_count: np.ndarray,
+) -> None:
+    """Copy the values that lie one after another in `data` into the columns. head: int32 [b, 2], ring and `seen`."""
+    for row in range(len(head)):
+        if start[row] == start[row + 1]:
+            continue
+        at = start[row] + _EVENT_ID_AT
+        r, s = head[row]
+        length[row], seen_count[row] = r, s
+        for k in range(2):
+            event_id[row, k] = _word(data, at + 8 * k, 8)
+        for k in range(3):
+            activity[row, k] = _word(data, at + 16 + 4 * k, 4)
+        activity_s[row], events[row], positives[row] = (
+            _word(data, at + 28, 4),
+            _word(data, at + 32, 4),
+            _word(data, at + 36, 4),
+        )
+        at = start[row] + _BODY
+        for k in range(r):
+            item_key[row, k] = _word(data, at + 8 * k, 8)
+            ts_s[row, k] = _word(data, at + 8 * r + 4 * k, 4)
+            verb[row, k] = data[at + 12 * r + 4 * s + k]
+        for k in range(s):
+            seen[row, k] = _word(data, at + 12 * r + 4 * k, 4)
+
+
+@njit(cache=True)
+def _word(data: np.ndarray, at: int, width: int) -> np.uint64:
+    """A little-endian unsigned integer."""
+    value = np.uint64(0)
+    for k in range(width):
+        value |= np.uint64(data[at + k]) << np.uint64(8 * k)
+    return value

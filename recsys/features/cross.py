@@ -72,5 +72,7 @@ FEATURES = (
         _transitions,
     ),
     Feature("cross_similar", 1, 0.0, "decayed co-occurrence weight from the newest interactions", "cell", _similar),
-    Feature("cross_retrieval", 1, 0.0, "reciprocal-rank fusion of the candidate sources", "cell", _retrieval),
+    Feature(
+        "cross_retrieval", 2, 0.0, "reciprocal-rank fusion of the eligible items of each source", "cell", _retrieval
+    ),
 )

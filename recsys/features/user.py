@@ -5,15 +5,12 @@ session items inside a request all call it.
 """
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 from recsys.features.schema import Feature
 from recsys.verbs import is_positive
-
-if TYPE_CHECKING:
-    from recsys.features.frame import Frame
 
 RING = 64  # interactions kept in detail
 SEEN_MAX = 2048  # fingerprints kept of what left the ring
@@ -29,7 +26,7 @@ class UserStates:
         ts_s: uint32 [b, RING], UTC epoch seconds.
         verb: uint8 [b, RING], `recsys.verbs.Verb`.
         length: int32 [b], slots in use.
-        seen: uint32 [b, s], s <= SEEN_MAX: low 32 bits of the keys that left the ring, oldest first.
+        seen: uint32 [b, s], s <= SEEN_MAX: fingerprints of the keys that left the ring, oldest first.
         seen_count: int32 [b], fingerprints in use.
         activity: float32 [b, 3], decayed counts of events at `HALF_LIFE_S`, as of `activity_s`.
         activity_s: uint32 [b], when `activity` was last brought up to date.
@@ -133,8 +130,8 @@ def _remember(states: UserStates, rows: np.ndarray, item_key: np.ndarray) -> Non
 
 
 def fingerprint(item_key: np.ndarray) -> np.ndarray:
-    """The low 32 bits of item keys. uint64 [...] -> uint32 [...]."""
-    return item_key.astype(np.uint32)
+    """The high 32 bits of item keys, so that fingerprints ascend as keys do. uint64 [...] -> uint32 [...]."""
+    return (item_key >> np.uint64(32)).astype(np.uint32)
 
 
 def room(events_per_user: int) -> int:
@@ -142,34 +139,40 @@ def room(events_per_user: int) -> int:
     return int(np.clip(events_per_user - RING, 1, SEEN_MAX))
 
 
-def _log_events(frame: "Frame") -> np.ndarray:
-    return np.log1p(frame.states.events.astype(np.float32))
-
-
-def _positive_rate(frame: "Frame") -> np.ndarray:
-    events = np.maximum(frame.states.events, 1).astype(np.float32)
-    return frame.states.positives.astype(np.float32) / events
-
-
-def _log_idle_s(frame: "Frame") -> np.ndarray:
-    idle_s = np.maximum(frame.now_s - frame.states.ts_s[:, 0].astype(np.int64), 0)
-    return np.where(frame.states.length > 0, np.log1p(idle_s.astype(np.float32)), np.float32(-1))
-
-
-def _activity_hour(frame: "Frame") -> np.ndarray:
-    elapsed_s = np.maximum(frame.now_s - frame.states.activity_s.astype(np.int64), 0)
-    return np.log1p(decayed(frame.states.activity, elapsed_s)[:, 0])
+@njit(cache=True)
+def values(
+    length: np.ndarray,
+    ts_s: np.ndarray,
+    activity: np.ndarray,
+    activity_s: np.ndarray,
+    events: np.ndarray,
+    positives: np.ndarray,
+    now_s: np.ndarray,
+) -> np.ndarray:
+    """The features below, in their order, of states at `now_s`: float32 [4, b]."""
+    b = len(length)
+    result = np.empty((4, b), np.float32)
+    for row in range(b):
+        idle_s = np.float32(max(now_s[row] - np.int64(ts_s[row, 0]), 0))
+        elapsed_s = np.float32(max(now_s[row] - np.int64(activity_s[row]), 0))
+        result[0, row] = np.log1p(np.float32(events[row]))
+        result[1, row] = np.float32(positives[row]) / np.float32(max(events[row], 1))
+        result[2, row] = np.log1p(idle_s) if length[row] > 0 else np.float32(-1)
+        result[3, row] = np.log1p(activity[row, 0] * np.exp2(-elapsed_s / HALF_LIFE_S[0]))
+    return result
 
 
 FEATURES = (
-    Feature("user_log_events", 1, 0.0, "log(1 + interactions ever applied)", "user", _log_events),
+    Feature(
+        "user_log_events", 1, 0.0, "log(1 + interactions ever applied)", "user", lambda frame: frame.user_values[0]
+    ),
     Feature(
         "user_positive_rate",
         1,
         0.0,
         "positives / interactions, over the whole history",
         "user",
-        _positive_rate,
+        lambda frame: frame.user_values[1],
     ),
     Feature(
         "user_log_idle_s",
@@ -177,7 +180,7 @@ FEATURES = (
         -1.0,
         "log(1 + seconds since the newest interaction); -1 without one",
         "user",
-        _log_idle_s,
+        lambda frame: frame.user_values[2],
     ),
     Feature(
         "user_log_activity_1h",
@@ -185,6 +188,6 @@ FEATURES = (
         0.0,
         "log(1 + events decayed with a half-life of one hour)",
         "user",
-        _activity_hour,
+        lambda frame: frame.user_values[3],
     ),
 )

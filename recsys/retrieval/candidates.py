@@ -2,49 +2,43 @@
 
 import numpy as np
 
-from recsys.features.frame import History
-from recsys.features.user import UserStates
 from recsys.retrieval.fusion import fuse
 from recsys.retrieval.sources import Lists, als, popular, related
 from recsys.types import CandidateSet, QueryBatch, Source, World
+from recsys.users import Users
 
-# ALS depths are powers of two from here, so that requests of one batch share index calls. NDCG@10 on MovieLens-100K:
-# .130 with 64, .134 with 128, .133 with 256.
-DEPTH_MIN = 128
-DEPTH_MAX = 8192
+ALS_DEPTH = 128
 POPULAR_MIN = 64
 
 
-def union(
-    world: World, batch: QueryBatch, states: UserStates, history: History, user_vector: np.ndarray
-) -> CandidateSet:
-    """Read every source of the recipe and fuse the lists by reciprocal rank.
+def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray) -> CandidateSet:
+    """Read every source of the recipe and fuse the lists by reciprocal rank; the best `wanted_candidates` stay.
 
-    The popular list is read so deep that `count` items are left of it alone when all that the user has seen and all
-    that the request excludes is taken out: a list comes back short only where the catalogue is.
+    All lists hold eligible items only, and the popular one alone holds more than `count` of them: a list comes back
+    short only where the catalogue is.
 
     Returns:
         Candidates; within a request by falling fused score, then by rising item row.
     """
     recipe = world.bundle.recipe
     sources = {Source[name] for name in recipe.sources}
-    allowed = [world.bundle.items_of(wanted) if len(wanted := batch.categories[i]) else None for i in range(len(batch))]
-    known = states.length + states.seen_count + batch.excluded.lengths()
-    enough = known + _half_more(batch.count)
-    personal = np.logical_and(user_vector.any(axis=1), Source.ALS in sources)
+    wanted = wanted_candidates(world, batch)
     lists: list[Lists] = []
+    filler = wanted
     if Source.ALS in sources:
-        lists.append(als(world, user_vector, _depth(enough), allowed, personal))
+        has_taste: np.ndarray = np.any(users.vector, axis=1)
+        filler = np.where(has_taste, np.maximum(_half_more(batch.count), POPULAR_MIN), wanted)
+        exact = batch.categories.lengths() > 0
+        lists.append(als(world, users.vector, ALS_DEPTH, eligible, has_taste, exact))
     for source, table, recent in (
         (Source.TRANSITIONS, world.bundle.transitions, recipe.transitions_recent),
         (Source.SIMILAR, world.bundle.similar, recipe.similar_recent),
     ):
         if source in sources:
-            lists.append(related(source, table, history, recent, recipe.recent_decay))
+            lists.append(related(source, table, users.history, recent, recipe.recent_decay, eligible))
     if Source.POPULAR in sources:
-        reach = np.where(personal, enough, known + wanted_candidates(world, batch))
-        lists.append(popular(world, np.maximum(reach, POPULAR_MIN), allowed))
-    return _fuse(lists)
+        lists.append(popular(world, filler, eligible))
+    return _fused(lists, wanted)
 
 
 def wanted_candidates(world: World, batch: QueryBatch) -> np.ndarray:
@@ -56,21 +50,14 @@ def _half_more(count: np.ndarray) -> np.ndarray:
     return count.astype(np.int64) * 3 // 2
 
 
-def _depth(enough: np.ndarray) -> np.ndarray:
-    """How far down each request reads its ALS list: int64 [b], powers of two."""
-    needed = np.maximum(enough, DEPTH_MIN)
-    return np.minimum(1 << np.ceil(np.log2(needed)).astype(np.int64), DEPTH_MAX)
-
-
-def _fuse(lists: list[Lists]) -> CandidateSet:
-    item = np.concatenate([one.item for one in lists], axis=1)
-    weight = np.zeros(item.shape, np.float32)
-    start = 0
-    for one in lists:
-        end = start + one.item.shape[1]
-        if one.weight is not None:
-            weight[:, start:end] = one.weight
-        start = end
-    position = np.concatenate([one.position for one in lists])
-    source = np.repeat([int(one.source) for one in lists], [one.item.shape[1] for one in lists])
-    return CandidateSet(*fuse(item, weight, position, source, len(Source)))
+def _fused(lists: list[Lists], wanted: np.ndarray) -> CandidateSet:
+    return CandidateSet(
+        *fuse(
+            tuple(one.item for one in lists),
+            tuple(one.weight for one in lists),
+            tuple(one.length for one in lists),
+            tuple(int(one.source) for one in lists),
+            wanted,
+            len(Source),
+        )
+    )

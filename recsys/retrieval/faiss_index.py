@@ -1,5 +1,6 @@
 """Maximum inner product search over item factors."""
 
+import threading
 from pathlib import Path
 
 import faiss
@@ -18,6 +19,9 @@ class FaissIndex:
 
     def __init__(self, index: faiss.IndexIDMap2) -> None:
         self._index = index
+        self._nprobe = int(getattr(faiss.downcast_index(index.index), "nprobe", 0))
+        self._empty = index.ntotal == 0
+        self._mine = threading.local()
 
     @classmethod
     def build(cls, factors: np.ndarray, *, seed: int) -> "FaissIndex":
@@ -47,12 +51,32 @@ class FaissIndex:
         """The largest row that a search can return; -1 of an empty index."""
         return int(faiss.vector_to_array(self._index.id_map).max(initial=-1))
 
-    def search(self, vectors: np.ndarray, k: int) -> np.ndarray:
-        """Rows of the largest inner products. float32 [b, d] -> int32 [b, k], best first, -1 where there are fewer."""
-        if not len(self) or not len(vectors):
-            return np.full((len(vectors), k), -1, np.int32)
-        _, rows = self._index.search(np.ascontiguousarray(vectors), k)
-        return rows.astype(np.int32)
+    def search(self, vector: np.ndarray, k: int, eligible: np.ndarray) -> np.ndarray:
+        """Eligible rows of the largest inner products, best first, -1 where there are fewer.
+
+        Args:
+            vector: float32 [d]. eligible: uint8 bits, row `i` is bit `i & 7` of byte `i >> 3`.
+        Returns:
+            int32 [k].
+        """
+        if self._empty:
+            return np.full(k, -1, np.int32)
+        # One query a call: a selector holds for all queries of a call.
+        parameters = self._selecting(eligible)
+        return self._index.search(vector[None], k, params=parameters)[1][0].astype(np.int32)
+
+    def _selecting(self, eligible: np.ndarray) -> faiss.SearchParameters:
+        """Parameters with these bits as the selector. Each thread keeps its own: to make them takes 11 us of 57."""
+        mine = self._mine
+        if getattr(mine, "bits", eligible[:0]).shape != eligible.shape:
+            mine.bits = eligible.copy()
+            selector = faiss.IDSelectorBitmap(mine.bits)  # type: ignore[call-arg]  # FAISS adds these signatures at import
+            if self._nprobe:
+                mine.parameters = faiss.SearchParametersIVF(sel=selector, nprobe=self._nprobe)  # type: ignore[call-arg]
+            else:
+                mine.parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
+        mine.bits[:] = eligible
+        return mine.parameters
 
     def save(self, path: Path) -> None:
         """Write the index file."""

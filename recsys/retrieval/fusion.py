@@ -15,65 +15,95 @@ _ITEM_MASK = (1 << _ITEM_BITS) - 1
 
 @njit(cache=True)
 def fuse(
-    item: np.ndarray, weight: np.ndarray, position: np.ndarray, source: np.ndarray, n_sources: int
+    item: tuple[np.ndarray, ...],
+    weight: tuple[np.ndarray, ...],
+    length: tuple[int, ...],
+    source: tuple[int, ...],
+    wanted: np.ndarray,
+    n_sources: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Bring equal items of a request together and add up what its lists say of them.
+    """Bring equal items of a request together, add up what its lists say of them, and keep the best.
 
     Args:
-        item: int32 [b, w], rows of the bundle, -1 for none. weight: float32 [b, w].
-        position: int64 [w], each column's place in its list. source: int64 [w], each column's source.
+        item, weight, length, source: Of each source, as in `sources.Lists`.
+        wanted: int64 [b], cells kept of each request.
     Returns:
         Bounds int64 [b + 1] and per cell, by falling fused score and then rising item: item int32 [m], source bits
         uint8 [m], fused score float32 [m] = sum of 1 / (RRF_K + position), weights float32 [n_sources, m] summed in
         order of the columns.
     """
-    b, width = item.shape
+    b, width = len(wanted), 0
+    for one in range(len(item)):
+        width += item[one].shape[1]
     size = 1
     while size < 2 * width:
         size *= 2
     table = np.empty(size, np.int32)  # open addressing: item -> its cell
     at_item, at_fused = np.empty(width, np.int32), np.empty(width, np.float64)
-    at_bits, at_weight = np.empty(width, np.uint8), np.empty((n_sources, width), np.float64)
+    at_bits, at_weight = np.empty(width, np.uint8), np.empty((width, n_sources), np.float64)
+    keys = np.empty(width, np.int64)
+    share = 1.0 / (RRF_K + np.arange(width))
     bounds = np.zeros(b + 1, np.int64)
-    out_item, out_fused = np.empty(b * width, np.int32), np.empty(b * width, np.float32)
-    out_bits, out_weight = np.empty(b * width, np.uint8), np.empty((n_sources, b * width), np.float32)
+    most = int(np.minimum(wanted, width).sum())
+    out_item, out_fused = np.empty(most, np.int32), np.empty(most, np.float32)
+    out_bits, out_weight = np.empty(most, np.uint8), np.empty((n_sources, most), np.float32)
     for row in range(b):
         table[:] = -1
-        cells = 0
-        for column in range(width):
-            wanted = item[row, column]
-            if wanted < 0:
+        cells = _collect(row, item, weight, length, source, share, table, at_item, at_fused, at_bits, at_weight)
+        # One integer per cell, (1 - fused score, item): a plain sort orders them.
+        for cell in range(cells):
+            falling = np.int64((_FUSED_MAX - at_fused[cell]) * _FUSED_SCALE)
+            keys[cell] = (falling << _ITEM_BITS) | np.int64(at_item[cell])
+        keys[:cells].sort()
+        start = bounds[row]
+        kept = min(cells, wanted[row])
+        for place in range(kept):
+            cell = table[_slot(table, at_item, np.int32(keys[place] & _ITEM_MASK))]
+            out_item[start + place] = at_item[cell]
+            out_fused[start + place] = at_fused[cell]
+            out_bits[start + place] = at_bits[cell]
+            for other in range(n_sources):
+                out_weight[other, start + place] = at_weight[cell, other]
+        bounds[row + 1] = start + kept
+    m = bounds[b]
+    return bounds, out_item[:m], out_bits[:m], out_fused[:m], np.ascontiguousarray(out_weight[:, :m])
+
+
+@njit(cache=True)
+def _collect(
+    row: int,
+    item: tuple[np.ndarray, ...],
+    weight: tuple[np.ndarray, ...],
+    length: tuple[int, ...],
+    source: tuple[int, ...],
+    share: np.ndarray,
+    table: np.ndarray,
+    at_item: np.ndarray,
+    at_fused: np.ndarray,
+    at_bits: np.ndarray,
+    at_weight: np.ndarray,
+) -> int:
+    """Fill the cells of one request and the table from item to cell; how many cells there are."""
+    cells = 0
+    for one in range(len(item)):
+        items, weights, own, position = item[one][row], weight[one][row], source[one], -1
+        for column in range(len(items)):
+            position = 0 if position + 1 == length[one] else position + 1
+            found = items[column]
+            if found < 0:
                 continue
-            slot = _slot(table, at_item, wanted)
+            slot = _slot(table, at_item, found)
             cell = table[slot]
             if cell < 0:
                 cell = cells
                 cells += 1
                 table[slot] = cell
-                at_item[cell] = wanted
-                at_fused[cell] = 0.0
-                at_bits[cell] = 0
-                at_weight[:, cell] = 0.0
-            at_fused[cell] += 1.0 / (RRF_K + position[column])
-            at_bits[cell] |= np.uint8(1 << source[column])
-            at_weight[source[column], cell] += weight[row, column]
-        # One integer per cell, (1 - fused score, item): a plain sort orders them.
-        order = np.empty(cells, np.int64)
-        for cell in range(cells):
-            falling = np.int64((_FUSED_MAX - at_fused[cell]) * _FUSED_SCALE)
-            order[cell] = (falling << _ITEM_BITS) | np.int64(at_item[cell])
-        order.sort()
-        start = bounds[row]
-        for place in range(cells):
-            cell = table[_slot(table, at_item, np.int32(order[place] & _ITEM_MASK))]
-            out_item[start + place] = at_item[cell]
-            out_fused[start + place] = at_fused[cell]
-            out_bits[start + place] = at_bits[cell]
-            for one in range(n_sources):
-                out_weight[one, start + place] = at_weight[one, cell]
-        bounds[row + 1] = start + cells
-    m = bounds[b]
-    return bounds, out_item[:m].copy(), out_bits[:m].copy(), out_fused[:m].copy(), out_weight[:, :m].copy()
+                at_item[cell], at_fused[cell], at_bits[cell] = found, 0.0, 0
+                at_weight[cell, :] = 0.0
+            at_fused[cell] += share[position]
+            at_bits[cell] |= np.uint8(1 << own)
+            at_weight[cell, own] += weights[column]
+    return cells
 
 
 @njit(cache=True)

@@ -1,10 +1,12 @@
-"""The candidate sources: each reads ranked lists for the requests of a micro-batch."""
+"""The candidate sources: each reads ranked lists of eligible items for the requests of a micro-batch."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
-from recsys.features.frame import History
+from recsys.features.history import History
+from recsys.filtering import is_eligible
 from recsys.retrieval.neighbours import Neighbours
 from recsys.types import Source, World
 
@@ -15,56 +17,83 @@ class Lists:
 
     Attributes:
         item: int32 [b, w], rows of the bundle, -1 for none.
-        position: int64 [w], each column's place in its list, 0 first.
-        weight: float32 [b, w], or None where the source has no weights.
+        weight: float32 [b, w], the source's own scores; 0 where it has none.
+        length: Columns of one list; `w` is a multiple of it. A column's place in its list is its number modulo this.
     """
 
     source: Source
     item: np.ndarray
-    position: np.ndarray
-    weight: np.ndarray | None = None
+    weight: np.ndarray
+    length: int
 
 
 def als(
-    world: World, user_vector: np.ndarray, reach: np.ndarray, allowed: list[np.ndarray | None], personal: np.ndarray
+    world: World, vector: np.ndarray, depth: int, eligible: np.ndarray, has_taste: np.ndarray, exact: np.ndarray
 ) -> Lists:
-    """The nearest items of each user vector, `reach` of them; none where not `personal`.
+    """The `depth` nearest items of each user vector, none where not `has_taste`.
 
-    A category filter can leave few items anywhere in the space, so all that it allows are scored instead of searched.
+    Where `exact`, all eligible items are scored instead of searched: a category filter can leave few of them
+    anywhere in the space.
     """
-    b = len(reach)
-    item = np.full((b, int(reach.max(initial=0))), -1, np.int32)
-    filtered = np.array([one is not None for one in allowed], bool)
-    for k in np.unique(reach[personal & ~filtered]):
-        rows = np.flatnonzero((reach == k) & personal & ~filtered)
-        item[rows, :k] = world.bundle.index.search(user_vector[rows], int(k))
-    for row, among in enumerate(allowed):
-        if among is not None and personal[row]:
-            best = np.argsort(-(world.bundle.factors[among] @ user_vector[row]), kind="stable")[: reach[row]]
+    item = np.full((len(vector), depth), -1, np.int32)
+    for row in np.flatnonzero(has_taste).tolist():
+        if exact[row]:
+            among = np.flatnonzero(np.unpackbits(eligible[row], bitorder="little"))
+            best = np.argsort(-(world.bundle.factors[among] @ vector[row]), kind="stable")[:depth]
             item[row, : len(best)] = among[best]
-    return Lists(Source.ALS, item, np.arange(item.shape[1]))
+        else:
+            item[row] = world.bundle.index.search(vector[row], depth, eligible[row])
+    return Lists(Source.ALS, item, np.zeros(item.shape, np.float32), depth)
 
 
-def related(source: Source, table: Neighbours, history: History, recent: int, decay: float) -> Lists:
+def related(
+    source: Source, table: Neighbours, history: History, recent: int, decay: float, eligible: np.ndarray
+) -> Lists:
     """Items related to each of the newest interactions, one list for each, weighted less for each step back."""
-    b, k = len(history.item), table.item.shape[1]
-    seeds = history.item[:, :recent]
-    item = np.where(seeds[..., None] >= 0, table.item[seeds], np.int32(-1))
-    weight = table.weight[seeds] * (np.float32(decay) ** np.arange(recent, dtype=np.float32))[:, None]
-    width = recent * k
-    return Lists(source, item.reshape(b, width), np.arange(width) % k, weight.reshape(b, width))
+    step = np.float32(decay) ** np.arange(recent, dtype=np.float32)
+    return Lists(source, *_related(table.item, table.weight, history.item, step, eligible), table.item.shape[1])
 
 
-def popular(world: World, reach: np.ndarray, allowed: list[np.ndarray | None]) -> Lists:
-    """The first `reach` available items by falling trend, of the allowed categories."""
-    order = world.item_stats.order
-    item = np.full((len(reach), int(min(reach.max(initial=0), len(order)))), -1, np.int32)
-    for row, among in enumerate(allowed):
-        mine = order
-        if among is not None:
-            mask = np.zeros(len(world.bundle.vocabulary), bool)
-            mask[among] = True
-            mine = order[mask[order]]
-        mine = mine[: reach[row]]
-        item[row, : len(mine)] = mine
-    return Lists(Source.POPULAR, item, np.arange(item.shape[1]))
+def popular(world: World, reach: np.ndarray, eligible: np.ndarray) -> Lists:
+    """The first `reach` items by falling trend."""
+    item = _first(world.item_stats.order, reach, eligible)
+    return Lists(Source.POPULAR, item, np.zeros(item.shape, np.float32), item.shape[1])
+
+
+@njit(cache=True)
+def _related(
+    table_item: np.ndarray, table_weight: np.ndarray, seed: np.ndarray, step: np.ndarray, eligible: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    b, k = len(seed), table_item.shape[1]
+    item = np.full((b, len(step) * k), -1, np.int32)
+    weight = np.zeros((b, len(step) * k), np.float32)
+    for row in range(b):
+        for back in range(len(step)):
+            of = seed[row, back]
+            if of < 0:
+                continue
+            at = back * k
+            for near in range(k):
+                one = table_item[of, near]
+                if one >= 0 and is_eligible(eligible[row], one):
+                    item[row, at] = one
+                    weight[row, at] = table_weight[of, near] * step[back]
+                    at += 1
+    return item, weight
+
+
+@njit(cache=True)
+def _first(order: np.ndarray, reach: np.ndarray, eligible: np.ndarray) -> np.ndarray:
+    widest = 0
+    for row in range(len(reach)):
+        widest = max(widest, reach[row])
+    item = np.full((len(reach), min(widest, len(order))), -1, np.int32)
+    for row in range(len(reach)):
+        at = 0
+        for one in order:
+            if at == reach[row]:
+                break
+            if is_eligible(eligible[row], one):
+                item[row, at] = one
+                at += 1
+    return item

@@ -17,7 +17,7 @@ from recsys.datasets.dataset import Dataset
 from recsys.errors import DatasetError
 from recsys.evaluation.report import Report
 from recsys.evaluation.temporal import evaluate as evaluate_world
-from recsys.features.frame import History
+from recsys.features.history import History
 from recsys.manifest import Manifest, read_manifest
 from recsys.reasons import reasons
 from recsys.recommend import recommend as recommend_batch

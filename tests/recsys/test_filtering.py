@@ -1,4 +1,4 @@
-"""Filters against one item at a time, by the definition, and the counts of what they remove."""
+"""What may be shown to whom, one item at a time by the definition, and the counts of what is ruled out."""
 
 from dataclasses import replace
 
@@ -6,57 +6,46 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.features.user import UserStates
-from recsys.filtering import Reason, keep
-from recsys.types import CandidateSet, QueryBatch, Ragged, Source, World
+from recsys.features.user import RING, UserStates
+from recsys.filtering import Reason, eligible
+from recsys.types import QueryBatch, World
+from recsys.users import Users
 from recsys.verbs import Verb
 from tests.worlds import Ask, batch_of, likes, with_unavailable
 
-LOW_32 = 0xFFFF_FFFF
+
+def rule_out(world: World, batch: QueryBatch, states: UserStates | None = None) -> tuple[list[list[int]], np.ndarray]:
+    """Rows of the items that may be shown to each request, and the counts of those that may not."""
+    users = Users.of(world, batch if states is None else replace(batch, states=states))
+    bits, removed = eligible(world, batch, users)
+    flags = np.unpackbits(bits, axis=1, bitorder="little")
+    assert not flags[:, len(world.bundle.vocabulary) :].any(), "bits beyond the last item"
+    return [np.flatnonzero(one).tolist() for one in flags], removed
 
 
-def cells_of(lists: list[list[int]]) -> CandidateSet:
-    """Candidates in this order, each with a source and scores of its own."""
-    items = Ragged.of([np.array(one) for one in lists], np.int32)
-    m = len(items.values)
-    return CandidateSet(
-        indptr=items.indptr,
-        item=items.values,
-        sources=(np.arange(m) % 15 + 1).astype(np.uint8),
-        retrieval_score=np.linspace(1, 0, m, dtype=np.float32),
-        source_score=np.arange(len(Source) * m, dtype=np.float32).reshape(len(Source), m),
-    )
-
-
-def by_definition(
-    world: World, batch: QueryBatch, states: UserStates, found: CandidateSet
-) -> tuple[list[int], list[list[int]]]:
-    """Cells that are left and what was removed of each request, by reason."""
-    left: list[int] = []
+def by_definition(world: World, batch: QueryBatch) -> tuple[list[list[int]], list[list[int]]]:
+    """The same, item by item."""
+    states = batch.states
+    left: list[list[int]] = []
     removed = []
     for row in range(len(batch)):
         ring = states.item_key[row, : states.length[row]].tolist()
-        seen = {key & LOW_32 for key in ring} | set(states.seen[row, : states.seen_count[row]].tolist())
-        excluded = {key & LOW_32 for key in batch.excluded[row].tolist()}
+        older = states.seen[row, : states.seen_count[row]].tolist()
+        excluded = batch.excluded[row].tolist()
         wanted = set(batch.categories[row].tolist())
-        room = max(world.candidates, int(batch.count[row]) * 3 // 2)
         counts = [0] * len(Reason)
-        for cell in range(found.indptr[row], found.indptr[row + 1]):
-            item = int(found.item[cell])
-            mark = int(world.bundle.vocabulary.key[item]) & LOW_32
-            if mark in seen:
-                counts[Reason.SEEN] += 1
-            elif mark in excluded:
-                counts[Reason.EXCLUDED] += 1
-            elif not world.item_stats.available[item]:
+        left.append([])
+        for item, key in enumerate(world.bundle.vocabulary.key.tolist()):
+            if not world.item_stats.available[item]:
                 counts[Reason.UNAVAILABLE] += 1
             elif wanted and not wanted & set(world.bundle.item_category[item].tolist()):
                 counts[Reason.CATEGORY] += 1
-            elif room == 0:
-                counts[Reason.OVER_LIMIT] += 1
+            elif key in ring or key >> 32 in older:
+                counts[Reason.SEEN] += 1
+            elif key in excluded:
+                counts[Reason.EXCLUDED] += 1
             else:
-                room -= 1
-                left.append(cell)
+                left[-1].append(item)
         removed.append(counts)
     return left, removed
 
@@ -72,66 +61,83 @@ def test_filters_keep_exactly_what_the_definition_keeps(world: World, data: st.D
             st.builds(
                 Ask,
                 history=some_ids.map(lambda one: likes(*one)) | st.just(likes(*ids[:20] * 5)),
-                excluded=some_ids,
+                excluded=some_ids.map(lambda one: [*one, "nothing the bundle knows"]),
                 categories=st.lists(st.sampled_from(world.bundle.category_name), max_size=2, unique=True),
-                count=st.sampled_from([1, 4, 20]),
             ),
             max_size=5,
         )
     )
     gone = data.draw(st.lists(row, max_size=20))
-    small = replace(with_unavailable(world, np.array(gone, np.int64)), candidates=data.draw(st.sampled_from([3, 200])))
-    batch = batch_of(small, asks)
-    found = cells_of([data.draw(st.lists(row, unique=True)) for _ in asks])
-    kept, removed = keep(small, batch, batch.states, found)
-    left, counts = by_definition(small, batch, batch.states, found)
+    scarce = with_unavailable(world, np.array(gone, np.int64))
+    batch = batch_of(scarce, asks)
+    found, removed = rule_out(scarce, batch)
+    left, counts = by_definition(scarce, batch)
+    assert found == left
     assert removed.reshape(len(asks), len(Reason)).tolist() == counts
-    for name in ("item", "sources", "retrieval_score"):
-        np.testing.assert_array_equal(getattr(kept, name), getattr(found, name)[left], err_msg=name)
-    np.testing.assert_array_equal(kept.source_score, found.source_score[:, left])
-    assert len(kept.indptr) == len(asks) + 1
-    sizes = np.diff(kept.indptr)
-    assert (sizes + removed.sum(axis=1) == np.diff(found.indptr)).all()
 
 
-def states_with(world: World, key: int) -> UserStates:
-    states = batch_of(world, [Ask(likes("some-other-item"))]).states
-    states.item_key[0, 0] = key
+def states_with(key: int, *, older: bool) -> UserStates:
+    """One user who met this key alone; long ago, where `older`."""
+    states = UserStates.empty(1, seen=1)
+    if older:
+        states.seen[0, 0], states.seen_count[0] = key >> 32, 1
+    else:
+        states.item_key[0, 0], states.length[0] = key, 1
     return states
 
 
-def test_item_whose_fingerprint_differs_only_above_the_low_14_bits_stays(world: World) -> None:
+def test_newest_interactions_are_recognised_by_their_whole_key(world: World) -> None:
+    key = int(world.bundle.vocabulary.key[5])
+    for bit in (0, 20, 40, 63):
+        found, removed = rule_out(world, batch_of(world, [Ask()]), states_with(key ^ 1 << bit, older=False))
+        assert 5 in found[0], bit
+        assert not removed.any()
+
+
+def test_older_ones_are_recognised_by_the_high_32_bits_of_their_key(world: World) -> None:
     key = int(world.bundle.vocabulary.key[5])
     batch = batch_of(world, [Ask()])
-    _, removed = keep(world, batch, states_with(world, key ^ 1 << 20), cells_of([[5]]))
+    found, removed = rule_out(world, batch, states_with(key ^ 1 << 20, older=True))
+    assert 5 not in found[0]
+    assert removed[0, Reason.SEEN] == 1
+    found, removed = rule_out(world, batch, states_with(key ^ 1 << 40, older=True))
+    assert 5 in found[0]
     assert not removed.any()
 
 
-def test_item_that_shares_all_32_bits_with_a_seen_one_goes(world: World) -> None:
-    key = int(world.bundle.vocabulary.key[5])
-    batch = batch_of(world, [Ask()])
-    _, removed = keep(world, batch, states_with(world, key ^ 1 << 40), cells_of([[5]]))
-    assert removed[0, Reason.SEEN] == 1
+def test_all_items_that_share_a_fingerprint_go(tiny: World) -> None:
+    """The ends of the catalogue included, and the item that only comes close stays."""
+    shared = np.array([7 << 32, (7 << 32) + 1, (8 << 32), (9 << 32), (9 << 32) + 5], np.uint64)
+    world = replace(tiny, bundle=replace(tiny.bundle, vocabulary=replace(tiny.bundle.vocabulary, key=shared)))
+    everything = replace(world, item_stats=replace(world.item_stats, available=np.ones(5, bool)))
+    for mark, left in ((7, [2, 3, 4]), (9, [0, 1, 2]), (6, [0, 1, 2, 3, 4]), (10, [0, 1, 2, 3, 4])):
+        states = states_with(mark << 32, older=True)
+        assert rule_out(everything, batch_of(everything, [Ask()]), states)[0] == [left]
 
 
 def test_hidden_and_low_rated_items_are_seen_too(world: World) -> None:
     ids = world.bundle.vocabulary.item_id.tolist()
-    batch = batch_of(world, [Ask([(ids[0], Verb.HIDE, 1), (ids[1], Verb.RATING, 2)])])
-    kept, removed = keep(world, batch, batch.states, cells_of([[0, 1, 2]]))
-    assert kept.item.tolist() == [2]
-    assert removed[0].tolist() == [2, 0, 0, 0, 0]
+    found, removed = rule_out(world, batch_of(world, [Ask([(ids[0], Verb.HIDE, 1), (ids[1], Verb.RATING, 2)])]))
+    assert found == [list(range(2, len(ids)))]
+    assert removed[0].tolist() == [0, 0, 2, 0]
+
+
+def test_item_met_twice_is_counted_once_in_the_ring_and_beyond_it(world: World) -> None:
+    ids = world.bundle.vocabulary.item_id.tolist()
+    batch = batch_of(world, [Ask(likes(ids[0], ids[0], *[ids[1]] * RING, ids[0]))])
+    assert batch.states.seen_count.tolist() == [3]
+    assert rule_out(world, batch)[1][0].tolist() == [0, 0, 2, 0]
 
 
 def test_seen_items_of_one_user_stay_for_another(world: World) -> None:
     ids = world.bundle.vocabulary.item_id.tolist()
-    batch = batch_of(world, [Ask(likes(ids[3])), Ask(excluded=[ids[4]])])
-    kept, _ = keep(world, batch, batch.states, cells_of([[3, 4], [3, 4]]))
-    assert kept.item.tolist() == [4, 3]
+    (first, second), _ = rule_out(world, batch_of(world, [Ask(likes(ids[3])), Ask(excluded=[ids[4]])]))
+    assert (3 in first, 4 in first) == (False, True)
+    assert (3 in second, 4 in second) == (True, False)
 
 
 def test_first_reason_that_applies_is_the_one_counted(world: World) -> None:
     ids = world.bundle.vocabulary.item_id.tolist()
     gone = with_unavailable(world, np.array([0, 1]))
-    batch = batch_of(gone, [Ask(likes(ids[0]), excluded=[ids[0], ids[1]])])
-    _, removed = keep(gone, batch, batch.states, cells_of([[0, 1]]))
-    assert removed[0].tolist() == [1, 1, 0, 0, 0]
+    batch = batch_of(gone, [Ask(likes(ids[0], ids[2]), excluded=[ids[0], ids[1], ids[2], ids[3], ids[3]])])
+    assert rule_out(gone, batch)[1][0].tolist() == [2, 0, 1, 1]

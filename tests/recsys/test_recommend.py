@@ -10,14 +10,13 @@ import pytest
 
 from recsys.bundle import Bundle
 from recsys.datasets.dataset import Dataset
-from recsys.features.frame import History
 from recsys.features.user import UserStates, fingerprint
-from recsys.recommend import Retrieved, features, rank, recommend, retrieve, slate, with_session
+from recsys.recommend import Retrieved, features, rank, recommend, retrieve, slate
 from recsys.retrieval import faiss_index
-from recsys.retrieval.candidates import union
 from recsys.training.fit import fit
 from recsys.training.log import Log
 from recsys.types import QueryBatch, Slates, Source, World
+from recsys.users import with_session
 from recsys.verbs import Verb
 from tests import worlds
 from tests.worlds import Ask, batch_of, likes, names, random_asks, with_unavailable
@@ -42,7 +41,7 @@ def cell_bits(world: World, batch: QueryBatch) -> list[tuple[bytes, ...]]:
     matrix, found = features(world, batch, retrieved), retrieved.candidates
     return [
         (
-            retrieved.user_vector[row].tobytes(),
+            retrieved.users_of(world, batch).vector[row].tobytes(),
             found.item[start:end].tobytes(),
             found.retrieval_score[start:end].tobytes(),
             found.source_score[:, start:end].tobytes(),
@@ -267,23 +266,27 @@ def test_score_that_is_not_finite_takes_no_place_from_a_sound_one(world: World) 
     assert np.isfinite(slates.score).all()
 
 
-def test_every_candidate_is_shown_or_filtered_for_one_reason_or_not_selected(world: World) -> None:
+def test_every_item_is_eligible_or_ruled_out_for_one_reason(world: World) -> None:
     rng = np.random.default_rng(10)
     world = with_unavailable(world, rng.permutation(len(world.bundle.vocabulary))[:60])
-    batch = batch_of(world, random_asks(world, rng, 80))
-    states = with_session(batch)
+    asks = random_asks(world, rng, 80)
+    batch = batch_of(world, asks)
     retrieved = retrieve(world, batch)
-    history = History.of(states, world)
-    found = union(world, batch, states, history, retrieved.user_vector)
     slates = slate(retrieved, rank(world, batch, retrieved), batch.count)
-    for row in range(len(batch)):
-        read, kept, shown = (
-            one.item[one.indptr[row] : one.indptr[row + 1]].tolist() for one in (found, retrieved.candidates, slates)
+    for row, ask in enumerate(asks):
+        kept, shown = (
+            one.item[one.indptr[row] : one.indptr[row + 1]].tolist() for one in (retrieved.candidates, slates)
         )
-        assert len(set(read)) == len(read)
-        assert set(shown) <= set(kept) <= set(read)
-        assert len(read) == slates.removed[row].sum() + (len(kept) - len(shown)) + len(shown)
+        assert len(world.bundle.vocabulary) == slates.removed[row].sum() + eligible(world, ask)
+        assert set(shown) <= set(kept)
         assert len(kept) == len(set(kept))
+
+
+def test_users_made_again_by_another_process_are_those_of_retrieval_bit_for_bit(world: World) -> None:
+    batch = batch_of(world, random_asks(world, np.random.default_rng(14), 40))
+    retrieved = retrieve(world, batch)
+    there = rank(world, batch.without_filters(), retrieved.to_send())
+    assert there.tobytes() == rank(world, batch, retrieved).tobytes()
 
 
 def test_without_a_ranker_the_order_is_that_of_retrieval(world: World) -> None:

@@ -5,21 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.selection import select
-from recsys.types import CandidateSet, Source
 
 SCORES = st.one_of(st.sampled_from([0.0, 1.0, -1.0, np.nan, np.inf, -np.inf]), st.floats(-5, 5))
 REQUESTS = st.lists(st.tuples(st.lists(SCORES, max_size=12), st.integers(0, 15)), max_size=6)
 
 
-def cells_of(sizes: list[int]) -> CandidateSet:
-    m = sum(sizes)
-    return CandidateSet(
-        indptr=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        item=np.arange(m, dtype=np.int32),
-        sources=np.zeros(m, np.uint8),
-        retrieval_score=np.zeros(m, np.float32),
-        source_score=np.zeros((len(Source), m), np.float32),
-    )
+def bounds_of(*sizes: int) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
 @settings(max_examples=150, deadline=None)
@@ -27,27 +19,29 @@ def cells_of(sizes: list[int]) -> CandidateSet:
 def test_selection_is_a_stable_sort_of_each_request_with_broken_scores_last(
     requests: list[tuple[list[float], int]],
 ) -> None:
-    found = cells_of([len(scores) for scores, _ in requests])
+    indptr = bounds_of(*(len(scores) for scores, _ in requests))
     score = np.array([one for scores, _ in requests for one in scores], np.float64)
-    chosen = select(found, score, np.array([k for _, k in requests], np.int32))
+    chosen, bounds = select(indptr, score, np.array([k for _, k in requests], np.int32))
     expected: list[int] = []
-    for (scores, k), start in zip(requests, found.indptr, strict=False):
+    for (scores, k), start in zip(requests, indptr, strict=False):
         order = sorted(
             range(len(scores)),
             key=lambda i: (not np.isfinite(scores[i]), -scores[i] if np.isfinite(scores[i]) else 0, i),
         )
         expected += [int(start) + i for i in order[:k]]
     assert chosen.tolist() == expected
+    assert np.diff(bounds).tolist() == [min(k, len(scores)) for scores, k in requests]
 
 
 def test_equal_scores_keep_the_order_of_the_candidates() -> None:
-    assert select(cells_of([4]), np.array([1.0, 2, 1, 2]), np.array([4])).tolist() == [1, 3, 0, 2]
+    assert select(bounds_of(4), np.array([1.0, 2, 1, 2]), np.array([4]))[0].tolist() == [1, 3, 0, 2]
 
 
 def test_more_wanted_than_there_are_gives_all() -> None:
-    assert select(cells_of([2, 0, 1]), np.array([0.5, 0.7, 0.1]), np.array([9, 9, 9])).tolist() == [1, 0, 2]
+    assert select(bounds_of(2, 0, 1), np.array([0.5, 0.7, 0.1]), np.array([9, 9, 9]))[0].tolist() == [1, 0, 2]
 
 
 def test_no_request_gives_no_cell() -> None:
-    chosen = select(cells_of([]), np.zeros(0), np.zeros(0, np.int32))
+    chosen, bounds = select(bounds_of(), np.zeros(0), np.zeros(0, np.int32))
     assert (chosen.tolist(), chosen.dtype) == ([], np.int64)
+    assert bounds.tolist() == [0]

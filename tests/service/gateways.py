@@ -14,8 +14,9 @@ from recsys.recommend import Retrieved, recommend
 from recsys.types import QueryBatch, Slates, World
 from service.decisions import Decision
 from service.gateway import Gateway
-from service.lookup import StateLookup, connect
+from service.lookup import StateLookup
 from service.queries import batch_of, resolve
+from service.round_trips import RoundTrips
 from service.schemas import RecommendationRequest
 from service.settings import Settings
 from service.stages import ColocatedStages, Stages
@@ -59,11 +60,11 @@ class SlowStages:
 @asynccontextmanager
 async def colocated(world: World, url: str) -> AsyncIterator[ColocatedStages]:
     """Stages in this process that read states at `url`."""
-    client = connect(url, timeout_ms=1000, connections=4)
+    store = RoundTrips(url, timeout_ms=1000, connections=4)
     try:
-        yield ColocatedStages(world, StateLookup(client))
+        yield ColocatedStages(world, StateLookup(store))
     finally:
-        await client.aclose(close_connection_pool=True)
+        await store.close()
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import redis
 from recsys.types import World
 from service.decisions import FLUSH, STREAM, Decision, DecisionLog
 from service.gateway import Gateway
-from service.lookup import connect
+from service.round_trips import RoundTrips
 from service.schemas import CategoryFilter, Filter, RecommendationRequest, Session
 from service.settings import Settings
 from service.stack import ports
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.valkey
 
 @asynccontextmanager
 async def log_at(url: str, *, queue: int = 2048, stream_length: int = 50_000) -> AsyncIterator[DecisionLog]:
-    client = connect(url, timeout_ms=200, connections=1)
+    store = RoundTrips(url, timeout_ms=200, connections=1)
     try:
-        yield DecisionLog(client, queue=queue, stream_length=stream_length)
+        yield DecisionLog(store, queue=queue, stream_length=stream_length)
     finally:
-        await client.aclose(close_connection_pool=True)
+        await store.close()
 
 
 @dataclass

@@ -10,9 +10,9 @@ from time import monotonic
 
 import pytest
 import redis
-import redis.asyncio as aioredis
 
-from service.lookup import NAMESPACE, SHARDS, StateLookup, connect, shard, state_key
+from service.lookup import NAMESPACE, SHARDS, StateLookup, shard, state_key
+from service.round_trips import RoundTrips
 from service.stack import ports
 from tests.service.conftest import BreakableStore
 
@@ -35,12 +35,12 @@ STRANGE_IDS = [
 
 
 @asynccontextmanager
-async def client_of(url: str, *, timeout_ms: int = TIMEOUT_MS, connections: int = 2) -> AsyncIterator[aioredis.Redis]:
-    client = connect(url, timeout_ms=timeout_ms, connections=connections)
+async def lookup_at(url: str, *, timeout_ms: int = TIMEOUT_MS, connections: int = 2) -> AsyncIterator[StateLookup]:
+    store = RoundTrips(url, timeout_ms=timeout_ms, connections=connections)
     try:
-        yield client
+        yield StateLookup(store)
     finally:
-        await client.aclose(close_connection_pool=True)
+        await store.close()
 
 
 # --- keys ---
@@ -88,9 +88,9 @@ async def test_states_come_in_the_order_asked_for_and_missing_ones_are_none(stor
     with redis.Redis.from_url(store_url) as server:
         for number in range(3):
             server.set(state_key(f"order-{number}"), f"state {number}")
-    async with client_of(store_url, timeout_ms=1000) as client:
+    async with lookup_at(store_url, timeout_ms=1000) as lookup:
         asked = ["order-2", "nobody", "order-0", "order-2", "order-1"]
-        values, cause = await StateLookup(client).fetch(asked)
+        values, cause = await lookup.fetch(asked)
     assert values == [b"state 2", None, b"state 0", b"state 2", b"state 1"]
     assert cause is None
 
@@ -100,15 +100,14 @@ async def test_strange_ids_keep_their_states_apart(store_url: str) -> None:
     with redis.Redis.from_url(store_url) as server:
         for user_id in STRANGE_IDS:
             server.set(state_key(user_id), user_id)
-    async with client_of(store_url, timeout_ms=1000) as client:
-        values, _ = await StateLookup(client).fetch(STRANGE_IDS)
+    async with lookup_at(store_url, timeout_ms=1000) as lookup:
+        values, _ = await lookup.fetch(STRANGE_IDS)
     assert values == [user_id.encode() for user_id in STRANGE_IDS]
 
 
 @pytest.mark.valkey
 async def test_batch_costs_one_round_trip(breakable_store: BreakableStore) -> None:
-    async with client_of(breakable_store.url, timeout_ms=1000) as client:
-        lookup = StateLookup(client)
+    async with lookup_at(breakable_store.url, timeout_ms=1000) as lookup:
         await lookup.fetch(["the handshake is over"])
         with redis.Redis.from_url(breakable_store.url) as server:
             server.config_resetstat()
@@ -122,22 +121,21 @@ async def test_batch_costs_one_round_trip(breakable_store: BreakableStore) -> No
 
 
 async def test_store_that_is_not_there_is_unavailable_at_once() -> None:
-    async with client_of(f"redis://127.0.0.1:{ports.free_port()}/0") as client:
+    async with lookup_at(f"redis://127.0.0.1:{ports.free_port()}/0") as lookup:
         began = monotonic()
-        answer = await StateLookup(client).fetch(["a", "b"])
+        answer = await lookup.fetch(["a", "b"])
         assert monotonic() - began < 0.15
     assert answer == ([None, None], "unavailable")
 
 
 @pytest.mark.valkey
-async def test_killed_store_is_unavailable_and_the_same_client_reads_again_after_its_restart(
+async def test_killed_store_is_unavailable_and_the_same_lookup_reads_again_after_its_restart(
     breakable_store: BreakableStore,
 ) -> None:
-    async with client_of(breakable_store.url) as client:
-        lookup = StateLookup(client)
+    async with lookup_at(breakable_store.url) as lookup:
         with redis.Redis.from_url(breakable_store.url) as server:
             server.set(state_key("a"), "kept")
-        # Two at a time: every connection of the pool has been used and is dead afterwards.
+        # Two at a time: every connection has been used and is dead afterwards.
         for values, cause in await asyncio.gather(lookup.fetch(["a"]), lookup.fetch(["a"])):
             assert (values, cause) == ([b"kept"], None)
         breakable_store.end()
@@ -154,8 +152,7 @@ async def test_killed_store_is_unavailable_and_the_same_client_reads_again_after
 
 @pytest.mark.valkey
 async def test_restart_between_two_batches_costs_at_most_one_batch_its_states(breakable_store: BreakableStore) -> None:
-    async with client_of(breakable_store.url) as client:
-        lookup = StateLookup(client)
+    async with lookup_at(breakable_store.url) as lookup:
         await lookup.fetch(["a"])
         breakable_store.end()
         breakable_store.start()
@@ -170,8 +167,7 @@ async def test_paused_store_times_out_in_time_and_a_late_reply_is_nobodys_answer
 ) -> None:
     with redis.Redis.from_url(breakable_store.url) as server:
         server.mset({state_key("a"): "of a", state_key("b"): "of b"})
-    async with client_of(breakable_store.url) as client:
-        lookup = StateLookup(client)
+    async with lookup_at(breakable_store.url) as lookup:
         assert await lookup.fetch(["a"]) == ([b"of a"], None)
         breakable_store.pause()
         try:
@@ -188,16 +184,15 @@ async def test_paused_store_times_out_in_time_and_a_late_reply_is_nobodys_answer
 async def test_store_that_refuses_the_command_is_an_error(breakable_store: BreakableStore) -> None:
     with redis.Redis.from_url(breakable_store.url) as server:
         server.acl_setuser("default", enabled=True, nopass=True, commands=["-mget"], keys=["*"])
-    async with client_of(breakable_store.url) as client:
-        assert await StateLookup(client).fetch(["a"]) == ([None], "error")
+    async with lookup_at(breakable_store.url) as lookup:
+        assert await lookup.fetch(["a"]) == ([None], "error")
 
 
 @pytest.mark.valkey
-async def test_more_batches_than_connections_wait_for_one_or_are_unavailable_never_an_exception(
+async def test_more_batches_than_connections_wait_for_one_or_time_out_never_an_exception(
     breakable_store: BreakableStore,
 ) -> None:
-    async with client_of(breakable_store.url, connections=1) as client:
-        lookup = StateLookup(client)
+    async with lookup_at(breakable_store.url, connections=1) as lookup:
         answers = await asyncio.gather(*(lookup.fetch(["a"]) for _ in range(8)))
         assert answers == [([None], None)] * 8
         breakable_store.pause()
@@ -205,4 +200,22 @@ async def test_more_batches_than_connections_wait_for_one_or_are_unavailable_nev
             causes = {cause for _, cause in await asyncio.gather(*(lookup.fetch(["a"]) for _ in range(8)))}
         finally:
             breakable_store.resume()
-        assert causes == {"timeout", "unavailable"}
+        assert causes == {"timeout"}
+
+
+@pytest.mark.valkey
+async def test_cancelled_batch_leaves_no_reply_for_the_next_one(breakable_store: BreakableStore) -> None:
+    with redis.Redis.from_url(breakable_store.url) as server:
+        server.mset({state_key("a"): "of a", state_key("b"): "of b"})
+    async with lookup_at(breakable_store.url, timeout_ms=5000, connections=1) as lookup:
+        assert await lookup.fetch(["a"]) == ([b"of a"], None)
+        breakable_store.pause()
+        try:
+            waiting = asyncio.create_task(lookup.fetch(["a"]))
+            await asyncio.sleep(0.05)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        finally:
+            breakable_store.resume()
+        assert await lookup.fetch(["b"]) == ([b"of b"], None)

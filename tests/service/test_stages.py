@@ -14,7 +14,8 @@ from ray.exceptions import RayTaskError
 from recsys.recommend import Retrieved, rank, retrieve
 from recsys.types import QueryBatch, World
 from service.gateway import Gateway
-from service.lookup import StateLookup, connect
+from service.lookup import StateLookup
+from service.round_trips import RoundTrips
 from service.schemas import RecommendationRequest, SimilarRequest
 from service.settings import Settings
 from service.stages import ColocatedStages, DistributedStages, StageUnavailable
@@ -48,7 +49,7 @@ class Remote:
 
     async def retrieve(self, bundle_id: str, batch: QueryBatch) -> Retrieved:
         self._same_bundle(bundle_id, "retrieval")
-        return retrieve(self.world, batch)
+        return retrieve(self.world, batch).to_send()
 
     async def rank(self, bundle_id: str, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
         self._same_bundle(bundle_id, "ranking")
@@ -83,7 +84,7 @@ def distributed(world: World, *, bundle_id: str | None = None, **deployments: An
 
 
 def local(world: World) -> ColocatedStages:
-    return ColocatedStages(world, StateLookup(connect("redis://127.0.0.1:1/0", timeout_ms=1, connections=1)))
+    return ColocatedStages(world, StateLookup(RoundTrips("redis://127.0.0.1:1/0", timeout_ms=1, connections=1)))
 
 
 def requests_of(world: World, b: int = 24) -> QueryBatch:
@@ -94,13 +95,11 @@ async def test_distributed_stages_give_the_bits_of_colocated_ones(served: World)
     batch = requests_of(served)
     here, there = local(served), distributed(served)
     retrieved, from_there = await here.retrieve(batch, timeout_s=10), await there.retrieve(batch, timeout_s=10)
-    for whole in ("states", "history", "candidates"):
-        ours, theirs = getattr(retrieved, whole), getattr(from_there, whole)
-        for array in fields(ours):
-            one, other = getattr(ours, array.name), getattr(theirs, array.name)
-            assert one.dtype == other.dtype
-            assert one.tobytes() == other.tobytes()
-    for part in ("user_vector", "removed", "personal"):
+    for array in fields(retrieved.candidates):
+        one, other = getattr(retrieved.candidates, array.name), getattr(from_there.candidates, array.name)
+        assert one.dtype == other.dtype
+        assert one.tobytes() == other.tobytes()
+    for part in ("removed", "personal"):
         assert getattr(retrieved, part).tobytes() == getattr(from_there, part).tobytes()
     scores = [
         await here.rank(batch, retrieved, timeout_s=10),
@@ -115,8 +114,8 @@ async def test_gateway_answers_alike_over_both_topologies_with_one_call_a_stage_
     served: World, store_url: str
 ) -> None:
     users = [f"user-{number:04d}" for number in range(12)] + ["nobody"]
-    client = connect(store_url, timeout_ms=1000, connections=2)
-    remote, lookup = Remote(served), StateLookup(client)
+    store = RoundTrips(store_url, timeout_ms=1000, connections=2)
+    remote, lookup = Remote(served), StateLookup(store)
     handles = [Handle(lookup.fetch), Handle(remote.retrieve), Handle(remote.rank)]
     there = DistributedStages(served.bundle.id, *handles, lookup_timeout_s=1)
     answers = []
@@ -130,7 +129,7 @@ async def test_gateway_answers_alike_over_both_topologies_with_one_call_a_stage_
             assert all(body["degraded"] == [] for body in bodies)
             answers.append([record.items for record in kept.records])
     finally:
-        await client.aclose(close_connection_pool=True)
+        await store.close()
     assert answers[0] == answers[1]
     assert [len(handle.calls) for handle in handles] == [1, 1, 1]
 

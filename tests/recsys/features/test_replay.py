@@ -67,7 +67,7 @@ def test_replay_forgets_what_is_beyond_seen_max_as_the_online_updater_does() -> 
     events = RING + SEEN_MAX + 5
     log: Columns = {
         "user": np.zeros(events, np.int32),
-        "item_key": np.arange(1, events + 1, dtype=np.uint64),
+        "item_key": np.arange(1, events + 1, dtype=np.uint64) << np.uint64(32),
         "verb": np.full(events, Verb.VIEW, np.uint8),
         "ts_s": np.arange(events, dtype=np.uint32),
     }

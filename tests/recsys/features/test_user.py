@@ -29,10 +29,10 @@ def apply(states: UserStates, row: int, key: int, *, verb: Verb = Verb.CLICK, ts
 
 
 def after(events: int, *, seen: int | None = None) -> UserStates:
-    """One user who met the items 1, 2, 3, ... a second apart."""
+    """One user who met the items with the fingerprints 1, 2, 3, ... a second apart."""
     states = UserStates.empty(1, seen=room(events) if seen is None else seen)
     for key in range(1, events + 1):
-        apply(states, 0, key, ts_s=NOON_S + key)
+        apply(states, 0, key << 32, ts_s=NOON_S + key)
     return states
 
 
@@ -57,7 +57,7 @@ def test_views_clicks_likes_and_purchases_are_positives(verb: Verb) -> None:
 def test_what_leaves_the_ring_stays_as_a_fingerprint_oldest_first() -> None:
     states = after(RING + 3)
     assert states.length[0] == RING
-    assert states.item_key[0].tolist() == list(range(RING + 3, 3, -1))
+    assert states.item_key[0].tolist() == [key << 32 for key in range(RING + 3, 3, -1)]
     assert states.seen_count[0] == 3
     assert states.seen[0].tolist() == [1, 2, 3]
 
@@ -75,9 +75,9 @@ def test_beyond_seen_max_the_oldest_fingerprint_goes() -> None:
     assert states.events[0] == RING + SEEN_MAX + 2
 
 
-def test_fingerprint_is_the_low_32_bits() -> None:
+def test_fingerprint_is_the_high_32_bits() -> None:
     keys = np.array([0x1234_5678_9ABC_DEF0, 7], np.uint64)
-    assert fingerprint(keys).tolist() == [0x9ABC_DEF0, 7]
+    assert fingerprint(keys).tolist() == [0x1234_5678, 0]
     assert fingerprint(keys).dtype == np.uint32
 
 

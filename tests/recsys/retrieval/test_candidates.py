@@ -6,13 +6,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from recsys.features.frame import History
-from recsys.retrieval.candidates import DEPTH_MAX, DEPTH_MIN, POPULAR_MIN, union, wanted_candidates
+from recsys.filtering import eligible
+from recsys.retrieval.candidates import ALS_DEPTH, POPULAR_MIN, union, wanted_candidates
 from recsys.retrieval.faiss_index import FaissIndex
-from recsys.retrieval.fold_in import fold_in
 from recsys.retrieval.neighbours import Neighbours
 from recsys.text_column import TextColumn
 from recsys.types import CandidateSet, ItemStats, QueryBatch, Ragged, Source, World
+from recsys.users import Users
 from recsys.verbs import Verb
 from recsys.vocabulary import Vocabulary
 from tests import worlds
@@ -30,7 +30,7 @@ def wide(tiny: World) -> World:
     """
     factors = np.random.default_rng(1).normal(size=(WIDE, 2)).astype(np.float32)
     ids = [f"{i:04d}" for i in range(WIDE)]
-    vocabulary, _ = Vocabulary.from_keys(ids, np.arange(1, WIDE + 1, dtype=np.uint64))
+    vocabulary, _ = Vocabulary.from_keys(ids, np.arange(1, WIDE + 1, dtype=np.uint64) << np.uint64(32))
     tenth = np.arange(0, WIDE, 10)
     falling = np.linspace(1, 0, WIDE, dtype=np.float32)
     stats = ItemStats("wide", np.ones(WIDE, bool), falling, falling, falling, np.arange(WIDE, dtype=np.int32))
@@ -57,43 +57,38 @@ def with_sources(world: World, *sources: str) -> World:
     return replace(world, bundle=replace(world.bundle, recipe=recipe))
 
 
-def unite(world: World, batch: QueryBatch) -> tuple[CandidateSet, History, np.ndarray]:
-    history, bundle = History.of(batch.states, world), world.bundle
-    vector = fold_in(bundle.factors, bundle.gram, history.item, history.distinct, alpha=bundle.recipe.als_alpha)
-    return union(world, batch, batch.states, history, vector), history, vector
+def unite(world: World, batch: QueryBatch) -> tuple[CandidateSet, Users]:
+    users = Users.of(world, batch)
+    return union(world, batch, users, eligible(world, batch, users)[0]), users
 
 
-def reach_of(world: World, batch: QueryBatch, row: int, personal: bool) -> tuple[int, int]:
-    """How deep one request reads its ALS list and the popular list."""
-    known = int(batch.states.length[row] + batch.states.seen_count[row] + len(batch.excluded[row]))
-    half_more = int(batch.count[row]) * 3 // 2
-    depth = DEPTH_MIN
-    while depth < min(known + half_more, DEPTH_MAX):
-        depth *= 2
-    return depth, max(POPULAR_MIN, known + (half_more if personal else max(world.candidates, half_more)))
+def popular_depth(world: World, count: int, has_taste: bool) -> int:
+    """How many items the popular list gives one request."""
+    return max(POPULAR_MIN, count * 3 // 2) if has_taste else max(world.candidates, count * 3 // 2)
 
 
-def lists_of(world: World, batch: QueryBatch, history: History, vector: np.ndarray, row: int) -> Lists:
+def lists_of(world: World, batch: QueryBatch, users: Users, row: int) -> Lists:
     """Every source's ranked list of one request, with the source's own scores."""
-    bundle, recipe, wanted = world.bundle, world.bundle.recipe, set(batch.categories[row].tolist())
-    allowed = [i for i in range(len(bundle.vocabulary)) if not wanted or set(bundle.item_category[i]) & wanted]
+    bundle, recipe, history = world.bundle, world.bundle.recipe, users.history
+    bits = eligible(world, batch, users)[0][row]
+    mine = np.flatnonzero(np.unpackbits(bits, bitorder="little")).tolist()
+    among = set(mine)
     lists: Lists = []
-    personal = bool(bundle.factors[history.item[row][history.positive[row]]].any())
-    depth, popular_reach = reach_of(world, batch, row, personal)
-    if personal and wanted:
-        score = bundle.factors[allowed] @ vector[row]
-        best = [allowed[i] for i in np.argsort(-score, kind="stable")[:depth]]
-        lists.append((Source.ALS, best, []))
-    elif personal:
-        lists.append((Source.ALS, [i for i in bundle.index.search(vector[[row]], depth)[0] if i >= 0], []))
+    has_taste = bool(bundle.factors[history.item[row][history.positive[row]]].any())
+    if has_taste and len(batch.categories[row]):
+        score = bundle.factors[mine] @ users.vector[row]
+        lists.append((Source.ALS, [mine[i] for i in np.argsort(-score, kind="stable")[:ALS_DEPTH]], []))
+    elif has_taste:
+        nearest = bundle.index.search(users.vector[row], ALS_DEPTH, bits).tolist()
+        lists.append((Source.ALS, [i for i in nearest if i >= 0], []))
     for source, table in ((Source.TRANSITIONS, bundle.transitions), (Source.SIMILAR, bundle.similar)):
         for back, item in enumerate(history.item[row, :5].tolist()):
             if item >= 0:
-                near = [i for i in table.item[item].tolist() if i >= 0]
-                weight = table.weight[item, : len(near)] * np.float32(recipe.recent_decay) ** np.float32(back)
-                lists.append((source, near, weight.tolist()))
-    among = set(allowed)
-    lists.append((Source.POPULAR, [i for i in world.item_stats.order.tolist() if i in among][:popular_reach], []))
+                near = [k for k, i in enumerate(table.item[item].tolist()) if i in among]
+                weight = table.weight[item, near] * np.float32(recipe.recent_decay) ** np.float32(back)
+                lists.append((source, table.item[item, near].tolist(), weight.tolist()))
+    depth = popular_depth(world, int(batch.count[row]), has_taste)
+    lists.append((Source.POPULAR, [i for i in world.item_stats.order.tolist() if i in among][:depth], []))
     return lists
 
 
@@ -110,13 +105,16 @@ def fused(lists: Lists) -> dict[int, tuple[float, int, dict[Source, float]]]:
 
 
 def assert_united_by_the_definition(world: World, batch: QueryBatch) -> None:
-    found, history, vector = unite(world, batch)
+    found, users = unite(world, batch)
     for row in range(len(batch)):
-        expected = fused(lists_of(world, batch, history, vector, row))
+        expected = fused(lists_of(world, batch, users, row))
         cells = range(found.indptr[row], found.indptr[row + 1])
-        assert sorted(found.item[cells].tolist()) == sorted(expected)
-        for cell in cells:
+        wanted = max(world.candidates, int(batch.count[row]) * 3 // 2)
+        assert len(cells) == min(wanted, len(expected))
+        best = sorted((score for score, *_ in expected.values()), reverse=True)[: len(cells)]
+        for cell, least in zip(cells, best, strict=True):
             score, bits, own = expected[found.item[cell]]
+            assert score == pytest.approx(least, rel=1e-6), "the best stay"
             assert found.retrieval_score[cell] == pytest.approx(score, rel=1e-6)
             assert found.sources[cell] == bits
             for source in Source:
@@ -134,27 +132,26 @@ def test_union_is_reciprocal_rank_fusion_of_all_lists(world: World) -> None:
 
 
 def test_union_of_hand_made_lists(tiny: World) -> None:
-    """Who liked a has the vector (42, -24) / 129, so ALS says a, c, d, b; a leads to b and c and is like c.
+    """Who liked a has the vector (42, -24) / 129, so ALS says c, b; a leads to b and c and is like c.
 
-    Popular are b, c, a, e.
+    Popular are b, c, e. a is seen and d cannot be had, so nothing counts them.
     """
     batch = batch_of(tiny, [Ask(likes("a"))])
-    found, _, _ = unite(tiny, batch)
+    found, _ = unite(tiny, batch)
     by_name = {"abcde"[item]: cell for cell, item in enumerate(found.item)}
-    assert set(by_name) == set("abcde")
+    assert list(by_name) == ["c", "b", "e"]
     c = by_name["c"]
     assert found.sources[c] == 0b1111
-    assert found.retrieval_score[c] == pytest.approx(1 / 61 + 1 / 61 + 1 / 60 + 1 / 61)
+    assert found.retrieval_score[c] == pytest.approx(1 / 60 + 1 / 61 + 1 / 60 + 1 / 61)
     assert found.source_score[:, c].tolist() == [0, 0.25, 0.75, 0]
+    assert found.retrieval_score[by_name["b"]] == pytest.approx(1 / 61 + 1 / 60 + 1 / 60)
     assert found.sources[by_name["e"]] == 1 << Source.POPULAR
-    assert found.sources[by_name["d"]] == 1 << Source.ALS
-    assert found.item[0] == 2
 
 
 def test_item_related_to_several_interactions_adds_their_decayed_weights(tiny: World) -> None:
     """a leads to c with 0.25, b to c with 0.5; a is one step back."""
     batch = batch_of(tiny, [Ask([("a", Verb.LIKE, START_S), ("b", Verb.HIDE, START_S)])])
-    found, _, _ = unite(tiny, batch)
+    found, _ = unite(tiny, batch)
     c = found.item.tolist().index(2)
     assert found.source_score[Source.TRANSITIONS, c] == pytest.approx(0.5 + 0.7 * 0.25)
     assert found.source_score[Source.SIMILAR, c] == pytest.approx(0.7 * 0.75)
@@ -162,13 +159,9 @@ def test_item_related_to_several_interactions_adds_their_decayed_weights(tiny: W
 
 def test_catalogue_smaller_than_the_depth_is_read_whole(tiny: World) -> None:
     batch = batch_of(tiny, [Ask(), Ask(categories=["comedy"]), Ask(likes("b"), categories=["drama"])])
-    found, _, _ = unite(tiny, batch)
-    cold, comedy, drama = (
-        "".join("abcde"[i] for i in found.item[found.indptr[r] : found.indptr[r + 1]]) for r in range(3)
-    )
-    assert cold == "bcae"
-    assert comedy == "ca"
-    assert set(drama) == set("bcd")
+    found, _ = unite(tiny, batch)
+    lists = ["".join("abcde"[i] for i in found.item[found.indptr[r] : found.indptr[r + 1]]) for r in range(3)]
+    assert lists == ["bcae", "ca", "c"]
 
 
 def test_filtered_rows_are_united_by_the_definition(world: World) -> None:
@@ -184,7 +177,7 @@ def test_filtered_rows_are_united_by_the_definition(world: World) -> None:
 )
 def test_only_the_sources_of_the_recipe_are_read(chain: World, sources: tuple[str, ...], bits: int) -> None:
     some = with_sources(chain, *sources)
-    found, _, _ = unite(some, batch_of(some, [Ask(likes(*map(worlds.chain_item, range(5))))]))
+    found, _ = unite(some, batch_of(some, [Ask(likes(*map(worlds.chain_item, range(5))))]))
     assert len(found.item)
     assert np.bitwise_or.reduce(found.sources) == bits
 
@@ -192,24 +185,25 @@ def test_only_the_sources_of_the_recipe_are_read(chain: World, sources: tuple[st
 def test_without_als_everybody_reads_the_popular_list_as_deep_as_a_cold_user(world: World) -> None:
     some = with_sources(world, "POPULAR")
     ids = world.bundle.vocabulary.item_id.tolist()
-    found, _, _ = unite(some, batch_of(some, [Ask(likes(ids[0]))]))
-    assert found.item.tolist() == world.item_stats.order[: 1 + some.candidates].tolist()
+    found, _ = unite(some, batch_of(some, [Ask(likes(ids[0]))]))
+    seen = int(some.bundle.vocabulary.rows_of([ids[0]])[0])
+    assert found.item.tolist() == [i for i in world.item_stats.order.tolist() if i != seen][: some.candidates]
 
 
 def test_user_whose_positives_have_no_factor_gets_popular_items_only(tiny: World) -> None:
     """Nothing matches the taste of a zero vector more than anything else, in a category no more than without one."""
     batch = batch_of(tiny, [Ask(likes("e")), Ask(likes("e"), categories=["drama"])])
-    found, _, vector = unite(tiny, batch)
-    assert not vector.any()
-    assert found.item.tolist() == [1, 2, 0, 4, 1, 2]
-    assert found.sources.tolist() == [1 << Source.POPULAR] * 6
+    found, users = unite(tiny, batch)
+    assert not users.vector.any()
+    assert found.item.tolist() == [1, 2, 0, 1, 2]
+    assert found.sources.tolist() == [1 << Source.POPULAR] * 5
 
 
 def test_user_without_a_positive_gets_what_follows_and_what_is_popular(tiny: World) -> None:
-    found, _, _ = unite(tiny, batch_of(tiny, [Ask([("a", Verb.HIDE, START_S)])]))
+    found, _ = unite(tiny, batch_of(tiny, [Ask([("a", Verb.HIDE, START_S)])]))
     sources = dict(zip(found.item.tolist(), found.sources.tolist(), strict=True))
     follows, alike, popular = 1 << Source.TRANSITIONS, 1 << Source.SIMILAR, 1 << Source.POPULAR
-    assert sources == {0: popular, 1: follows | popular, 2: follows | alike | popular, 4: popular}
+    assert sources == {1: follows | popular, 2: follows | alike | popular, 4: popular}
 
 
 def test_wanted_candidates_are_those_of_the_world_or_half_more_than_the_count(world: World) -> None:
@@ -219,7 +213,7 @@ def test_wanted_candidates_are_those_of_the_world_or_half_more_than_the_count(wo
 
 def read_from(world: World, source: Source, asks: list[Ask]) -> list[int]:
     """How many items each request got from a source."""
-    found, _, _ = unite(world, batch_of(world, asks))
+    found, _ = unite(world, batch_of(world, asks))
     return np.bincount(found.row(), weights=found.sources >> source & 1, minlength=len(asks)).astype(int).tolist()
 
 
@@ -228,28 +222,28 @@ def ids(start: int, end: int) -> list[str]:
     return [f"{i:04d}" for i in range(start, end)]
 
 
-def test_als_depth_is_a_power_of_two_that_leaves_half_more_than_the_count_after_what_is_known(wide: World) -> None:
-    history, excluded = likes(*ids(0, 100)), ids(100, 200)
-    asks = [Ask(likes("0000")), *(Ask(history, excluded=excluded, count=count) for count in (37, 38, 500))]
-    asks += [Ask(likes("0000"), count=500), Ask(history, session=["9999"] * 50, excluded=excluded, count=37)]
-    assert read_from(wide, Source.ALS, asks) == [DEPTH_MIN, 256, 512, 1024, 1024, 256]
-    assert read_from(replace(wide, candidates=300), Source.ALS, asks) == [DEPTH_MIN, 256, 512, 1024, 1024, 256]
-
-
-def test_als_depth_ends_at_its_maximum(wide: World) -> None:
-    assert read_from(wide, Source.ALS, [Ask(likes("0000"), excluded=["gone"] * 9000)]) == [DEPTH_MAX]
+def test_als_list_is_as_deep_whatever_the_user_has_seen(wide: World) -> None:
+    asks = [Ask(likes("0000")), Ask(likes(*ids(0, 2000)), excluded=ids(2000, 4000), count=500)]
+    assert read_from(replace(wide, candidates=5000), Source.ALS, asks) == [ALS_DEPTH] * 2
 
 
 def test_popular_list_is_read_half_more_than_the_count_beyond_what_is_known(wide: World) -> None:
     history, excluded = likes(*ids(0, 100)), ids(100, 200)
-    asks = [Ask(likes("0000")), Ask(history, count=20), Ask(history, excluded=excluded, count=500)]
-    asks += [Ask(likes("0000"), excluded=["gone"] * 20_000)]
-    assert read_from(wide, Source.POPULAR, asks) == [POPULAR_MIN, 130, 950, WIDE]
+    asks = [Ask(likes("0000")), Ask(history, count=50), Ask(history, excluded=excluded, count=500)]
+    assert read_from(replace(wide, candidates=5000), Source.POPULAR, asks) == [POPULAR_MIN, 75, 750]
 
 
 def test_popular_list_of_a_cold_user_is_all_that_is_ranked(wide: World) -> None:
-    asks = [Ask(), Ask(excluded=ids(0, 50)), Ask(count=500)]
-    assert read_from(wide, Source.POPULAR, asks) == [200, 250, 750]
+    assert read_from(wide, Source.POPULAR, [Ask(), Ask(excluded=ids(0, 50)), Ask(count=500)]) == [200, 200, 750]
+
+
+def test_candidates_beyond_the_wanted_ones_are_the_worst(wide: World) -> None:
+    """Half more than the count of popular items and the nearest ones are more than are ranked."""
+    batch = batch_of(wide, [Ask(likes("0000"), count=120)])
+    few, _ = unite(replace(wide, candidates=180), batch)
+    all_, _ = unite(replace(wide, candidates=5000), batch)
+    assert len(few.item) == 180 < len(all_.item)
+    assert few.item.tolist() == all_.item[:180].tolist()
 
 
 @pytest.mark.parametrize("sources", [("ALS", "POPULAR"), ("POPULAR",)], ids="+".join)
@@ -265,9 +259,10 @@ def test_list_comes_back_short_only_where_the_catalogue_is(
         Ask(likes(*known[:liked]), excluded=known[liked:], categories=categories, count=count)
         for count in (1, 10, 500, 5000)
     ]
-    found, _, _ = unite(some, batch_of(some, asks))
+    found, _ = unite(some, batch_of(some, asks))
     step = 10 if categories else 1
     left = len(range(0, WIDE, step)) - len(range(0, len(known), step))
     for row, ask in enumerate(asks):
         items = found.item[found.indptr[row] : found.indptr[row + 1]]
-        assert np.count_nonzero(items >= len(known)) >= min(left, ask.count * 3 // 2)
+        assert (items >= len(known)).all()
+        assert len(items) >= min(left, ask.count * 3 // 2)

@@ -6,11 +6,11 @@ from implicit.als import AlternatingLeastSquares
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from recsys.features.frame import History
+from recsys.features.history import History
 from recsys.features.user import RING
-from recsys.recommend import retrieve
 from recsys.retrieval.fold_in import fold_in
 from recsys.types import World
+from recsys.users import Users
 from recsys.verbs import Verb
 from tests.worlds import START_S, Ask, batch_of, likes
 
@@ -92,7 +92,7 @@ def test_what_is_not_positive_has_no_weight() -> None:
 def test_meeting_an_item_again_leaves_the_vector_as_training_would_have_it(world: World) -> None:
     """Training knows who liked what, not how often: each positive has one confidence."""
     a, b, c = world.bundle.vocabulary.item_id.tolist()[:3]
-    again, once = retrieve(world, batch_of(world, [Ask(likes(a, b, c, b, b, a)), Ask(likes(a, b, c))])).user_vector
+    again, once = Users.of(world, batch_of(world, [Ask(likes(a, b, c, b, b, a)), Ask(likes(a, b, c))])).vector
     assert once.any()
     np.testing.assert_allclose(again, once, rtol=1e-4, atol=1e-6)
 
