@@ -140,11 +140,15 @@ class Gateway:
         try:
             return await batcher.ask(asked, deadline=started + budget_s)
         except TimeoutError:
-            batch = batch_of([asked.query], UserStates.empty(1))
-            retrieved = retrieve(self._popular_world, batch)
-            slates = slate(retrieved, retrieved.candidates.retrieval_score, batch.count)
-            degraded = [self._degraded("deadline", "timeout", f"popular items; {_WITHOUT_STATE}")]
-            return Answer(slates, 0, None, None, degraded, {})
+            return self.plain(asked, [self._degraded("deadline", "timeout", f"popular items; {_WITHOUT_STATE}")])
+
+    def plain(self, asked: Asked, degraded: Degraded) -> Answer:
+        """A popular list, made at once, of nobody's history."""
+        batch = batch_of([asked.query], UserStates.empty(1))
+        retrieved = retrieve(self._popular_world, batch)
+        slates = slate(retrieved, retrieved.candidates.retrieval_score, batch.count)
+        reasons = [["popular"]] * len(slates.item) if asked.reasons else None
+        return Answer(slates, 0, reasons, None, degraded, {})
 
     async def _look_up(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[State]:
         """The state of each user, in one round trip."""

@@ -383,6 +383,14 @@ async def test_popular_list_at_the_deadline_honours_filter_and_count(served: Wor
     assert all(name in item["metadata"]["categories"] for item in body["items"])
 
 
+async def test_popular_list_at_the_deadline_gives_its_reasons(served: World, store_url: str) -> None:
+    async with colocated(served, store_url) as stages:
+        gateway = Gateway(served, SlowStages(stages, "lookup", 0.2), KeptDecisions(), Settings(deadline_ms=20))
+        body = through_json(await gateway.recommend(ask(count=3, return_=Return(reasons=True))))
+        await asyncio.sleep(0.25)
+    assert [item["reasons"] for item in body["items"]] == [["popular"]] * 3
+
+
 async def test_each_request_of_a_batch_has_its_own_deadline(served: World, store_url: str) -> None:
     async with colocated(served, store_url) as stages:
         gateway = Gateway(served, SlowStages(stages, "lookup", 0.1), KeptDecisions(), Settings())

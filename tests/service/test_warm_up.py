@@ -10,6 +10,8 @@ import pytest
 from recsys.recommend import Retrieved, rank, recommend, retrieve
 from recsys.types import QueryBatch, Slates, World
 from service import warm_up as module
+from service.answers import Answer
+from service.gateway import Gateway
 from service.settings import Settings
 from service.stages import StageUnavailable
 from service.warm_up import warm_up, warm_up_gateway
@@ -86,6 +88,20 @@ async def test_gateway_warms_up_over_its_own_stages_and_records_nothing(world: W
     assert await warm_up_gateway(world, stages, decisions, Settings(max_batch=8)) == []
     assert set(stages.batches) == {1, 4, 8}
     assert decisions.records == []
+
+
+@pytest.mark.usefixtures("short")
+async def test_what_answers_at_a_deadline_is_loaded_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    plain = Gateway.plain
+
+    def noted(self: Gateway, *given: Any) -> Answer:
+        made.append(plain(self, *given))
+        return made[-1]
+
+    monkeypatch.setattr(Gateway, "plain", noted)
+    await warm_up_gateway(world, NotedStages(world), KeptDecisions(), Settings(max_batch=4))
+    assert [len(one.slates.item) for one in made] == [20]
 
 
 @pytest.mark.usefixtures("short")
