@@ -27,6 +27,11 @@ def describe() -> dict[str, Any]:
     }
 
 
+def stolen_s() -> float:
+    """Processor seconds since boot that the host gave to others while this machine wanted them; 0 if unknown."""
+    return float(getattr(psutil.cpu_times(), "steal", 0.0))
+
+
 def versions() -> dict[str, str]:
     """The versions that decide speed."""
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}

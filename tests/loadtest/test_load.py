@@ -219,6 +219,7 @@ def test_row_is_a_table_with_as_many_cells_as_names() -> None:
             "latency_ms": {"p50": 1.0, "p99": 2.0, "p99.9": 3.0},
         },
         "livez": {"rps": 5000.0},
+        "stolen_s": {"closed_loop": 0.25, "open_loop": 1.5},
         "limit_rps": 2000.0,
         "memory": {"total_mb": {"pss": None, "rss": 3000.0}},
     }
@@ -227,4 +228,5 @@ def test_row_is_a_table_with_as_many_cells_as_names() -> None:
     assert "| 1,000 |" in cells
     assert "| 12 |" in cells  # everything that failed, in both loops
     assert "| 50% |" in cells
+    assert "| 0.2 / 1.5 |" in cells
     assert "| 3,000 |" in cells
