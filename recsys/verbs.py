@@ -25,3 +25,24 @@ IS_POSITIVE[list(POSITIVE)] = True
 def is_positive(verb: np.ndarray) -> np.ndarray:
     """True where a verb is a positive; unknown verbs and 0 (an empty slot) are not. uint8 [...] -> bool [...]."""
     return IS_POSITIVE[verb]
+
+
+EVENT_TYPES = {
+    "impression": 0,  # shown: what was shown says nothing of the user, but it is logged
+    "view": Verb.VIEW,
+    "click": Verb.CLICK,
+    "like": Verb.LIKE,
+    "purchase": Verb.PURCHASE,
+    "rating": Verb.RATING,
+    "hide": Verb.HIDE,
+}
+
+
+def verb_of(event_type: str, value: float | None, *, positive_rating: float) -> int:
+    """The verb of an event, 0 where it leaves the user's state as it is.
+
+    A rating of at least `positive_rating` is a like, as it is when a data set is imported.
+    """
+    if event_type == "rating" and value is not None and value >= positive_rating:
+        return Verb.LIKE
+    return EVENT_TYPES[event_type]

@@ -13,6 +13,7 @@ ServiceError
     Overloaded              429  shed; `Retry-After`
     InternalError           500  a bug; the log has the traceback
     BatchFailed             503  the micro-batch of this request failed
+    LogUnavailable          503  events could not be put on record; `Retry-After`
 
 Every error survives pickling: it crosses process boundaries in the distributed topology.
 """
@@ -130,3 +131,12 @@ class BatchFailed(HttpError):
     """The micro-batch failed; every request that waited for it gets this error."""
 
     status, type, title = 503, "urn:riffle:problem:batch-failed", "Batch failed"
+
+
+class LogUnavailable(HttpError):
+    """Events could not be put into the log, or nobody knows whether they are; sending them again is safe."""
+
+    status, type, title = 503, "urn:riffle:problem:log-unavailable", "Event log unavailable"
+
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        return ((b"retry-after", b"1"),)

@@ -31,6 +31,7 @@ class RoundTrips:
         self._pool = aioredis.ConnectionPool.from_url(
             url,
             max_connections=connections,
+            protocol=2,  # replies as lists
             socket_timeout=None,  # one timeout around it all
             socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),

@@ -1,0 +1,140 @@
+"""The event log: one Redis stream per shard of users, each event in it once.
+
+An event id is remembered for a day at least, beside a digest of its body, in small hashes by day and bucket: about
+100 bytes an event. Remembering and appending are one script, so an id is either both or neither.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+import msgspec
+from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError
+
+from service.errors import LogUnavailable, Overloaded
+from service.lookup import shard
+from service.round_trips import RoundTrips
+
+_BUCKETS = 4096  # at a million events a day 244 ids each: hashes this small are stored compactly
+_DAY_S = 86_400
+
+# KEYS: per event today's and yesterday's ids, the stream. ARGV: entries at which a shard is full; seconds for which
+# today's ids are kept; per event its id and body digests, and the event.
+_APPEND = """
+local results = {}
+for i = 1, #KEYS / 3 do
+  local today, yesterday, stream = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
+  local id, body, event = ARGV[3 * i], ARGV[3 * i + 1], ARGV[3 * i + 2]
+  local known = redis.call('HGET', today, id) or redis.call('HGET', yesterday, id)
+  if known then
+    results[i] = (string.sub(known, 1, #body) == body and '=' or '!') .. string.sub(known, #body + 1)
+  elseif redis.call('XLEN', stream) >= tonumber(ARGV[1]) then
+    results[i] = '#'
+  else
+    local position = redis.call('XADD', stream, '*', 'e', event)
+    redis.call('HSET', today, id, body .. position)
+    if redis.call('HLEN', today) == 1 then redis.call('EXPIRE', today, ARGV[2]) end
+    results[i] = '+' .. position
+  end
+end
+return results
+"""
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One event as it lies in the log.
+
+    Attributes:
+        ts_ms: When it happened, received_ms: when it came; UTC epoch milliseconds.
+        verb: `recsys.verbs.Verb`, or 0 where it leaves the user's state as it is.
+        position: Rank of the item in the list it was shown in, from 1. value: Of a rating, or an amount.
+    """
+
+    event_id: str
+    type: str
+    user_id: str
+    item_id: str
+    ts_ms: int
+    received_ms: int
+    verb: int
+    recommendation_id: str | None = None
+    position: int | None = None
+    value: float | None = None
+    properties: dict[str, Any] = {}
+
+
+class Outcome(Enum):
+    """What became of an event."""
+
+    ACCEPTED = "+"
+    DUPLICATE = "="  # the same id with the same body is in the log already
+    CONFLICT = "!"  # the same id with another body is
+    FULL = "#"
+
+
+class Appended(NamedTuple):
+    """An outcome, and where in its shard's stream the event lies; "" where it does not."""
+
+    outcome: Outcome
+    position: str
+
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def stream_key(number: int) -> str:
+    """Where the events of a shard lie."""
+    return f"riffle:{{s{number:02d}}}:events"
+
+
+class EventLog:
+    """Appends events; returns when they are in the log.
+
+    Args:
+        limit: Entries of one shard at which it takes no more.
+    """
+
+    def __init__(self, store: RoundTrips, *, limit: int) -> None:
+        self._store, self._limit = store, limit
+
+    async def append(self, events: Sequence[Event], *, now_s: float | None = None) -> list[Appended]:
+        """Append each event whose id is new. Events before the first that finds its shard full stay in the log.
+
+        Raises:
+            Overloaded: a shard is full, or the store has no memory left; sending all of them again is safe.
+            LogUnavailable: the store does not answer; whether events were appended is unknown, sending again is safe.
+        """
+        day = int((time.time() if now_s is None else now_s) // _DAY_S)
+        keys: list[str] = []
+        arguments: list[str | bytes] = [str(self._limit), str(2 * _DAY_S)]
+        for event in events:
+            id_digest = hashlib.blake2b(event.event_id.encode(), digest_size=16).digest()
+            bucket = int.from_bytes(id_digest[:2], "little") % _BUCKETS
+            keys += (_ids_key(day, bucket), _ids_key(day - 1, bucket), stream_key(shard(event.user_id)))
+            arguments += (id_digest, _body_digest(event), _encode(event))
+        try:
+            (reply,) = await self._store.call([("EVAL", _APPEND, str(len(keys)), *keys, *arguments)])
+        except (TimeoutError, ConnectionError, OSError, RedisError) as error:
+            raise LogUnavailable("the event log does not answer; send the events again") from error
+        if isinstance(reply, Exception):
+            if isinstance(reply, OutOfMemoryError):
+                raise Overloaded("the event log has no memory left; send the events again later") from reply
+            _log.error("the store refuses events: %s", reply)
+            raise LogUnavailable("the event log refuses events; the server's log says why") from reply
+        appended = [Appended(Outcome(chr(one[0])), one[1:].decode()) for one in reply]
+        if any(outcome is Outcome.FULL for outcome, _ in appended):
+            raise Overloaded(f"{self._limit} events of one shard wait already; send all of them again later")
+        return appended
+
+
+def _ids_key(day: int, bucket: int) -> str:
+    return f"riffle:event-ids:{day}:{bucket:03x}"
+
+
+def _body_digest(event: Event) -> bytes:
+    """8 bytes over what the client sent; when it came is not part of it."""
+    return hashlib.blake2b(_encode(msgspec.structs.replace(event, received_ms=0)), digest_size=8).digest()
