@@ -18,16 +18,20 @@ from ray.util import metrics
 from recsys.recommend import Retrieved, rank, retrieve
 from recsys.types import QueryBatch, World
 from service.decisions import DecisionLog
+from service.event_log import EventLog
+from service.events import EventIntake
 from service.gateway import Gateway
 from service.http import HttpEdge
 from service.lookup import StateLookup
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.stages import ColocatedStages, DistributedStages, Stages, StageUnavailable
+from service.updater import Updater, run
 from service.warm_up import warm_up, warm_up_gateway
 from service.world import load_world
 
 REPORT_S = 5.0
+LOG_TIMEOUT_MS = 3_000  # of the event log; the updater waits up to a second for events
 STAGE_CALLS = 16  # micro-batches under way in one replica of a stage; each gateway has one at a time
 _log = logging.getLogger("ray.serve")
 # INFO makes a log record for each request, even with the access log off.
@@ -97,7 +101,9 @@ class GatewayDeployment:
             _log.warning("ready, but degraded: %s", one)
         # Answers leave no reference cycles: look for them less often than every 700 objects, Python's default.
         gc.set_threshold(50_000, 20, 100)
-        self._edge = HttpEdge(self._gateway, max_body_bytes=settings.max_body_bytes)
+        log = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=settings.redis_connections)
+        intake = EventIntake(EventLog(log, limit=settings.event_limit), world.bundle.vocabulary, settings)
+        self._edge = HttpEdge(self._gateway, intake, max_body_bytes=settings.max_body_bytes)
         self._reporter = asyncio.get_running_loop().create_task(self._report())
 
     def __serve_build_asgi_app__(self) -> HttpEdge:
@@ -114,6 +120,46 @@ class GatewayDeployment:
             for what, value in (counts - reported).items():
                 counter.inc(value, tags={"what": what})
             reported = counts
+
+
+@serve.deployment(name="FeatureUpdater", logging_config=_QUIET)
+class FeatureUpdaterDeployment:
+    """Applies events to user states. One is enough; two do no harm."""
+
+    async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._updater = Updater(
+            RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1), kept=settings.event_kept
+        )
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(run(self._updater)), loop.create_task(self._report())]
+
+    async def __call__(self) -> dict[str, float]:
+        """What it has done so far, and its lag in seconds."""
+        return {**self._updater.counts, "lag_s": self._updater.lag_s}
+
+    def check_health(self) -> None:
+        """Serve restarts an updater whose loop has ended: a bug, since a failing store is waited for."""
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError("the updater has ended") from task.exception()
+
+    async def _report(self) -> None:
+        counter = metrics.Counter("riffle_updater", "Counts of the feature updater, by what", tag_keys=("what",))
+        lag = metrics.Gauge("riffle_event_lag_seconds", "From an event's arrival to its state, last batch")
+        reported: Counter[str] = Counter()
+        while True:
+            await asyncio.sleep(REPORT_S)
+            for what, value in (self._updater.counts - reported).items():
+                counter.inc(value, tags={"what": what})
+            reported = self._updater.counts.copy()
+            lag.set(self._updater.lag_s)
+
+
+def build_updater(settings: Settings, *, redis_url: str) -> Any:
+    """The application that keeps user states up to date; beside the other, so that neither restarts the other."""
+    return FeatureUpdaterDeployment.options(  # type: ignore[attr-defined]
+        num_replicas=1, ray_actor_options={"num_cpus": 0}, health_check_period_s=2, health_check_timeout_s=10
+    ).bind(settings, redis_url)
 
 
 def build(settings: Settings, *, redis_url: str, bundle_id: str) -> Any:

@@ -10,17 +10,18 @@ from typing import TypeVar
 import msgspec
 
 from service.errors import FieldError, RequestError
-from service.schemas import MAX_ID_BYTES, ContextValue, RecommendationRequest, SimilarRequest
+from service.schemas import MAX_ID_BYTES, ContextValue, EventsRequest, RecommendationRequest, SimilarRequest
 
-T = TypeVar("T", RecommendationRequest, SimilarRequest)
+T = TypeVar("T", RecommendationRequest, SimilarRequest, EventsRequest)
 
 _RECOMMENDATION = msgspec.json.Decoder(RecommendationRequest)
 _SIMILAR = msgspec.json.Decoder(SimilarRequest)
+_EVENTS = msgspec.json.Decoder(EventsRequest)
 
 # msgspec: "Expected `str`, got `int` - at `$.filter.categories.any[0]`" or "... - at `key` in `$.context`".
 _NAMED_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*?)`?", re.DOTALL)
 _PATH_STEP = re.compile(r"\.([^.\[`]+)|\[(\d+|\.\.\.)\]")
-_CODES = (("` of length ", "length"), ("matching regex", "pattern"), (", got `", "type"))
+_CODES = (("` of length ", "length"), ("matching regex", "pattern"), (", got `", "type"), ("atetime", "timestamp"))
 _PATTERN = "expected 1 to 64 letters, digits, '_', '.', ':' or '-'"  # of a placement, the only pattern there is
 _LONGEST_NAME = 256  # a longer unknown name is not echoed
 
@@ -42,6 +43,22 @@ def decode_similar(body: bytes) -> SimilarRequest:
     """Decode and check a similar-items request. Raises RequestError."""
     request = _decode(_SIMILAR, body)
     _check_ids(("/item_ids/", request.item_ids), ("/exclude_item_ids/", request.exclude_item_ids))
+    return request
+
+
+def decode_events(body: bytes) -> EventsRequest:
+    """Decode and check events. Raises RequestError, if any row is not shaped as an event."""
+    request = _decode(_EVENTS, body)
+    ids = [(row.event_id, row.user_id, row.item_id, row.recommendation_id or "") for row in request.events]
+    if not _plain("".join(map("".join, ids))):
+        names = ("event_id", "user_id", "item_id", "recommendation_id")
+        _check_ids(
+            *(
+                (f"/events/{n}/{name}", (one,))
+                for n, row in enumerate(ids)
+                for name, one in zip(names, row, strict=True)
+            )
+        )
     return request
 
 
@@ -123,11 +140,15 @@ def _check_ids(*groups: tuple[str, Sequence[str]]) -> None:
 
     A pointer that ends in "/" is a list's and gets the index. Short ASCII ids, the rule, cost one join.
     """
-    together = "".join("".join(ids) for _, ids in groups)
-    if together.isascii() and "\0" not in together:
+    if _plain("".join("".join(ids) for _, ids in groups)):
         return
     if refused := list(_refused_ids(groups)):
         raise request_error(refused)
+
+
+def _plain(ids: str) -> bool:
+    """Whether ids are such as the schema has checked in full: ASCII, where characters are bytes, and no U+0000."""
+    return ids.isascii() and "\0" not in ids
 
 
 def _refused_ids(groups: Sequence[tuple[str, Sequence[str]]]) -> Iterator[FieldError]:

@@ -14,10 +14,10 @@ import msgspec
 import orjson
 
 from service import docs_page, openapi
-from service.decoding import decode_recommendation, decode_similar
+from service.decoding import decode_events, decode_recommendation, decode_similar
 from service.errors import HttpError, InternalError, MethodNotAllowed, NotFound
 from service.request_body import Message, Receive, read_body
-from service.schemas import Problem, RecommendationRequest, SimilarRequest
+from service.schemas import EventsRequest, Problem, RecommendationRequest, SimilarRequest
 
 Send = Callable[[Message], Awaitable[None]]
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -51,6 +51,14 @@ class Recommender(Protocol):
         ...
 
 
+class Intake(Protocol):
+    """What takes events. May raise `HttpError`."""
+
+    async def record(self, request: EventsRequest) -> dict[str, Any]:
+        """The answer, shaped as `EventsResponse`, once the events are in the log."""
+        ...
+
+
 class Answer(NamedTuple):
     """A response without what every response has (length, request id)."""
 
@@ -66,18 +74,19 @@ class HttpEdge:
     """An ASGI 3 application that serves `recommender`.
 
     Args:
-        recommender: Answers decoded requests.
+        recommender: Answers decoded requests. intake: Takes decoded events.
         max_body_bytes: Larger bodies are refused with 413, before or while they arrive.
 
     `routes` maps each path to its handlers by method; there is no other way in.
     """
 
-    def __init__(self, recommender: Recommender, *, max_body_bytes: int = 524_288) -> None:
-        self._recommender = recommender
+    def __init__(self, recommender: Recommender, intake: Intake, *, max_body_bytes: int = 524_288) -> None:
+        self._recommender, self._intake = recommender, intake
         self._max_body_bytes = max_body_bytes
         self.routes: dict[str, dict[str, Handler]] = {
             "/v1/recommendations": {"POST": self._recommend},
             "/v1/similar": {"POST": self._similar},
+            "/v1/events": {"POST": self._events},
             "/readyz": _readable(self._readyz),
             **{path: _readable(_always(answer)) for path, answer in _fixed_answers().items()},
         }
@@ -130,6 +139,9 @@ class HttpEdge:
 
     async def _similar(self, body: bytes) -> Answer:
         return Answer(200, _JSON, _encode(await self._recommender.similar(decode_similar(body))))
+
+    async def _events(self, body: bytes) -> Answer:
+        return Answer(200, _JSON, _encode(await self._intake.record(decode_events(body))))
 
     async def _readyz(self, _: bytes) -> Answer:
         ready, details = self._recommender.readiness()

@@ -12,6 +12,8 @@ import msgspec
 
 from service import errors
 from service.schemas import (
+    EventsRequest,
+    EventsResponse,
     Problem,
     Readiness,
     RecommendationRequest,
@@ -26,6 +28,8 @@ _STRUCTS = (
     RecommendationResponse,
     SimilarRequest,
     SimilarResponse,
+    EventsRequest,
+    EventsResponse,
     Validation,
     Readiness,
     Problem,
@@ -34,11 +38,11 @@ _REFUSALS: tuple[type[errors.HttpError], ...] = (
     errors.RequestError,
     errors.PayloadTooLarge,
     errors.UnsupportedMediaType,
-    errors.Unprocessable,
     errors.Overloaded,
     errors.InternalError,
-    errors.BatchFailed,
 )
+_LIST_REFUSALS = (*_REFUSALS, errors.Unprocessable, errors.BatchFailed)
+_EVENT_REFUSALS = (*_REFUSALS, errors.LogUnavailable)
 
 REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
     "known_user": {"user_id": "42", "count": 10},
@@ -64,6 +68,22 @@ SIMILAR_EXAMPLES: dict[str, dict[str, Any]] = {
     "one_item": {"item_ids": ["50"]},
     "a_basket": {"item_ids": ["50", "172"], "count": 5, "filter": {"categories": {"any": ["Sci-Fi"]}}},
 }
+EVENTS_EXAMPLES: dict[str, dict[str, Any]] = {
+    "a_click": {
+        "events": [
+            {
+                "event_id": "7c1f",
+                "type": "click",
+                "user_id": "42",
+                "item_id": "50",
+                "ts": "2026-11-23T12:00:00Z",
+                "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
+                "position": 1,
+            }
+        ]
+    },
+}
+EVENTS_ANSWER = {"accepted": 1, "refused": 0, "results": [{"event_id": "7c1f", "status": 202}]}
 _LIST: dict[str, Any] = {
     "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
     "bundle": "20261123-5a4d0202f9b0",
@@ -108,46 +128,74 @@ def document() -> dict[str, Any]:
         },
         "paths": {
             "/v1/recommendations": {
-                "post": _list_operation(
+                "post": _operation(
                     "recommend",
                     "A ranked list for one user",
                     _body(RecommendationRequest, REQUEST_EXAMPLES),
+                    "The list",
                     _content(answer, RECOMMENDATION_ANSWER),
+                    _LIST_REFUSALS,
                 )
             },
             "/v1/similar": {
-                "post": _list_operation(
+                "post": _operation(
                     "similar",
                     "Items like the given ones",
                     _body(SimilarRequest, SIMILAR_EXAMPLES),
+                    "The list",
                     _content(_ref(SimilarResponse), SIMILAR_ANSWER),
+                    _LIST_REFUSALS,
                 )
             },
-            "/livez": _get("livez", "Is the process alive", {"200": _plain("Alive")}),
-            "/readyz": _get(
-                "readyz",
-                "Can requests be served",
-                {
-                    "200": {"description": "Ready", "content": _content(_ref(Readiness), {"ready": True})},
-                    "503": {
-                        "description": "Not ready, and why",
-                        "content": _content(_ref(Readiness), {"ready": False, "reasons": ["no bundle is loaded"]}),
-                    },
-                },
-            ),
-            "/openapi.json": _get("openapi", "This document", {"200": _plain("OpenAPI 3.0.3")}),
-            "/docs": _get(
-                "docs",
-                "This document as a page",
-                {"200": {"description": "HTML", "content": {"text/html": {"schema": {"type": "string"}}}}},
-            ),
-            "/": _get("index", "Where to begin", {"200": _plain("Name, version and links")}),
+            "/v1/events": {
+                "post": _operation(
+                    "recordEvents",
+                    "Put what users did on record; their next list knows it",
+                    _body(EventsRequest, EVENTS_EXAMPLES),
+                    "In the log, or refused, row by row",
+                    _content(_ref(EventsResponse), EVENTS_ANSWER),
+                    _EVENT_REFUSALS,
+                )
+            },
+            **_probes(),
         },
         "components": {"schemas": {name: _as_3_0(schema) for name, schema in components.items()}},
     }
 
 
-def _list_operation(operation_id: str, summary: str, body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+def _probes() -> dict[str, Any]:
+    """The routes for operators and browsers."""
+    return {
+        "/livez": _get("livez", "Is the process alive", {"200": _plain("Alive")}),
+        "/readyz": _get(
+            "readyz",
+            "Can requests be served",
+            {
+                "200": {"description": "Ready", "content": _content(_ref(Readiness), {"ready": True})},
+                "503": {
+                    "description": "Not ready, and why",
+                    "content": _content(_ref(Readiness), {"ready": False, "reasons": ["no bundle is loaded"]}),
+                },
+            },
+        ),
+        "/openapi.json": _get("openapi", "This document", {"200": _plain("OpenAPI 3.0.3")}),
+        "/docs": _get(
+            "docs",
+            "This document as a page",
+            {"200": {"description": "HTML", "content": {"text/html": {"schema": {"type": "string"}}}}},
+        ),
+        "/": _get("index", "Where to begin", {"200": _plain("Name, version and links")}),
+    }
+
+
+def _operation(
+    operation_id: str,
+    summary: str,
+    body: dict[str, Any],
+    answered: str,
+    answer: dict[str, Any],
+    refusals: tuple[type[errors.HttpError], ...],
+) -> dict[str, Any]:
     return {
         "operationId": operation_id,
         "summary": summary,
@@ -160,13 +208,13 @@ def _list_operation(operation_id: str, summary: str, body: dict[str, Any], answe
             }
         ],
         "requestBody": body,
-        "responses": {"200": {"description": "The list", "content": answer}, **_problems()},
+        "responses": {"200": {"description": answered, "content": answer}, **_problems(refusals)},
     }
 
 
-def _problems() -> dict[str, Any]:
+def _problems(refusals: tuple[type[errors.HttpError], ...]) -> dict[str, Any]:
     by_status: dict[str, list[type[errors.HttpError]]] = {}
-    for kind in _REFUSALS:
+    for kind in refusals:
         by_status.setdefault(str(kind.status), []).append(kind)
     responses: dict[str, Any] = {}
     for status, kinds in by_status.items():

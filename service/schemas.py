@@ -4,6 +4,7 @@ Requests are strict: unknown fields, wrong types and values out of range are ref
 Answers are built as plain dicts on the hot path; their structs describe them, and tests hold the two equal.
 """
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -103,6 +104,47 @@ class SimilarRequest(Request, frozen=True, kw_only=True):
     filter: Filter | None = None
     return_: Return = msgspec.field(default=Return(), name="return")
     deadline_ms: DeadlineMs | None = None
+
+
+class EventRow(Request, frozen=True, kw_only=True):
+    """One thing that a user did to an item, or, as `impression`, was shown."""
+
+    event_id: Annotated[Id, Meta(description="Yours. Sent again with the same body, an event counts once.")]
+    type: Literal["impression", "view", "click", "like", "purchase", "rating", "hide"]
+    user_id: Id
+    item_id: Id
+    ts: Annotated[datetime, Meta(tz=True, description="When it happened: RFC 3339, with an offset.")]
+    recommendation_id: Annotated[Id | None, Meta(description="Of the list that it came from.")] = None
+    position: Annotated[int, Meta(ge=1, le=10_000, description="Rank in that list.")] | None = None
+    value: Annotated[float | None, Meta(description="Of a rating, or an amount.")] = None
+    properties: Annotated[
+        dict[ContextKey, ContextValue], Meta(max_length=32, description="Anything else; logged with the event.")
+    ] = {}
+
+
+class EventsRequest(Request, frozen=True, kw_only=True):
+    """Put events on record."""
+
+    events: Annotated[list[EventRow], Meta(min_length=1, max_length=1000)]
+
+
+class EventResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one event, in the order in which they were sent."""
+
+    event_id: str
+    status: Annotated[
+        Literal[202, 409, 422],
+        Meta(description="202: in the log. 409: the id is, with another body. 422: not acceptable; see `error`."),
+    ]
+    error: FieldError | UnsetType = UNSET
+
+
+class EventsResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of all events. Those with status 202 are in the log."""
+
+    accepted: int
+    refused: int
+    results: list[EventResult]
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):

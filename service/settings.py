@@ -52,6 +52,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis_timeout_ms: Annotated[int, Meta(ge=1, le=1000)] = 20  # per round trip and connect; then answers degrade
     redis_connections: Annotated[int, Meta(ge=1, le=256)] = 4  # per Gateway
 
+    # --- events ---
+    event_late_s: Annotated[int, Meta(ge=1)] = 604_800  # older events are refused
+    event_early_s: Annotated[int, Meta(ge=0)] = 60  # events further in the future are refused
+    event_limit: Annotated[int, Meta(ge=100)] = 40_000  # entries of one of 16 shards; beyond it 429
+    event_kept: Annotated[int, Meta(ge=1)] = 20_000  # above that many of a shard, those already applied are dropped
+
     # --- decision records ---
     decision_sample: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of answers recorded
     decision_queue: Annotated[int, Meta(ge=1)] = 2048  # per Gateway; beyond it records are dropped, and counted
@@ -64,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         if self.gateways_max < self.gateways:
             raise ValueError(f"gateways_max ({self.gateways_max}) is below gateways ({self.gateways})")
+        if self.event_kept > self.event_limit // 2:
+            raise ValueError(f"event_kept ({self.event_kept}) is above half of event_limit ({self.event_limit})")
         if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("redis_url does not start with redis://, rediss:// or unix://")
 

