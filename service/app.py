@@ -27,6 +27,7 @@ from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.stages import ColocatedStages, DistributedStages, Stages, StageUnavailable
 from service.updater import Updater, run
+from service.updater import warm_up as warm_up_updater
 from service.warm_up import warm_up, warm_up_gateway
 from service.world import load_world
 
@@ -130,6 +131,7 @@ class FeatureUpdaterDeployment:
         self._updater = Updater(
             RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1), kept=settings.event_kept
         )
+        warm_up_updater()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(run(self._updater)), loop.create_task(self._report())]
 

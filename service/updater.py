@@ -126,6 +126,15 @@ class Updater:
         return reply
 
 
+def warm_up() -> None:
+    """Load the compiled code of a step: the first event would wait half a second for it."""
+    states, _ = unpack([*pack(UserStates.empty(2), SCHEMA_HASH), None], SCHEMA_HASH)
+    row, one = np.array([0, 0, 1]), np.ones(3, np.uint64)
+    event_id = np.array([[1, 0], [2, 0], [1, 0]], np.uint64)
+    apply(states, row, item_key=one, verb=one.astype(np.uint8), ts_s=one.astype(np.uint32), event_id=event_id)
+    pack(states, SCHEMA_HASH)
+
+
 async def run(updater: Updater) -> None:
     """Step for ever; a store that fails is asked again after a while."""
     failing = False

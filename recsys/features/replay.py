@@ -4,7 +4,7 @@ import numpy as np
 
 from recsys.features.user import UserStates, room, update
 
-CHUNK_USERS = 8192  # bounds memory: 8,192 users x (64 x 13 + 2,048 x 4) bytes < 80 MB
+CHUNK_USERS = 8192  # bounds memory: 8,192 users x (64 x 13 + 3,072 x 4) bytes < 110 MB
 
 
 def replay(

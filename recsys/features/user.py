@@ -13,7 +13,7 @@ from recsys.features.schema import Feature
 from recsys.verbs import is_positive
 
 RING = 64  # interactions kept in detail
-SEEN_MAX = 2048  # fingerprints kept of what left the ring
+SEEN_MAX = 3072  # fingerprints kept of what left the ring; a state is at most 13,184 bytes
 HALF_LIFE_S = np.array([3_600.0, 86_400.0, 30 * 86_400.0], np.float32)
 
 

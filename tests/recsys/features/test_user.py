@@ -81,7 +81,7 @@ def test_fingerprint_is_the_high_32_bits() -> None:
     assert fingerprint(keys).dtype == np.uint32
 
 
-@pytest.mark.parametrize(("events", "wanted"), [(0, 1), (64, 1), (65, 1), (66, 2), (2112, 2048), (9999, 2048)])
+@pytest.mark.parametrize(("events", "wanted"), [(0, 1), (64, 1), (65, 1), (66, 2), (3136, 3072), (9999, 3072)])
 def test_room_is_what_leaves_the_ring(events: int, wanted: int) -> None:
     assert room(events) == wanted
 
