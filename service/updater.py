@@ -67,7 +67,6 @@ class Updater:
     def __init__(self, store: RoundTrips, *, shards: Sequence[int] = range(SHARDS), kept: int = 20_000) -> None:
         self._store, self._kept = store, kept
         self._shards = list(shards)
-        self._position: dict[int, bytes] = {}
         self.counts: Counter[str] = Counter()  # "applied", "dead", "undecodable_states", "lost_commits"
         self.lag_s = 0.0  # from an event's arrival to its commit, the oldest of the last step
 
@@ -77,10 +76,9 @@ class Updater:
         Raises:
             RedisError, OSError, TimeoutError: the store failed; calling again goes on from what is committed.
         """
-        if missing := [number for number in self._shards if number not in self._position]:
-            positions = await self._one("MGET", *map(position_key, missing))
-            self._position |= {number: at or _START for number, at in zip(missing, positions, strict=True)}
-        streams, after = [stream_key(n) for n in self._shards], [self._position[n] for n in self._shards]
+        # Read anew each time: another updater may have committed, or an import may have set them back.
+        after = [at or _START for at in await self._one("MGET", *map(position_key, self._shards))]
+        streams = [stream_key(number) for number in self._shards]
         read = await self._one("XREAD", "COUNT", str(BATCH), "BLOCK", str(block_ms), "STREAMS", *streams, *after)
         if not read:
             return 0
@@ -90,16 +88,16 @@ class Updater:
         states, undecodable = unpack(values, SCHEMA_HASH)
         self.counts["undecodable_states"] += len(undecodable)
         _apply(states, runs)
-        return await self._commit(runs, pack(states, SCHEMA_HASH))
+        return await self._commit(dict(zip(self._shards, after, strict=True)), runs, pack(states, SCHEMA_HASH))
 
-    async def _commit(self, runs: Sequence["_Run"], values: Sequence[bytes]) -> int:
+    async def _commit(self, began: dict[int, bytes], runs: Sequence["_Run"], values: Sequence[bytes]) -> int:
         commands: list[Command] = []
         start = 0
         for one in runs:
             own = values[start : start + len(one.users)]
             start += len(own)
             keys = (position_key(one.shard), stream_key(one.shard), dead_key(one.shard), *map(state_key, one.users))
-            before = self._position[one.shard], one.end, str(self._kept)
+            before = began[one.shard], one.end, str(self._kept)
             commands.append(
                 ("EVAL", _COMMIT, str(len(keys)), *keys, *before, *own, *(part for dead in one.dead for part in dead))
             )
@@ -107,11 +105,9 @@ class Updater:
         for one, reply in zip(runs, await self._store.call(commands), strict=True):
             if isinstance(reply, Exception):
                 raise reply
-            if not reply:  # another updater was here: read on from what it committed
+            if not reply:  # another updater was here; the next step reads on from what it committed
                 self.counts["lost_commits"] += 1
-                del self._position[one.shard]
                 continue
-            self._position[one.shard] = one.end
             committed += one.entries
             self.counts["applied"] += len(one.events)
             self.counts["dead"] += len(one.dead)

@@ -22,6 +22,7 @@ from service.cli.data import current_dataset, describe, import_dataset
 from service.cli.model import train_and_publish
 from service.doctor import Finding, check
 from service.errors import StackError
+from service.event_backlog import backlog
 from service.settings import Settings, load
 from service.stack import application
 from service.state_store import load_states, some_user
@@ -104,6 +105,9 @@ def status() -> None:
     output.print(f"API        {application.url(settings)}  {'ready' if ready.get('ready') else 'NOT READY'}")
     output.print(f"Bundle     {ready.get('bundle', 'none')}")
     output.print(f"Dashboard  {application.dashboard_url(settings)}")
+    behind = backlog(application.store_url(settings))
+    waiting = f"{behind.waiting} waiting, the oldest for {behind.oldest_s:.1f} s" if behind.waiting else "none waits"
+    output.print(f"Events     {waiting}; {behind.dead} set aside as no events")
     if not ready.get("ready"):
         raise StackError("the service is not ready; `riffle serve` deploys it again, `riffle doctor` looks for causes")
 

@@ -110,6 +110,18 @@ def readiness(settings: Settings) -> dict[str, Any]:
         return {}
 
 
+def store_url(settings: Settings) -> str:
+    """The store of what was deployed last.
+
+    Raises:
+        StackError: nothing was.
+    """
+    try:
+        return str(json.loads(_record(settings).read_text("utf-8"))["redis_url"])
+    except (OSError, ValueError, KeyError) as error:
+        raise StackError("nothing is deployed; `riffle serve` or `riffle up` does it") from error
+
+
 def _head_identity(settings: Settings) -> list[Any]:
     recorded = processes.load(settings.home_path / "run" / "ray.json")
     return [recorded.pid, recorded.birth] if recorded else []

@@ -161,7 +161,9 @@ def test_serve_again_changes_nothing_that_is_fine(riffle: Riffle) -> None:
     before = sorted(riffle.processes())
     riffle.must("serve")
     assert sorted(riffle.processes()) == before
-    assert "ready" in riffle.must("status")
+    status = riffle.must("status")
+    assert "ready" in status
+    assert "none waits; 0 set aside" in status
 
 
 def test_distributed_stages_give_the_same_bits(colocated: httpx.Client, riffle: Riffle) -> None:

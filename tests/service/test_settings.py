@@ -119,6 +119,12 @@ def test_fewer_gateways_at_most_than_to_start_with_are_refused_with_both_numbers
         load(environ={})
 
 
+def test_more_kept_than_half_of_what_a_shard_takes_is_refused(toml: Path) -> None:
+    toml.write_text("event_kept = 600\nevent_limit = 1000\n")
+    with pytest.raises(SettingsError, match=r"event_kept \(600\) is above half of event_limit \(1000\)"):
+        load(environ={})
+
+
 def test_settings_that_fit_only_together_may_come_from_file_and_environment(toml: Path) -> None:
     toml.write_text("gateways_max = 8\n")
     assert load(environ={"RIFFLE_GATEWAYS": "4"}) == Settings(gateways=4, gateways_max=8)

@@ -19,7 +19,7 @@ from service import stack
 from service.client_headers import ClientHeaders
 from service.errors import StackError
 from service.settings import Settings
-from service.stack import ports, processes, ray_environment, ray_head, valkey
+from service.stack import application, ports, processes, ray_environment, ray_head, valkey
 
 
 @pytest.fixture
@@ -374,3 +374,13 @@ def test_two_homes_share_no_file_of_haproxy(settings: Settings, tmp_path: Path) 
     paths = [name for name, value in ours.items() if value.startswith("/tmp/riffle-")]
     assert len(paths) == 6
     assert all(ours[name] != theirs[name] for name in paths)
+
+
+def test_store_of_a_stack_that_was_never_deployed_is_an_error_that_names_the_way(tmp_path: Path) -> None:
+    settings = Settings(home=str(tmp_path))
+    with pytest.raises(StackError, match=r"riffle serve"):
+        application.store_url(settings)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "application.json").write_text("{}", "utf-8")
+    with pytest.raises(StackError, match=r"riffle serve"):
+        application.store_url(settings)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -19,11 +20,14 @@ from recsys.features.matrix import SCHEMA_HASH
 from recsys.features.user import UserStates
 from recsys.verbs import Verb
 from recsys.vocabulary import item_key, item_keys
-from service.errors import LogUnavailable
+from service.errors import LogUnavailable, StackError
+from service.event_backlog import Backlog, backlog
 from service.event_log import Event, EventLog, stream_key
 from service.lookup import SHARDS, shard, state_key
 from service.round_trips import RoundTrips
+from service.state_store import load_states
 from service.updater import Updater, dead_key, position_key, run
+from tests import worlds
 from tests.service.conftest import BreakableStore
 
 pytestmark = pytest.mark.valkey
@@ -163,6 +167,27 @@ async def test_shards_can_be_divided_among_updaters(breakable_store: BreakableSt
         assert_states_are_those_of_the_log(server, entries_in(server))
 
 
+async def test_events_are_applied_again_over_states_that_were_imported_anew(breakable_store: BreakableStore) -> None:
+    """Each once: the imported user's state is new, the other user's state knows the event already."""
+    url, dataset = breakable_store.url, worlds.two_tastes()
+    known, other = dataset.user_id[0], "who is not in the import"
+    events = [
+        msgspec.structs.replace(event, user_id=user, verb=int(Verb.LIKE))
+        for event, user in zip(some_events(2, seed=9), (known, other), strict=True)
+    ]
+    load_states(url, dataset)
+    async with log_at(url) as log, updater_at(url) as updater:
+        await log.append(events)
+        assert await catch_up(updater) == 2
+        load_states(url, replace(dataset, fingerprint="1" * 64))
+        assert await catch_up(updater) == 2
+    with redis.Redis.from_url(url) as server:
+        states, _ = unpack(server.mget([state_key(known), state_key(other)]), SCHEMA_HASH)
+    imported = int((dataset.events.user == 0).sum())
+    assert states.events.tolist() == [imported + 1, 1]
+    assert states.item_key[:, 0].tolist() == [item_key(event.item_id) for event in events]
+
+
 async def test_applied_entries_go_when_too_many_are_kept_and_unapplied_ones_never(
     breakable_store: BreakableStore,
 ) -> None:
@@ -176,6 +201,22 @@ async def test_applied_entries_go_when_too_many_are_kept_and_unapplied_ones_neve
             assert server.xlen(stream_key(number)) == 600 - 511  # MINID keeps the position itself
             await catch_up(updater)
             assert_states_are_those_of_the_log(server, entries)
+
+
+async def test_backlog_counts_what_no_state_knows_yet_and_what_was_set_aside(breakable_store: BreakableStore) -> None:
+    url = breakable_store.url
+    assert backlog(url) == Backlog(0, 0.0, 0)
+    async with log_at(url) as log, updater_at(url) as updater:
+        await log.append(some_events(300, seed=8))
+        with redis.Redis.from_url(url) as server:
+            server.xadd(stream_key(3), {"x": "y"})
+        assert (backlog(url).waiting, backlog(url).dead) == (301, 0)
+        assert 0 <= backlog(url).oldest_s < 60
+        await catch_up(updater)
+        assert backlog(url) == Backlog(0, 0.0, 1)
+    breakable_store.end()
+    with pytest.raises(StackError, match="does not answer"):
+        backlog(url)
 
 
 # --- what is no event ---

@@ -1,0 +1,51 @@
+"""How far the states are behind the event log, read from the store alone."""
+
+import time
+from typing import NamedTuple
+
+import redis
+
+from service.errors import StackError
+from service.event_log import stream_key
+from service.lookup import SHARDS
+from service.updater import dead_key, position_key
+
+
+class Backlog(NamedTuple):
+    """Events that no state knows yet.
+
+    Attributes:
+        waiting: How many, at most `MOST` counted of a shard. oldest_s: Age in the log of the oldest, seconds.
+        dead: Entries set aside because they are no events.
+    """
+
+    waiting: int
+    oldest_s: float
+    dead: int
+
+
+MOST = 10_000
+
+
+def backlog(url: str) -> Backlog:
+    """Look at all shards.
+
+    Raises:
+        StackError: the store does not answer.
+    """
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5) as client:
+            numbers = range(SHARDS)
+            positions = client.mget(list(map(position_key, numbers)))
+            pipeline = client.pipeline(transaction=False)
+            for number, position in zip(numbers, positions, strict=True):
+                after = f"({position.decode()}" if position else "-"
+                pipeline.xrange(stream_key(number), min=after, count=MOST)
+                pipeline.xlen(dead_key(number))
+            replies = pipeline.execute()
+    except redis.RedisError as error:
+        raise StackError(f"the event log does not answer: {error}; `riffle doctor` looks for causes") from error
+    entries = [position for waiting in replies[::2] for position, _ in waiting]
+    oldest_ms = min((int(position.partition(b"-")[0]) for position in entries), default=None)
+    oldest_s = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
+    return Backlog(len(entries), oldest_s, sum(replies[1::2]))
