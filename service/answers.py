@@ -122,6 +122,7 @@ def decision_of(
         time_ms=time_ms,
         bundle=world.bundle.id,
         item_stats=world.item_stats.version,
+        candidates=world.candidates,
         variant="champion",
         propensity=1.0,
         query=request,

@@ -23,7 +23,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: Recommendation id. kind: "recommendations" or "similar". time_ms: UTC epoch milliseconds.
-        bundle, item_stats: Versions pinned for this request. variant, propensity: Which of several, how probable.
+        bundle, item_stats: Versions pinned for this request. candidates: Ranked, at least.
+        variant, propensity: Which of several, how probable.
         query: The request as decoded. user_state: Packed bytes as read, None if there was none.
         seed, now_s: As passed to `recommend`. items, scores: As served, best first.
         degraded, timing_ms: As answered.
@@ -34,6 +35,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     time_ms: int
     bundle: str
     item_stats: str
+    candidates: int
     variant: str
     propensity: float
     query: Any

@@ -105,7 +105,7 @@ def test_states_are_loaded_and_looked_up(port: int) -> None:
 def test_decisions_are_written(port: int) -> None:
     decision = Decision(
         id="1", kind="similar", time_ms=0, bundle="b", item_stats="s", variant="v", propensity=1.0, query={},
-        user_state=None, seed=0, now_s=0, items=[], scores=[], degraded=[], timing_ms={},
+        candidates=200,        user_state=None, seed=0, now_s=0, items=[], scores=[], degraded=[], timing_ms={},
     )  # fmt: skip
 
     async def write() -> int:

@@ -108,6 +108,10 @@ def test_every_answer_can_be_made_again_from_its_decision_record_bit_for_bit(
     colocated: httpx.Client, riffle: Riffle
 ) -> None:
     _assert_answers_can_be_made_again(colocated, riffle)
+    assert "30 identical, 0 different, 0 not replayable" in riffle.must("replay", "--sample", "30")
+    one = _ask(colocated, {"user_id": _users(riffle)[1]}).recommendation_id
+    time.sleep(0.5)  # records follow their answers within that
+    assert "1 identical" in riffle.must("replay", one)
 
 
 def test_a_click_is_in_the_next_list_also_after_the_updater_was_killed(colocated: httpx.Client, riffle: Riffle) -> None:

@@ -431,7 +431,19 @@ def test_unknown_setting_is_one_sentence_with_the_known_ones(empty: Home) -> Non
 def test_help_names_every_command(empty: Home) -> None:
     run = empty.riffle("--help")
     assert run.code == 0
-    for command in ("up", "down", "serve", "status", "doctor", "import", "train", "evaluate", "recommend", "bundles"):
+    for command in (
+        "up",
+        "down",
+        "serve",
+        "status",
+        "doctor",
+        "import",
+        "train",
+        "evaluate",
+        "recommend",
+        "bundles",
+        "replay",
+    ):
         assert re.search(rf"\b{command}\b", run.out)
 
 

@@ -55,6 +55,7 @@ def decision(number: int, **given: object) -> Decision:
             "time_ms": 1_700_000_000_000 + number,
             "bundle": "20250101-0123456789ab",
             "item_stats": "v1",
+            "candidates": 200,
             "variant": "champion",
             "propensity": 1.0,
             "query": RecommendationRequest(user_id="ü", context={"big": 2**63 - 1, "x": 0.5}),
