@@ -54,6 +54,7 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
 
     from service.app import build, build_updater
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # what it has to say is said in our words
     ray.init(address=ray_head.address(settings), namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
     try:
         options = HTTPOptions(host=settings.http_host, port=settings.http_port, keep_alive_timeout_s=30)
