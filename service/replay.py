@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 import redis
 
+from recsys.bundle import Bundle
 from recsys.errors import RecsysError
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
@@ -15,7 +16,7 @@ from recsys.recommend import recommend
 from recsys.types import World
 from service.decisions import STREAM, Decision
 from service.errors import HttpError, StackError
-from service.queries import batch_of, resolve
+from service.queries import Query, batch_of, resolve
 from service.schemas import RecommendationRequest
 
 PAGE = 500
@@ -49,16 +50,7 @@ def replay(record: Decision, world_of: Callable[[str, int], World]) -> Verdict:
         return Verdict(record.id, Outcome.NOT_REPLAYABLE, reason)
     try:
         world = world_of(record.bundle, record.candidates)
-        request = msgspec.convert(record.query, RecommendationRequest)
-        query = resolve(
-            world.bundle,
-            count=request.count,
-            session_ids=request.session.item_ids if request.session else [],
-            excluded_ids=request.exclude_item_ids,
-            filter_=request.filter,
-            seed=record.seed,
-            now_s=record.now_s,
-        )
+        query = query_of(record, world.bundle)
     except (RecsysError, HttpError, msgspec.ValidationError) as error:
         return Verdict(record.id, Outcome.NOT_REPLAYABLE, str(error))
     if record.item_stats != world.item_stats.version:
@@ -72,6 +64,20 @@ def replay(record: Decision, world_of: Callable[[str, int], World]) -> Verdict:
     if difference := _difference(record, items, slates.score.tolist()):
         return Verdict(record.id, Outcome.DIFFERENT, difference)
     return Verdict(record.id, Outcome.IDENTICAL, "")
+
+
+def query_of(record: Decision, bundle: Bundle) -> Query:
+    """The recorded request, resolved anew. Raises ValidationError, Unprocessable."""
+    request = msgspec.convert(record.query, RecommendationRequest)
+    return resolve(
+        bundle,
+        count=request.count,
+        session_ids=request.session.item_ids if request.session else [],
+        excluded_ids=request.exclude_item_ids,
+        filter_=request.filter,
+        seed=record.seed,
+        now_s=record.now_s,
+    )
 
 
 def _not_replayable(record: Decision) -> str:

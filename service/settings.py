@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # --- the online store ---
     redis_timeout_ms: Annotated[int, Meta(ge=1, le=1000)] = 20  # per round trip and connect; then answers degrade
-    redis_connections: Annotated[int, Meta(ge=1, le=256)] = 4  # per Gateway
+    redis_connections: Annotated[int, Meta(ge=1, le=256)] = 4  # per Gateway, for lookups; as many again for events
 
     # --- events ---
     event_late_s: Annotated[int, Meta(ge=1)] = 604_800  # older events are refused

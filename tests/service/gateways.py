@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import msgspec
 import numpy as np
 
 from recsys.features.codec import unpack
@@ -15,9 +14,9 @@ from recsys.types import QueryBatch, Slates, World
 from service.decisions import Decision
 from service.gateway import Gateway
 from service.lookup import StateLookup
-from service.queries import batch_of, resolve
+from service.queries import batch_of
+from service.replay import query_of
 from service.round_trips import RoundTrips
-from service.schemas import RecommendationRequest
 from service.settings import Settings
 from service.stages import ColocatedStages, Stages
 
@@ -84,16 +83,7 @@ async def gateway_at(
 
 def again(world: World, record: Decision) -> Slates:
     """The recorded request once more, alone, through the pure function and nothing but the record."""
-    request = msgspec.convert(record.query, RecommendationRequest)
-    query = resolve(
-        world.bundle,
-        count=request.count,
-        session_ids=request.session.item_ids if request.session else [],
-        excluded_ids=request.exclude_item_ids,
-        filter_=request.filter,
-        seed=record.seed,
-        now_s=record.now_s,
-    )
+    query = query_of(record, world.bundle)
     states, undecodable = unpack([record.user_state], SCHEMA_HASH)
     assert not undecodable
     return recommend(world, batch_of([query], states))
