@@ -7,6 +7,7 @@ RecsysError
   BundleError      a bundle is missing, truncated, corrupt or mismatched; names the file
   RegistryError    a registry operation that cannot be done
   TrainingError    the data cannot train a bundle
+  ArchiveError     the archive cannot be read or written; names the file
 """
 
 
@@ -36,3 +37,7 @@ class RegistryError(RecsysError):
 
 class TrainingError(RecsysError):
     """The data cannot train a bundle."""
+
+
+class ArchiveError(RecsysError):
+    """The archive cannot be read or written."""
