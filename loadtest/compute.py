@@ -15,9 +15,9 @@ from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.recommend import recommend
 from recsys.types import QueryBatch, World
-from service.lookup import state_key
 from service.queries import batch_of, resolve
 from service.settings import load
+from service.state_keys import live_key, live_name, state_key
 from service.world import load_world
 
 BATCHES = (1, 8, 32)
@@ -69,7 +69,8 @@ def main() -> None:
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     world = load_world(load(), job.bundle)
     with redis.Redis.from_url(job.redis_url, socket_timeout=5) as client:
-        states = client.mget([state_key(user_id) for user_id in job.user_ids])
+        namespace = live_name(client.get(live_key()))
+        states = client.mget([state_key(namespace, user_id) for user_id in job.user_ids])
     report = {str(b): measure(world, states, b, seconds=job.seconds) for b in BATCHES}
     known = sum(state is not None for state in states) / len(states)
     print(json.dumps({"batch": report, "users_with_state": round(known, 3)}))

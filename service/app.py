@@ -8,15 +8,20 @@ import asyncio
 import gc
 import logging
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.util import metrics
+from redis.exceptions import RedisError
 
 from recsys.recommend import Retrieved, rank, retrieve
 from recsys.types import QueryBatch, World
+from service.archiver import Archiver
+from service.archiver import run as run_archiver
+from service.archives import event_archive
 from service.decisions import DecisionLog
 from service.event_log import EventLog
 from service.events import EventIntake
@@ -32,9 +37,17 @@ from service.warm_up import warm_up, warm_up_gateway
 from service.world import load_world
 
 REPORT_S = 5.0
+REFRESH_S = 0.5  # between looks at which states are live
+_TASKS: set[asyncio.Task[None]] = set()  # a loop keeps only weak references to its tasks
 LOG_TIMEOUT_MS = 3_000  # of the event log; the updater waits up to a second for events
 STAGE_CALLS = 16  # micro-batches under way in one replica of a stage; each gateway has one at a time
 _log = logging.getLogger("ray.serve")
+_ONE_IN_THE_BACKGROUND = {
+    "num_replicas": 1,
+    "ray_actor_options": {"num_cpus": 0},
+    "health_check_period_s": 2,
+    "health_check_timeout_s": 10,
+}
 # INFO makes a log record for each request, even with the access log off.
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 
@@ -43,8 +56,8 @@ _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 class FeatureLookup:
     """Reads packed user states from Redis."""
 
-    def __init__(self, settings: Settings, redis_url: str) -> None:
-        self._lookup = _state_lookup(settings, redis_url)
+    async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._lookup = await _state_lookup(settings, redis_url)
 
     async def __call__(self, user_ids: list[str]) -> tuple[list[bytes | None], str | None]:
         return await self._lookup.fetch(user_ids)
@@ -91,7 +104,8 @@ class GatewayDeployment:
             plain = [one.options(request_serialization="pickle", response_serialization="pickle") for one in handles]
             stages: Stages = DistributedStages(world.bundle.id, *plain, lookup_timeout_s=timeout_s)
         else:
-            stages = ColocatedStages(world, _state_lookup(settings, redis_url))
+            lookup = await _state_lookup(settings, redis_url)
+            stages = ColocatedStages(world, lookup)
         stream = RoundTrips(redis_url, timeout_ms=10 * settings.redis_timeout_ms, connections=1)
         decisions = DecisionLog(stream, queue=settings.decision_queue, stream_length=settings.decision_stream_length)
         self._gateway = Gateway(world, stages, decisions, settings)
@@ -127,10 +141,8 @@ class GatewayDeployment:
 class FeatureUpdaterDeployment:
     """Applies events to user states. One is enough; two do no harm."""
 
-    async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._updater = Updater(
-            RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1), kept=settings.event_kept
-        )
+    async def __init__(self, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._updater = Updater(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
         warm_up_updater()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(run(self._updater)), loop.create_task(self._report())]
@@ -157,11 +169,34 @@ class FeatureUpdaterDeployment:
             lag.set(self._updater.lag_s)
 
 
-def build_updater(settings: Settings, *, redis_url: str) -> Any:
+@serve.deployment(name="EventArchiver", logging_config=_QUIET)
+class EventArchiverDeployment:
+    """Moves events from the log to the archive. One is enough; two do no harm."""
+
+    async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
+        self._archiver = Archiver(store, event_archive(settings), kept=settings.event_kept)
+        work = run_archiver(self._archiver, every_s=settings.archive_every_s)
+        self._task = asyncio.get_running_loop().create_task(work)
+
+    async def __call__(self) -> dict[str, float]:
+        """What it has done so far."""
+        return dict(self._archiver.counts)
+
+    def check_health(self) -> None:
+        """Serve restarts an archiver whose loop has ended: a bug, since a failing store or disk is waited for."""
+        if self._task.done():
+            raise RuntimeError("the archiver has ended") from self._task.exception()
+
+
+def build_archiver(settings: Settings, *, redis_url: str) -> Any:
+    """The application that keeps the archive; an updater that is busy does not wait for its disk."""
+    return EventArchiverDeployment.options(**_ONE_IN_THE_BACKGROUND).bind(settings, redis_url)  # type: ignore[attr-defined]
+
+
+def build_updater(*, redis_url: str) -> Any:
     """The application that keeps user states up to date; beside the other, so that neither restarts the other."""
-    return FeatureUpdaterDeployment.options(  # type: ignore[attr-defined]
-        num_replicas=1, ray_actor_options={"num_cpus": 0}, health_check_period_s=2, health_check_timeout_s=10
-    ).bind(settings, redis_url)
+    return FeatureUpdaterDeployment.options(**_ONE_IN_THE_BACKGROUND).bind(redis_url)  # type: ignore[attr-defined]
 
 
 def build(settings: Settings, *, redis_url: str, bundle_id: str) -> Any:
@@ -201,10 +236,25 @@ def _placed(stage: Any) -> Any:
     return stage.options(max_ongoing_requests=STAGE_CALLS, num_replicas=1, ray_actor_options={"num_cpus": 1})
 
 
-def _state_lookup(settings: Settings, redis_url: str) -> StateLookup:
-    return StateLookup(
-        RoundTrips(redis_url, timeout_ms=settings.redis_timeout_ms, connections=settings.redis_connections)
-    )
+async def _state_lookup(settings: Settings, redis_url: str) -> StateLookup:
+    """A lookup that knows which namespace is live, and goes on looking."""
+    store = RoundTrips(redis_url, timeout_ms=settings.redis_timeout_ms, connections=settings.redis_connections)
+    lookup = StateLookup(store)
+    await _refreshed(lookup)
+    task = asyncio.get_running_loop().create_task(_keep_fresh(lookup))
+    _TASKS.add(task)
+    return lookup
+
+
+async def _keep_fresh(lookup: StateLookup) -> None:
+    while True:
+        await asyncio.sleep(REFRESH_S)
+        await _refreshed(lookup)
+
+
+async def _refreshed(lookup: StateLookup) -> None:
+    with suppress(RedisError, OSError, TimeoutError):  # lookups say so, by degraded answers
+        await lookup.refresh()
 
 
 def _same_bundle(world: World, bundle_id: str, stage: str) -> None:

@@ -7,8 +7,8 @@ import redis
 
 from service.errors import StackError
 from service.event_log import stream_key
-from service.lookup import SHARDS
-from service.updater import dead_key, position_key
+from service.state_keys import SHARDS, live_key, live_name, position_key
+from service.updater import dead_key
 
 
 class Backlog(NamedTuple):
@@ -36,7 +36,8 @@ def backlog(url: str) -> Backlog:
     try:
         with redis.Redis.from_url(url, socket_timeout=5) as client:
             numbers = range(SHARDS)
-            positions = client.mget(list(map(position_key, numbers)))
+            namespace = live_name(client.get(live_key()))
+            positions = client.mget([position_key(namespace, number) for number in numbers])
             pipeline = client.pipeline(transaction=False)
             for number, position in zip(numbers, positions, strict=True):
                 after = f"({position.decode()}" if position else "-"

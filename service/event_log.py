@@ -15,8 +15,8 @@ import msgspec
 from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError
 
 from service.errors import LogUnavailable, Overloaded
-from service.lookup import shard
 from service.round_trips import RoundTrips
+from service.state_keys import shard
 
 _BUCKETS = 4096  # at a million events a day 244 ids each: hashes this small are stored compactly
 _DAY_S = 86_400

@@ -10,10 +10,8 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 from redis.exceptions import RedisError
 
@@ -22,33 +20,27 @@ from recsys.features.codec import pack, unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.features.user import UserStates
 from recsys.vocabulary import item_keys
-from service.event_log import Event, stream_key
-from service.lookup import NAMESPACE, SHARDS, shard, state_key
+from service.event_log import stream_key
+from service.log_entries import Run
 from service.round_trips import Command, RoundTrips
+from service.state_keys import FIRST, SHARDS, live_key, live_name, position_key, state_key
 
 RETRY_S = 0.5
 BATCH = 512  # entries of one shard per commit
 _START = b"0-0"
 _log = logging.getLogger(__name__)
 
-# KEYS: position, stream, dead letters, states. ARGV: expected position, new position, entries that a stream may keep,
-# states, then three for each dead letter.
+# KEYS: position, dead letters, states. ARGV: expected position, new position, states, then three for each dead letter.
 _COMMIT = """
 if (redis.call('GET', KEYS[1]) or '0-0') ~= ARGV[1] then return 0 end
-for i = 4, #KEYS do redis.call('SET', KEYS[i], ARGV[i]) end
+for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i]) end
 for i = #KEYS + 1, #ARGV, 3 do
-  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '10000', '*',
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*',
              'position', ARGV[i], 'reason', ARGV[i + 1], 'entry', ARGV[i + 2])
 end
 redis.call('SET', KEYS[1], ARGV[2])
-if redis.call('XLEN', KEYS[2]) > tonumber(ARGV[3]) then redis.call('XTRIM', KEYS[2], 'MINID', ARGV[2]) end
 return 1
 """
-
-
-def position_key(number: int) -> str:
-    """Where the position of the last event applied to a shard's states lies."""
-    return f"riffle:{{s{number:02d}}}:{NAMESPACE}:position"
 
 
 def dead_key(number: int) -> str:
@@ -61,11 +53,14 @@ class Updater:
 
     Args:
         store: Its timeout is above `block_ms`. shards: Those this updater works on.
-        kept: Entries up to which a shard's stream keeps what has been applied.
+        namespace: Whose states; None: of whichever is live.
     """
 
-    def __init__(self, store: RoundTrips, *, shards: Sequence[int] = range(SHARDS), kept: int = 20_000) -> None:
-        self._store, self._kept = store, kept
+    def __init__(
+        self, store: RoundTrips, *, shards: Sequence[int] = range(SHARDS), namespace: str | None = None
+    ) -> None:
+        self._store, self._fixed = store, namespace
+        self._namespace = namespace or FIRST
         self._shards = list(shards)
         self.counts: Counter[str] = Counter()  # "applied", "dead", "undecodable_states", "lost_commits"
         self.lag_s = 0.0  # from an event's arrival to its commit, the oldest of the last step
@@ -76,35 +71,46 @@ class Updater:
         Raises:
             RedisError, OSError, TimeoutError: the store failed; calling again goes on from what is committed.
         """
-        # Read anew each time: another updater may have committed, or an import may have set them back.
-        after = [at or _START for at in await self._one("MGET", *map(position_key, self._shards))]
+        after = [at or _START for at in await self._positions()]
         streams = [stream_key(number) for number in self._shards]
         read = await self._one("XREAD", "COUNT", str(BATCH), "BLOCK", str(block_ms), "STREAMS", *streams, *after)
         if not read:
             return 0
-        runs = [_Run.of(self._shards[streams.index(stream.decode())], entries) for stream, entries in read]
-        users = [user for one in runs for user in one.users]
-        values = await self._one("MGET", *map(state_key, users)) if users else []
-        states, undecodable = unpack(values, SCHEMA_HASH)
+        runs = [Run.of(self._shards[streams.index(stream.decode())], entries) for stream, entries in read]
+        users = [_users(one) for one in runs]
+        keys = [state_key(self._namespace, user) for own in users for user in own]
+        states, undecodable = unpack(await self._one("MGET", *keys) if keys else [], SCHEMA_HASH)
         self.counts["undecodable_states"] += len(undecodable)
-        _apply(states, runs)
-        return await self._commit(dict(zip(self._shards, after, strict=True)), runs, pack(states, SCHEMA_HASH))
+        _apply(states, [user for own in users for user in own], runs)
+        began = dict(zip(self._shards, after, strict=True))
+        return await self._commit(began, runs, users, pack(states, SCHEMA_HASH))
 
-    async def _commit(self, began: dict[int, bytes], runs: Sequence["_Run"], values: Sequence[bytes]) -> int:
+    async def _positions(self) -> list[bytes | None]:
+        """Where each shard's states stand.
+
+        Read anew each time: another updater may have committed, or a rebuild may have made other states live.
+        """
+        while True:
+            positions = [position_key(self._namespace, number) for number in self._shards]
+            found, live = await self._call([("MGET", *positions), ("GET", live_key())])
+            if self._fixed or live_name(live) == self._namespace:
+                return found
+            self._namespace = live_name(live)
+
+    async def _commit(
+        self, began: dict[int, bytes], runs: Sequence[Run], users: Sequence[Sequence[str]], values: Sequence[bytes]
+    ) -> int:
         commands: list[Command] = []
         start = 0
-        for one in runs:
-            own = values[start : start + len(one.users)]
+        for one, own in zip(runs, users, strict=True):
+            states = [state_key(self._namespace, user) for user in own]
+            keys = (position_key(self._namespace, one.shard), dead_key(one.shard), *states)
+            packed = values[start : start + len(own)]
             start += len(own)
-            keys = (position_key(one.shard), stream_key(one.shard), dead_key(one.shard), *map(state_key, one.users))
-            before = began[one.shard], one.end, str(self._kept)
-            commands.append(
-                ("EVAL", _COMMIT, str(len(keys)), *keys, *before, *own, *(part for dead in one.dead for part in dead))
-            )
+            dead = [part for entry in one.dead for part in entry]
+            commands.append(("EVAL", _COMMIT, str(len(keys)), *keys, began[one.shard], one.end, *packed, *dead))
         committed = 0
-        for one, reply in zip(runs, await self._store.call(commands), strict=True):
-            if isinstance(reply, Exception):
-                raise reply
+        for one, reply in zip(runs, await self._call(commands), strict=True):
             if not reply:  # another updater was here; the next step reads on from what it committed
                 self.counts["lost_commits"] += 1
                 continue
@@ -116,10 +122,14 @@ class Updater:
         return committed
 
     async def _one(self, *command: str | bytes) -> Any:
-        (reply,) = await self._store.call([command])
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return (await self._call([command]))[0]
+
+    async def _call(self, commands: Sequence[Command]) -> list[Any]:
+        replies = await self._store.call(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
 
 
 def warm_up() -> None:
@@ -145,59 +155,14 @@ async def run(updater: Updater) -> None:
             await asyncio.sleep(RETRY_S)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Entries that follow one another in a shard.
-
-    Attributes:
-        end: Position of the last one. entries: How many they are.
-        events: Those that are events, at `positions`. dead: Those that are not: position, reason, what lay there.
-        users: Whose states change, in the order in which they first act.
-    """
-
-    shard: int
-    end: bytes
-    entries: int
-    events: list[Event]
-    positions: list[tuple[int, int]]
-    dead: list[tuple[bytes, str, bytes]]
-    users: list[str]
-
-    @classmethod
-    def of(cls, number: int, entries: Sequence[tuple[bytes, list[bytes] | None]]) -> "_Run":
-        """Decode what lies in a stream: a position and its fields and values in turn; None if it was just deleted."""
-        run = cls(number, entries[-1][0], len(entries), [], [], [], [])
-        for position, fields in entries:
-            raw = dict(zip((fields or [])[::2], (fields or [])[1::2], strict=False)).get(b"e", b"")
-            try:
-                event = _decoded(raw, number)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                run.dead.append((position, str(error), raw))
-                continue
-            ms, _, sequence = position.partition(b"-")
-            run.events.append(event)
-            run.positions.append((int(ms), int(sequence)))
-        run.users.extend(dict.fromkeys(event.user_id for event in run.events if event.verb))
-        return run
+def _users(run: Run) -> list[str]:
+    """Whose states change, in the order in which they first act."""
+    return list(dict.fromkeys(event.user_id for event in run.events if event.verb))
 
 
-_decode = msgspec.msgpack.Decoder(Event).decode
-
-
-def _decoded(raw: bytes, number: int) -> Event:
-    event = _decode(raw)
-    if not 0 <= event.verb < 256:
-        raise msgspec.ValidationError(f"verb {event.verb}")
-    if not 0 <= event.ts_ms // 1000 < 2**32:
-        raise msgspec.ValidationError(f"ts_ms {event.ts_ms}")
-    if shard(event.user_id) != number:
-        raise msgspec.ValidationError(f"its user belongs to shard {shard(event.user_id)}, not {number}")
-    return event
-
-
-def _apply(states: UserStates, runs: Sequence[_Run]) -> None:
-    """All runs at once: a user is in one shard only. `states` are those of the runs' users, one after another."""
-    row = {user: number for number, user in enumerate(user for one in runs for user in one.users)}
+def _apply(states: UserStates, users: Sequence[str], runs: Sequence[Run]) -> None:
+    """All runs at once: a user is in one shard only. `states` are those of `users`."""
+    row = {user: number for number, user in enumerate(users)}
     acting = [
         (event, position)
         for one in runs

@@ -1,8 +1,12 @@
 """A run of events in log order, applied to the states of their users."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from recsys.features.user import UserStates, room, update
+
+CHUNK_USERS = 8192  # bounds memory: 8,192 users x (64 x 13 + 3,072 x 4) bytes < 110 MB
 
 
 def apply(
@@ -35,6 +39,34 @@ def apply(
     first = np.flatnonzero(np.diff(row[by_user], prepend=-1))
     turn = np.empty(len(row), np.int64)  # how many earlier events of this run the user has
     turn[by_user] = np.arange(len(row)) - np.repeat(first, np.diff(first, append=len(row)))
-    for number in range(int(turn.max()) + 1):
-        now = np.flatnonzero(turn == number)
+    by_turn = np.argsort(turn, kind="stable")
+    for now in np.split(by_turn, np.cumsum(np.bincount(turn))[:-1]):
         update(states, row[now], item_key=item_key[now], verb=verb[now], ts_s=ts_s[now], event_id=event_id[now])
+
+
+def states_of(
+    users: int, row: np.ndarray, *, item_key: np.ndarray, verb: np.ndarray, ts_s: np.ndarray, event_id: np.ndarray
+) -> Iterator[tuple[int, UserStates]]:
+    """The states of users of whom nothing was known before these events, some thousand users at a time.
+
+    Args:
+        users: How many. The rest as for `apply`.
+    Yields:
+        The number of the first user of the chunk, and the states of it and those that follow.
+    """
+    by_user = np.argsort(row, kind="stable")
+    row = row[by_user]
+    for first in range(0, users, CHUNK_USERS):
+        count = min(CHUNK_USERS, users - first)
+        own = by_user[np.searchsorted(row, first) : np.searchsorted(row, first + count)]
+        states = UserStates.empty(count)
+        if len(own):
+            apply(
+                states,
+                row[np.searchsorted(row, first) : np.searchsorted(row, first + count)] - first,
+                item_key=item_key[own],
+                verb=verb[own],
+                ts_s=ts_s[own],
+                event_id=event_id[own],
+            )
+        yield first, states

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -17,15 +18,17 @@ from recsys.evaluation.report import Report
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.manifest import Manifest, read_manifest
 from service import stack
+from service.archives import event_archive
 from service.cli.console import output, plain_table, report_table, step, waiting
 from service.cli.data import current_dataset, describe, import_dataset
 from service.cli.model import train_and_publish
 from service.doctor import Finding, check
 from service.errors import StackError
 from service.event_backlog import backlog
+from service.rebuild import is_live, rebuild
 from service.settings import Settings, load
 from service.stack import application
-from service.state_store import load_states, some_user
+from service.state_keys import SHARDS
 from service.world import load_world, registry
 
 _WATCH_S = 2.0
@@ -184,9 +187,11 @@ def _bring_up(settings: Settings, dataset: Dataset | None, bundle_id: str) -> No
         with waiting("Starting the store and Ray"):
             store, _ = stack.start(settings)
         if dataset is not None:
-            with step("Loading user states", len(dataset.user_id)) as done:
-                loaded = load_states(store.url, dataset, progress=done)
-                done(len(dataset.user_id) - loaded)
+            with step("Making user states", SHARDS) as done:
+                if is_live(store.url, dataset):
+                    done(SHARDS)
+                else:
+                    rebuild(store.url, dataset, event_archive(settings), progress=done)
         with waiting("Starting the service behind HAProxy"):
             application.deploy(settings, redis_url=store.url, bundle_id=bundle_id)
     except BaseException:
@@ -197,7 +202,7 @@ def _bring_up(settings: Settings, dataset: Dataset | None, bundle_id: str) -> No
 
 def _show(settings: Settings, dataset: Dataset, bundle: Manifest) -> None:
     """What a newcomer wants to see: addresses, a request, its answer, the evaluation, where to go next."""
-    user = some_user(dataset)
+    user = _some_user(dataset)
     body = {"user_id": user, "count": 5, "return": {"reasons": True}}
     answer = application.ask(settings, "/v1/recommendations", body)
     output.rule("[bold]Riffle is up" + (" (synthetic data)" if dataset.synthetic else ""))
@@ -230,3 +235,9 @@ def _answer_table(answer: dict[str, Any], user: str, titles: dict[str, str]) -> 
         because = f"{code.replace('_', ' ')} {titles.get(cause, cause)}".strip()
         table.add_row(*map(escape, (str(item["rank"]), item["metadata"]["title"], categories, because)))
     return table
+
+
+def _some_user(dataset: Dataset) -> str:
+    """A user with a history of ordinary length (the median), for an example."""
+    counts = np.bincount(dataset.events.user, minlength=len(dataset.user_id))
+    return dataset.user_id[int(np.argsort(counts, kind="stable")[len(counts) // 2])]

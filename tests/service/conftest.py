@@ -14,9 +14,10 @@ from recsys.datasets.dataset import Dataset
 from recsys.registry import Registry
 from recsys.training.train import Trained, write
 from recsys.types import World
+from service.archives import event_archive
+from service.rebuild import rebuild
 from service.settings import Settings
 from service.stack import ports, valkey
-from service.state_store import load_states
 from service.world import load_world
 
 HANG_S = 60.0  # far above what any test takes
@@ -55,7 +56,7 @@ def store_url(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFacto
     settings = Settings(home=str(tmp_path_factory.mktemp("store")), valkey_port=ports.free_port())
     url = valkey.start(settings).url
     try:
-        load_states(url, synthetic_dataset)
+        rebuild(url, synthetic_dataset, event_archive(settings))
         yield url
     finally:
         valkey.stop(settings)

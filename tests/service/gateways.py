@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
+from redis.exceptions import RedisError
 
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
@@ -61,7 +62,10 @@ async def colocated(world: World, url: str) -> AsyncIterator[ColocatedStages]:
     """Stages in this process that read states at `url`."""
     store = RoundTrips(url, timeout_ms=1000, connections=4)
     try:
-        yield ColocatedStages(world, StateLookup(store))
+        lookup = StateLookup(store)
+        with suppress(RedisError):  # some tests have no store
+            await lookup.refresh()
+        yield ColocatedStages(world, lookup)
     finally:
         await store.close()
 

@@ -11,9 +11,9 @@ import redis
 from recsys.verbs import Verb
 from service.errors import LogUnavailable, Overloaded
 from service.event_log import Event, EventLog, Outcome, stream_key
-from service.lookup import SHARDS, shard
 from service.round_trips import RoundTrips
 from service.stack import ports
+from service.state_keys import SHARDS, shard
 from tests.service.conftest import BreakableStore
 
 pytestmark = pytest.mark.valkey

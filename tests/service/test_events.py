@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,15 +14,18 @@ import redis
 
 from recsys.types import World
 from recsys.verbs import Verb
+from service.archiver import Archiver
+from service.archives import event_archive
 from service.event_log import Event, EventLog, stream_key
 from service.events import EventIntake
 from service.gateway import Gateway
 from service.http import HttpEdge
-from service.lookup import SHARDS, StateLookup
+from service.lookup import StateLookup
 from service.round_trips import RoundTrips
 from service.schemas import EventsResponse
 from service.settings import Settings
 from service.stages import ColocatedStages
+from service.state_keys import SHARDS
 from service.updater import Updater
 from tests.service.conftest import BreakableStore
 from tests.service.gateways import KeptDecisions
@@ -177,16 +181,24 @@ async def test_thousand_events_at_once_are_taken(served: World, breakable_store:
     assert answer["accepted"] == len(logged(breakable_store.url)) == 1000
 
 
-async def test_full_log_is_a_429_with_retry_after(served: World, breakable_store: BreakableStore) -> None:
+async def test_full_log_is_a_429_with_retry_after(
+    served: World, breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    archive, store = (
+        event_archive(Settings(home=str(tmp_path))),
+        RoundTrips(breakable_store.url, timeout_ms=3000, connections=1),
+    )
+    archiver = Archiver(store, archive, kept=50)
     async with api(served, breakable_store.url, event_limit=100, event_kept=50) as (client, updater):
         rows = [row(served, event_id=str(i)) for i in range(101)]
         response = await client.post("/v1/events", json={"events": rows})
         assert response.status_code == 429
         assert int(response.headers["retry-after"]) >= 1
-        updater._kept = 50
         while await updater.step(block_ms=1):
             pass
-        answer = await send(client, *rows)  # the updater has caught up and let go
+        await archiver.step()
+        answer = await send(client, *rows)  # updater and archiver have caught up and let go
+    await store.close()
     assert answer["accepted"] == 101
 
 

@@ -21,7 +21,6 @@ from service.decisions import Decision
 from service.errors import BatchFailed, FieldError, NotFound, Overloaded, Unprocessable
 from service.gateway import Gateway
 from service.http import HttpEdge, Intake
-from service.lookup import state_key
 from service.queries import batch_of, resolve
 from service.schemas import (
     CategoryFilter,
@@ -35,6 +34,7 @@ from service.schemas import (
 )
 from service.settings import Settings
 from service.stack import ports
+from service.state_keys import live_key, live_name, state_key
 from tests.service.gateways import KeptDecisions, SlowStages, again, colocated, gateway_at, item_ids
 
 pytestmark = pytest.mark.valkey
@@ -293,8 +293,8 @@ async def test_without_a_store_the_list_is_a_degraded_cold_start(served: World) 
 )
 async def test_undecodable_state_degrades_its_own_row_only(served: World, store_url: str, damage: object) -> None:
     with redis.Redis.from_url(store_url) as server:
-        sound = server.get(state_key(KNOWN))
-        server.set(state_key("damaged"), damage(sound))
+        live = live_name(server.get(live_key()))
+        server.set(state_key(live, "damaged"), damage(server.get(state_key(live, KNOWN))))
     async with gateway_at(served, store_url) as (gateway, records):
         one, damaged, other = await asyncio.gather(
             gateway.recommend(ask()), gateway.recommend(ask("damaged")), gateway.recommend(ask("user-0003"))
@@ -459,7 +459,8 @@ async def test_of_200_concurrent_requests_each_gets_the_answer_it_gets_alone_bit
     by_id: dict[str, Decision] = {record.id: record for record in records}
     assert len(by_id) == 200
     with redis.Redis.from_url(store_url) as server:
-        stored = server.mget([state_key(request.user_id) for request in requests])
+        live = live_name(server.get(live_key()))
+        stored = server.mget([state_key(live, request.user_id) for request in requests])
     for request, body, state in zip(requests, bodies, stored, strict=True):
         record = by_id[body["recommendation_id"]]
         assert record.query == request

@@ -11,9 +11,10 @@ from time import monotonic
 import pytest
 import redis
 
-from service.lookup import NAMESPACE, SHARDS, StateLookup, shard, state_key
+from service.lookup import StateLookup
 from service.round_trips import RoundTrips
 from service.stack import ports
+from service.state_keys import FIRST, SHARDS, live_key, namespace, shard, state_key
 from tests.service.conftest import BreakableStore
 
 TIMEOUT_MS = 100
@@ -50,18 +51,21 @@ def test_shards_and_keys_never_change() -> None:
     """Golden values: other ones would orphan every stored state."""
     assert SHARDS == 16
     assert {user_id: shard(user_id) for user_id in GOLDEN_SHARDS} == GOLDEN_SHARDS
-    assert state_key("user-0001") == f"riffle:{{s{GOLDEN_SHARDS['user-0001']:02d}}}:{NAMESPACE}:user:user-0001"
+    assert state_key(FIRST, "user-0001") == f"riffle:{{s{GOLDEN_SHARDS['user-0001']:02d}}}:{FIRST}:user:user-0001"
 
 
 def test_keys_are_the_same_in_every_process() -> None:
-    code = f"from service.lookup import state_key; print(ascii([state_key(one) for one in {STRANGE_IDS!a}]))"
+    code = (
+        "from service.state_keys import FIRST, state_key; "
+        f"print(ascii([state_key(FIRST, one) for one in {STRANGE_IDS!a}]))"
+    )
     printed = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
         ).stdout
         for seed in ("1", "2")
     }
-    assert printed == {ascii([state_key(one) for one in STRANGE_IDS]) + "\n"}
+    assert printed == {ascii([state_key(FIRST, one) for one in STRANGE_IDS]) + "\n"}
 
 
 def test_users_spread_over_all_shards() -> None:
@@ -75,7 +79,7 @@ def test_users_spread_over_all_shards() -> None:
 @pytest.mark.parametrize("user_id", ["user-0001", *STRANGE_IDS])
 def test_hash_tag_is_the_shard_whatever_the_id(user_id: str) -> None:
     """Redis Cluster hashes what stands between the first brace and the next closing one."""
-    tag = re.search(r"\{(.*?)\}", state_key(user_id), re.DOTALL)
+    tag = re.search(r"\{(.*?)\}", state_key(FIRST, user_id), re.DOTALL)
     assert tag is not None
     assert tag[1] == f"s{shard(user_id):02d}"
 
@@ -84,10 +88,30 @@ def test_hash_tag_is_the_shard_whatever_the_id(user_id: str) -> None:
 
 
 @pytest.mark.valkey
+async def test_states_are_read_from_the_namespace_that_was_live_at_the_last_look(
+    breakable_store: BreakableStore,
+) -> None:
+    with redis.Redis.from_url(breakable_store.url) as server:
+        server.mset({state_key(FIRST, "a"): "old", state_key(namespace(1), "a"): "new"})
+        async with lookup_at(breakable_store.url, timeout_ms=1000) as lookup:
+            await lookup.refresh()
+            assert await lookup.fetch(["a"]) == ([b"old"], None)
+            server.set(live_key(), namespace(1))
+            assert await lookup.fetch(["a"]) == ([b"old"], None)
+            await lookup.refresh()
+            assert await lookup.fetch(["a"]) == ([b"new"], None)
+            server.delete(live_key())
+            server.lpush(live_key(), "not a name")
+            with pytest.raises(redis.ResponseError):
+                await lookup.refresh()
+            assert lookup.namespace == namespace(1)
+
+
+@pytest.mark.valkey
 async def test_states_come_in_the_order_asked_for_and_missing_ones_are_none(store_url: str) -> None:
     with redis.Redis.from_url(store_url) as server:
         for number in range(3):
-            server.set(state_key(f"order-{number}"), f"state {number}")
+            server.set(state_key(FIRST, f"order-{number}"), f"state {number}")
     async with lookup_at(store_url, timeout_ms=1000) as lookup:
         asked = ["order-2", "nobody", "order-0", "order-2", "order-1"]
         values, cause = await lookup.fetch(asked)
@@ -99,7 +123,7 @@ async def test_states_come_in_the_order_asked_for_and_missing_ones_are_none(stor
 async def test_strange_ids_keep_their_states_apart(store_url: str) -> None:
     with redis.Redis.from_url(store_url) as server:
         for user_id in STRANGE_IDS:
-            server.set(state_key(user_id), user_id)
+            server.set(state_key(FIRST, user_id), user_id)
     async with lookup_at(store_url, timeout_ms=1000) as lookup:
         values, _ = await lookup.fetch(STRANGE_IDS)
     assert values == [user_id.encode() for user_id in STRANGE_IDS]
@@ -134,7 +158,7 @@ async def test_killed_store_is_unavailable_and_the_same_lookup_reads_again_after
 ) -> None:
     async with lookup_at(breakable_store.url) as lookup:
         with redis.Redis.from_url(breakable_store.url) as server:
-            server.set(state_key("a"), "kept")
+            server.set(state_key(FIRST, "a"), "kept")
         # Two at a time: every connection has been used and is dead afterwards.
         for values, cause in await asyncio.gather(lookup.fetch(["a"]), lookup.fetch(["a"])):
             assert (values, cause) == ([b"kept"], None)
@@ -166,7 +190,7 @@ async def test_paused_store_times_out_in_time_and_a_late_reply_is_nobodys_answer
     breakable_store: BreakableStore,
 ) -> None:
     with redis.Redis.from_url(breakable_store.url) as server:
-        server.mset({state_key("a"): "of a", state_key("b"): "of b"})
+        server.mset({state_key(FIRST, "a"): "of a", state_key(FIRST, "b"): "of b"})
     async with lookup_at(breakable_store.url) as lookup:
         assert await lookup.fetch(["a"]) == ([b"of a"], None)
         breakable_store.pause()
@@ -206,7 +230,7 @@ async def test_more_batches_than_connections_wait_for_one_or_time_out_never_an_e
 @pytest.mark.valkey
 async def test_cancelled_batch_leaves_no_reply_for_the_next_one(breakable_store: BreakableStore) -> None:
     with redis.Redis.from_url(breakable_store.url) as server:
-        server.mset({state_key("a"): "of a", state_key("b"): "of b"})
+        server.mset({state_key(FIRST, "a"): "of a", state_key(FIRST, "b"): "of b"})
     async with lookup_at(breakable_store.url, timeout_ms=5000, connections=1) as lookup:
         assert await lookup.fetch(["a"]) == ([b"of a"], None)
         breakable_store.pause()

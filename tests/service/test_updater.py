@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -23,11 +22,9 @@ from recsys.vocabulary import item_key, item_keys
 from service.errors import LogUnavailable, StackError
 from service.event_backlog import Backlog, backlog
 from service.event_log import Event, EventLog, stream_key
-from service.lookup import SHARDS, shard, state_key
 from service.round_trips import RoundTrips
-from service.state_store import load_states
-from service.updater import Updater, dead_key, position_key, run
-from tests import worlds
+from service.state_keys import FIRST, SHARDS, live_key, namespace, position_key, shard, state_key
+from service.updater import Updater, dead_key, run
 from tests.service.conftest import BreakableStore
 
 pytestmark = pytest.mark.valkey
@@ -37,7 +34,7 @@ _WORKER = """
 import asyncio, sys
 from service.round_trips import RoundTrips
 from service.updater import Updater, run
-asyncio.run(run(Updater(RoundTrips(sys.argv[1], timeout_ms=5000, connections=1), kept=int(sys.argv[2]))))
+asyncio.run(run(Updater(RoundTrips(sys.argv[1], timeout_ms=5000, connections=1))))
 """
 
 
@@ -110,7 +107,7 @@ def entries_in(server: redis.Redis) -> list[tuple[bytes, Event]]:
 
 def assert_states_are_those_of_the_log(server: redis.Redis, entries: Sequence[tuple[bytes, Event]]) -> None:
     expected = by_the_log(entries)
-    found = server.mget([state_key(user) for user in expected])
+    found = server.mget([state_key(FIRST, user) for user in expected])
     for (user, state), value in zip(expected.items(), found, strict=True):
         assert value == state, user
 
@@ -127,8 +124,8 @@ async def test_click_is_in_the_state_and_the_position_behind_it(breakable_store:
         assert updater.counts["applied"] == 1
         assert 0 <= updater.lag_s < 60
     with redis.Redis.from_url(breakable_store.url) as server:
-        states, problems = unpack([server.get(state_key(event.user_id))], SCHEMA_HASH)
-        assert server.get(position_key(shard(event.user_id))).decode() == position
+        states, problems = unpack([server.get(state_key(FIRST, event.user_id))], SCHEMA_HASH)
+        assert server.get(position_key(FIRST, shard(event.user_id))).decode() == position
     assert not problems
     assert states.item_key[0, 0] == item_key(event.item_id)
     assert (states.verb[0, 0], states.ts_s[0, 0], states.events[0]) == (Verb.CLICK, event.ts_ms // 1000, 1)
@@ -141,8 +138,8 @@ async def test_impression_moves_the_position_and_makes_no_state(breakable_store:
         await log.append([event])
         assert await catch_up(updater) == 1
     with redis.Redis.from_url(breakable_store.url) as server:
-        assert server.get(state_key(event.user_id)) is None
-        assert server.get(position_key(shard(event.user_id))) is not None
+        assert server.get(state_key(FIRST, event.user_id)) is None
+        assert server.get(position_key(FIRST, shard(event.user_id))) is not None
 
 
 async def test_states_are_those_that_one_run_over_the_log_gives(breakable_store: BreakableStore) -> None:
@@ -167,40 +164,20 @@ async def test_shards_can_be_divided_among_updaters(breakable_store: BreakableSt
         assert_states_are_those_of_the_log(server, entries_in(server))
 
 
-async def test_events_are_applied_again_over_states_that_were_imported_anew(breakable_store: BreakableStore) -> None:
-    """Each once: the imported user's state is new, the other user's state knows the event already."""
-    url, dataset = breakable_store.url, worlds.two_tastes()
-    known, other = dataset.user_id[0], "who is not in the import"
-    events = [
-        msgspec.structs.replace(event, user_id=user, verb=int(Verb.LIKE))
-        for event, user in zip(some_events(2, seed=9), (known, other), strict=True)
-    ]
-    load_states(url, dataset)
-    async with log_at(url) as log, updater_at(url) as updater:
-        await log.append(events)
-        assert await catch_up(updater) == 2
-        load_states(url, replace(dataset, fingerprint="1" * 64))
-        assert await catch_up(updater) == 2
+async def test_updater_goes_over_to_other_states_when_they_become_live(breakable_store: BreakableStore) -> None:
+    url, events = breakable_store.url, some_events(400, seed=9)
+    other = namespace(1)
+    async with log_at(url) as log, updater_at(url) as updater, updater_at(url, namespace=other) as fixed:
+        await log.append(events[:200])
+        assert await catch_up(updater) == 200
+        with redis.Redis.from_url(url) as server:
+            server.set(live_key(), other)
+        await log.append(events[200:])
+        assert await updater.step(block_ms=1) == 400  # the new ones are made from the beginning
+        assert await fixed.step(block_ms=1) == 0
     with redis.Redis.from_url(url) as server:
-        states, _ = unpack(server.mget([state_key(known), state_key(other)]), SCHEMA_HASH)
-    imported = int((dataset.events.user == 0).sum())
-    assert states.events.tolist() == [imported + 1, 1]
-    assert states.item_key[:, 0].tolist() == [item_key(event.item_id) for event in events]
-
-
-async def test_applied_entries_go_when_too_many_are_kept_and_unapplied_ones_never(
-    breakable_store: BreakableStore,
-) -> None:
-    events = some_events(600, seed=4, users=1)
-    number = shard(events[0].user_id)
-    async with log_at(breakable_store.url) as log, updater_at(breakable_store.url, kept=50) as updater:
-        await log.append(events)
-        with redis.Redis.from_url(breakable_store.url) as server:
-            entries = entries_in(server)
-            assert await updater.step(block_ms=1) == 512
-            assert server.xlen(stream_key(number)) == 600 - 511  # MINID keeps the position itself
-            await catch_up(updater)
-            assert_states_are_those_of_the_log(server, entries)
+        expected = by_the_log(entries_in(server))
+        assert server.mget([state_key(other, user) for user in expected]) == list(expected.values())
 
 
 async def test_backlog_counts_what_no_state_knows_yet_and_what_was_set_aside(breakable_store: BreakableStore) -> None:
@@ -248,7 +225,7 @@ async def test_poisoned_entries_are_set_aside_with_their_reason_and_stop_nobody(
             dead = [fields for _, fields in server.xrange(dead_key(number))]
             assert [one[b"entry"] for one in dead] == [fields.get(b"e", b"") for fields in poison]
             assert all(one[b"reason"] and one[b"position"] for one in dead)
-            states, _ = unpack([server.get(state_key(good.user_id))], SCHEMA_HASH)
+            states, _ = unpack([server.get(state_key(FIRST, good.user_id))], SCHEMA_HASH)
             assert states.events.tolist() == [1]
 
 
@@ -256,7 +233,7 @@ async def test_state_that_does_not_decode_is_begun_anew_and_counted(breakable_st
     event = msgspec.structs.replace(some_events(1, seed=6)[0], verb=int(Verb.LIKE))
     async with log_at(breakable_store.url) as log, updater_at(breakable_store.url) as updater:
         with redis.Redis.from_url(breakable_store.url) as server:
-            server.set(state_key(event.user_id), b"rubbish")
+            server.set(state_key(FIRST, event.user_id), b"rubbish")
             await log.append([event])
             await catch_up(updater)
             assert updater.counts["undecodable_states"] == 1
@@ -296,7 +273,7 @@ async def test_store_that_goes_away_is_waited_for(breakable_store: BreakableStor
                 with redis.Redis.from_url(breakable_store.url) as server:
                     while True:
                         entries = entries_in(server)
-                        at = server.mget([position_key(n) for n in range(SHARDS)])
+                        at = server.mget([position_key(FIRST, n) for n in range(SHARDS)])
                         last = {shard(event.user_id): position for position, event in entries}
                         if all(at[n] == position for n, position in last.items()):
                             break
@@ -313,7 +290,7 @@ async def test_no_event_is_lost_or_applied_twice_when_the_updater_is_killed_30_t
     url, chance = breakable_store.url, random.Random(7)
 
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", _WORKER, url, "1000000"])
+        return subprocess.Popen([sys.executable, "-c", _WORKER, url])
 
     workers, sent = [start(), start()], 0
     try:
@@ -333,7 +310,7 @@ async def test_no_event_is_lost_or_applied_twice_when_the_updater_is_killed_30_t
             assert len(entries) == 100 * sent
             last = {shard(event.user_id): position for position, event in entries}
             until = time.monotonic() + 60
-            while any(server.get(position_key(n)) != position for n, position in last.items()):
+            while any(server.get(position_key(FIRST, n)) != position for n, position in last.items()):
                 assert time.monotonic() < until
                 await asyncio.sleep(0.1)
             assert_states_are_those_of_the_log(server, entries)

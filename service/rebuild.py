@@ -1,0 +1,217 @@
+"""User states made anew from the import, the archive and the log: beside the live ones, then live in their place.
+
+Whoever asks is answered from the states there were until one key names the new ones; the updater goes on from the
+position that came with them. So nothing is lost, nothing is applied twice, and a rebuild that dies leaves only garbage,
+which the next one clears away.
+"""
+
+import asyncio
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import redis
+
+from recsys.archive import Archive, Position
+from recsys.datasets.dataset import Dataset
+from recsys.features.apply import states_of
+from recsys.features.codec import pack, unpack
+from recsys.features.matrix import SCHEMA_HASH
+from service.errors import StackError
+from service.event_log import stream_key
+from service.log_entries import position_of, text_of
+from service.round_trips import RoundTrips
+from service.state_keys import SHARDS, live_key, live_name, namespace, position_key, rebuilt_key, state_key
+from service.timeline import Timeline, timelines
+from service.updater import Updater
+
+GRACE_S = 2.0  # gateways look for the live namespace twice a second
+_GENERATION = f"{live_key()}:generation"
+_CHUNK = 1000
+_HELD_S = 600  # a shard takes less; a rebuild that dies lets go of the log after that
+_ATTEMPTS = 3
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """What the states of a namespace were made from; beside it in the store.
+
+    Attributes:
+        dataset: Fingerprint of the import, "" without one. built: RFC 3339.
+        users, events: Of import and archive; what only the log had is not counted.
+    """
+
+    dataset: str
+    built: str
+    users: int
+    events: int
+
+
+class Rebuilt(NamedTuple):
+    """What a rebuild has done; `seconds` is without the time it waited for gateways to leave the old states."""
+
+    namespace: str
+    source: Source
+    seconds: float
+
+
+def rebuild(
+    url: str, dataset: Dataset | None, archive: Archive, *, progress: Callable[[int], None] = lambda _: None
+) -> Rebuilt:
+    """Replay everything through the online `update` into a new namespace, catch up with the log, and switch.
+
+    Args:
+        archive: Beside it lies the lock that one rebuild at a time holds. progress: Told of shards done, SHARDS in all.
+    Raises:
+        StackError: the store failed, or entries left the log before they were replayed; the live states are as before.
+        ArchiveError: a file of the archive cannot be read.
+    """
+    began = time.monotonic()
+    try:
+        with _alone(archive.root.with_name("rebuild.lock")), redis.Redis.from_url(url, socket_timeout=10) as client:
+            before = live_name(client.get(live_key()))
+            _clear(client, keep=before)
+            name = namespace(int(client.incr(_GENERATION)))
+            _hold(client, name, archive)
+            users = events = 0
+            for timeline in timelines(dataset, archive):
+                _load(client, name, timeline)
+                client.expire(rebuilt_key(), _HELD_S)
+                users, events = users + len(timeline.user_id), events + len(timeline)
+                progress(1)
+            asyncio.run(_catch_up(url, name))
+            built = datetime.now(UTC).isoformat(timespec="seconds")
+            source = Source(dataset=dataset.fingerprint if dataset else "", built=built, users=users, events=events)
+            client.set(_source_key(name), msgspec.json.encode(source))
+            client.set(live_key(), name)
+            client.delete(rebuilt_key())
+            seconds = time.monotonic() - began
+            if any(client.exists(position_key(before, number)) for number in range(SHARDS)):
+                time.sleep(GRACE_S)
+            _clear(client, keep=name)
+            return Rebuilt(name, source, seconds)
+    except redis.RedisError as error:
+        raise StackError(
+            f"user states could not be rebuilt: {error}; check that the store runs and has memory"
+        ) from error
+
+
+def live_source(url: str, schema_hash: str = SCHEMA_HASH) -> tuple[str, Source] | None:
+    """The live namespace of a feature schema and what it was made from; None where nothing was ever rebuilt for it.
+
+    Raises:
+        StackError: the store does not answer.
+    """
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5) as client:
+            found = client.get(live_key(schema_hash))
+            if not found:
+                return None
+            source = client.get(_source_key(live_name(found)))
+            return live_name(found), msgspec.json.decode(source or b"", type=Source)
+    except msgspec.DecodeError:
+        return None  # states whose source is unknown are made anew
+    except redis.RedisError as error:
+        raise StackError(f"the store does not answer: {error}; `riffle doctor` looks for causes") from error
+
+
+def is_live(url: str, dataset: Dataset) -> bool:
+    """Whether the live states were made from this import and are of the layout that this version reads.
+
+    Raises:
+        StackError: the store does not answer.
+    """
+    found = live_source(url)
+    if found is None or found[1].dataset != dataset.fingerprint:
+        return False
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5) as client:
+            value = client.get(state_key(found[0], dataset.user_id[0]))
+    except redis.RedisError as error:
+        raise StackError(f"the store does not answer: {error}; `riffle doctor` looks for causes") from error
+    return isinstance(value, bytes) and not unpack([value], SCHEMA_HASH)[1]
+
+
+def _load(client: redis.Redis, name: str, timeline: Timeline) -> None:
+    """Write the state of every user of a shard."""
+    for first, states in states_of(
+        len(timeline.user_id),
+        timeline.user,
+        item_key=timeline.item_key,
+        verb=timeline.verb,
+        ts_s=timeline.ts_s,
+        event_id=timeline.event_id,
+    ):
+        values = pack(states, SCHEMA_HASH)
+        for start in range(0, len(values), _CHUNK):
+            users = timeline.user_id[first + start : first + start + _CHUNK]
+            client.mset(
+                {
+                    state_key(name, user): value
+                    for user, value in zip(users, values[start : start + _CHUNK], strict=False)
+                }
+            )
+
+
+async def _catch_up(url: str, name: str) -> None:
+    """Apply what the log has beyond the archive."""
+    store = RoundTrips(url, timeout_ms=10_000, connections=1)
+    try:
+        updater = Updater(store, namespace=name)
+        while await updater.step(block_ms=1):
+            pass
+    except (OSError, TimeoutError) as error:
+        raise StackError(f"the event log does not answer: {error}; `riffle doctor` looks for causes") from error
+    finally:
+        await store.close()
+
+
+def _hold(client: redis.Redis, name: str, archive: Archive) -> None:
+    """Begin the new states where the archive ends, and keep in the log what comes after.
+
+    Raises:
+        StackError: the archive is behind what has left the log.
+    """
+    for _ in range(_ATTEMPTS):
+        until = archive.until()
+        client.mset({position_key(name, number): text_of(at) for number, at in enumerate(until)})
+        client.set(rebuilt_key(), name, ex=_HELD_S)
+        gaps = [number for number in range(SHARDS) if _left_after(client, number, until[number])]
+        if not gaps:
+            return
+    raise StackError(f"the log of shard {gaps[0]} has lost events that are not archived; restore the archive")
+
+
+def _left_after(client: redis.Redis, number: int, position: Position) -> bool:
+    """Whether entries of a stream were dropped that came after a position."""
+    if not client.exists(stream_key(number)):
+        return False
+    stream = client.xinfo_stream(stream_key(number))
+    first = stream["first-entry"]
+    return stream["entries-added"] > stream["length"] and first is not None and position_of(first[0]) > position
+
+
+def _clear(client: redis.Redis, *, keep: str) -> None:
+    """Remove all states of this schema but those of one namespace."""
+    for key in client.scan_iter(match=f"riffle:{{s*}}:{keep.partition('.')[0]}.*", count=1000):
+        if key.split(b":")[2] != keep.encode():
+            client.unlink(key)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StackError(f"another rebuild is under way ({lock} is locked); wait for it") from error
+        yield
+
+
+def _source_key(name: str) -> str:
+    return f"riffle:features:{name}:source"
