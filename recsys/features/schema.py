@@ -31,7 +31,41 @@ class Feature:
     value: Callable[[Any], np.ndarray]
 
 
+def described(features: Sequence[Feature]) -> list[dict[str, Any]]:
+    """The definitions as plain values, in order: what a bundle's manifest says of them."""
+    return [
+        {
+            "name": one.name,
+            "version": one.version,
+            "dtype": "float32",
+            "default": one.default,
+            "meaning": one.meaning,
+            "grain": one.grain,
+        }
+        for one in features
+    ]
+
+
 def schema_hash(features: Sequence[Feature], state_layout: int) -> str:
     """SHA-256, hexadecimal, of the ordered definitions and the user-state layout they read."""
-    described = [[f.name, f.version, "float32", f.default, f.meaning, f.grain] for f in features]
-    return hashlib.sha256(json.dumps([state_layout, described], separators=(",", ":")).encode()).hexdigest()
+    values = [list(one.values()) for one in described(features)]
+    return hashlib.sha256(json.dumps([state_layout, values], separators=(",", ":")).encode()).hexdigest()
+
+
+def difference(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> list[str]:
+    """One sentence for each definition that was added, removed, moved or changed; as `described` gives them."""
+    old, new = ({one["name"]: (place, one) for place, one in enumerate(side, 1)} for side in (before, after))
+    changes = [f"removed: {name}" for name in old if name not in new]
+    for name, (place, one) in new.items():
+        if name not in old:
+            changes.append(f"added: {name}, version {one['version']}: {one['meaning']}")
+            continue
+        place_before, one_before = old[name]
+        parts = [
+            f"{key} {one_before.get(key)!r} -> {value!r}" for key, value in one.items() if one_before.get(key) != value
+        ]
+        if place_before != place:
+            parts.append(f"place {place_before} -> {place}")
+        if parts:
+            changes.append(f"changed: {name}: {', '.join(parts)}")
+    return changes

@@ -17,7 +17,8 @@ from recsys.datasets.dataset import Dataset
 from recsys.errors import TrainingError
 from recsys.evaluation.report import Report
 from recsys.evaluation.temporal import evaluate
-from recsys.features.matrix import NAMES, SCHEMA_HASH
+from recsys.features.matrix import FEATURES, NAMES, SCHEMA_HASH
+from recsys.features.schema import described
 from recsys.manifest import write_manifest
 from recsys.ranking.catboost import fit_ranker
 from recsys.training.examples import examples
@@ -124,6 +125,7 @@ def write(trained: Trained, dataset: Dataset, directory: Path, *, code_commit: s
         },
         "data_window": {"first": first, "split": split, "last": last},
         "feature_schema_hash": SCHEMA_HASH,
+        "features": described(FEATURES),
         "vocabulary_hash": trained.bundle.vocabulary.content_hash(),
         "recipe": msgspec.to_builtins(trained.bundle.recipe),
         "metrics": trained.report.to_json(),

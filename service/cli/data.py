@@ -11,8 +11,10 @@ from recsys.datasets import dataset as storage
 from recsys.datasets.dataset import Dataset
 from recsys.datasets.demo import fetch_demo_wheel, read_demo
 from recsys.datasets.detect import read_dataset
+from recsys.datasets.extend import COLUMNS, extended
 from recsys.datasets.synthetic import synthetic
 from recsys.errors import DatasetError
+from service.archives import event_archive
 from service.cli.console import output, waiting
 from service.settings import Settings, load
 
@@ -91,6 +93,15 @@ def imported(settings: Settings) -> Dataset:
     if dataset is None:
         raise DatasetError("no data set is imported; run `riffle import`, or `riffle import PATH`")
     return dataset
+
+
+def history(settings: Settings) -> Dataset:
+    """The last import and what is archived since.
+
+    Raises:
+        DatasetError: nothing is imported. ArchiveError: a file of the archive cannot be read.
+    """
+    return extended(imported(settings), event_archive(settings).read(columns=COLUMNS))
 
 
 def describe(dataset: Dataset) -> str:

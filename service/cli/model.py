@@ -14,7 +14,7 @@ from rich.markup import escape
 from recsys.bundle import Recipe
 from recsys.bundle_files import load as load_bundle
 from recsys.datasets.dataset import Dataset
-from recsys.errors import DatasetError
+from recsys.errors import DatasetError, RegistryError
 from recsys.evaluation.report import Report
 from recsys.evaluation.temporal import evaluate as evaluate_world
 from recsys.features.history import History
@@ -24,9 +24,11 @@ from recsys.recommend import recommend as recommend_batch
 from recsys.training.log import Log, NextItem
 from recsys.training.train import EVALUATED_PER_USER, train, write
 from service.cli.console import output, plain_table, report_table, step
-from service.cli.data import describe, imported
+from service.cli.data import describe, history
 from service.encoding import SOURCE_NAMES
+from service.rebuild import live_source
 from service.settings import Settings, load
+from service.stack import valkey
 from service.world import load_world, registry
 
 bundles = typer.Typer(help="The registry of published bundles.", no_args_is_help=True)
@@ -45,7 +47,7 @@ def train_(
 ) -> None:
     """Train on the imported data, evaluate, publish a bundle."""
     settings = load()
-    dataset = imported(settings)
+    dataset = history(settings)
     output.print(describe(dataset))
     report, bundle_id, _ = train_and_publish(settings, dataset, promote=promote)
     output.print(report_table(report, f"Next item, newest fifth of {dataset.title}"))
@@ -82,7 +84,7 @@ def evaluate(
     Next positives of each user, all unseen items ranked, 95 % bootstrap intervals over users.
     """
     settings = load()
-    dataset = imported(settings)
+    dataset = history(settings)
     world = load_world(settings, bundle)
     manifest = _manifest(settings, world.bundle.id)
     if manifest.fields["dataset"]["fingerprint"] != dataset.fingerprint:
@@ -106,7 +108,7 @@ def recommend(
 ) -> None:
     """The pure function in this process, without any service: recent history and list, with titles."""
     settings = load()
-    dataset = imported(settings)
+    dataset = history(settings)
     world = load_world(settings, bundle)
     log = Log.of(dataset)
     number = dataset.user_id.index(user) if user in dataset.user_id else len(dataset.user_id)
@@ -181,10 +183,20 @@ def promote(
     bundle: Annotated[str, typer.Argument(help="Id, unique prefix, or previous (to roll back).")],
     reason: Annotated[str, typer.Option(help="Kept in the audit.")],
 ) -> None:
-    """Make a bundle the champion; `riffle up` or `riffle serve` then serve it."""
+    """Make a bundle the champion; `riffle up` or `riffle serve` then serve it.
+
+    While the store runs, a bundle for whose features there are no live user states is refused.
+    """
     settings = load()
     found = registry(settings)
-    load_bundle(found.path(bundle))
+    _, manifest = load_bundle(found.path(bundle))
+    schema = manifest.fields["feature_schema_hash"]
+    store = valkey.address(settings)
+    if store is not None and live_source(store, schema) is None:
+        raise RegistryError(
+            f"bundle {manifest.id} needs user states of feature schema {schema[:8]}, and none are live; run "
+            "`riffle features rebuild`, then promote it"
+        )
     found.promote(bundle, reason=reason)
     output.print(f"[green]✓[/] champion is now [bold]{found.champion()}[/]; run [bold]riffle up[/] to serve it")
 

@@ -20,7 +20,7 @@ from recsys.manifest import Manifest, read_manifest
 from service import stack
 from service.archives import event_archive
 from service.cli.console import output, plain_table, report_table, step, waiting
-from service.cli.data import current_dataset, describe, import_dataset
+from service.cli.data import current_dataset, describe, history, import_dataset
 from service.cli.model import train_and_publish
 from service.doctor import Finding, check
 from service.errors import StackError
@@ -58,7 +58,7 @@ def up(
     output.print(f"[green]✓[/] {describe(dataset)}")
     bundle = _champion_for(settings, dataset)
     if bundle is None:
-        train_and_publish(settings, dataset, promote=True)
+        train_and_publish(settings, history(settings), promote=True)
         bundle = _champion_for(settings, dataset)
     if bundle is None:
         raise RegistryError("the bundle just trained is not the champion; run `riffle bundles list`")

@@ -97,6 +97,13 @@ def running(settings: Settings) -> bool:
     return _ours(settings) is not None
 
 
+def address(settings: Settings) -> str | None:
+    """Where the store of this home is: `redis_url`, or the embedded Valkey if it runs."""
+    if settings.redis_url:
+        return settings.redis_url
+    return _url(settings) if running(settings) else None
+
+
 def check_version(url: str) -> str:
     """Ask the server at `url` for its version.
 

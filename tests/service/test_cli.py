@@ -9,17 +9,24 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import redis
 from threadpoolctl import threadpool_limits
 
 from recsys.datasets.dataset import Dataset
+from recsys.features.matrix import FEATURES, SCHEMA_HASH
+from recsys.features.schema import described
+from recsys.manifest import read_manifest, write_manifest
 from recsys.registry import Registry
 from recsys.verbs import Verb
 from service.cli import main
-from service.stack import ports
+from service.settings import Settings
+from service.stack import ports, valkey
+from service.state_keys import namespace, state_key
 from tests import worlds
 
 MAIN = "from service.cli import main; main()"
@@ -295,6 +302,83 @@ def test_second_bundle_is_promoted_and_rolled_back_with_a_reason(own_shop: Home)
     assert "reason" in refused(own_shop.riffle("bundles", "promote", second, "--reason", " "))
 
 
+# --- features ---
+
+
+@pytest.fixture
+def shop_with_store(own_shop: Home) -> Iterator[tuple[Home, dict[str, object], str]]:
+    """A shop whose store runs and is empty; the setting with its port; its address."""
+    settings = Settings(home=str(own_shop.path / "state"), valkey_port=ports.free_port())
+    url = valkey.start(settings).url
+    try:
+        yield own_shop, {"valkey_port": settings.valkey_port}, url
+    finally:
+        valkey.stop(settings)
+
+
+def test_features_are_listed_with_version_default_and_meaning(shop: Home) -> None:
+    run = shop.riffle("features", "list")
+    assert run.code == 0
+    for feature in FEATURES:
+        assert re.search(rf"{feature.name} +{feature.version} +float32 +{feature.default:g} ", run.out)
+    assert SCHEMA_HASH in run.out
+    assert "The store does not run" in run.out
+
+
+@pytest.mark.valkey
+def test_states_are_rebuilt_and_then_listed_as_live(
+    shop_with_store: tuple[Home, dict[str, object], str],
+) -> None:
+    home, port, url = shop_with_store
+    assert "No live states" in home.riffle("features", "list", **port).out
+    rebuilt = home.riffle("features", "rebuild", **port)
+    assert rebuilt.code == 0, rebuilt
+    assert f"{SCHEMA_HASH[:8]}.1 is live: 60 users from 720 events" in rebuilt.out
+    assert f"Live states {SCHEMA_HASH[:8]}.1: 60 users, 720 events" in home.riffle("features", "list", **port).out
+    with redis.Redis.from_url(url) as server:
+        assert server.exists(state_key(namespace(1), "user-00"))
+
+
+@pytest.mark.valkey
+def test_bundle_without_live_states_is_not_promoted_until_they_are_made(
+    shop_with_store: tuple[Home, dict[str, object], str],
+) -> None:
+    home, port, _ = shop_with_store
+    bundle = str(home.registry.champion())
+    promote = ("bundles", "promote", bundle, "--reason", "again")
+    sentence = refused(home.riffle(*promote, **port))
+    assert "riffle features rebuild" in sentence
+    assert len(home.registry.audit()) == 1
+    home.riffle("features", "rebuild", **port)
+    assert home.riffle(*promote, **port).code == 0
+    assert len(home.registry.audit()) == 2
+
+
+def test_rebuild_without_a_store_says_what_starts_it(shop: Home) -> None:
+    assert "riffle up" in refused(shop.riffle("features", "rebuild"))
+
+
+def test_definitions_of_a_bundle_are_compared_with_those_of_this_version(own_shop: Home, tmp_path: Path) -> None:
+    def published_with(**fields: object) -> str:
+        folder = tmp_path / f"changed-{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(own_shop.registry.path("champion"), folder)
+        (folder / "manifest.json").chmod(0o644)
+        manifest = read_manifest(folder)
+        kept = {name: value for name, value in (manifest.fields | fields).items() if value is not None}
+        (folder / "manifest.json").unlink()
+        write_manifest(folder, fields=kept)
+        return own_shop.registry.publish(folder)
+
+    run = own_shop.riffle("features", "diff")
+    assert run.code == 0
+    assert f"the same {len(FEATURES)} definitions" in run.out
+    definitions = described(FEATURES)
+    changed = published_with(features=[{**definitions[0], "default": 3.5}, *definitions[1:]])
+    assert "changed: user_log_events: default 3.5 -> 0.0" in own_shop.riffle("features", "diff", changed).out
+    assert "default 0.0 -> 3.5" in own_shop.riffle("features", "diff", "champion", changed).out
+    assert "older version" in refused(own_shop.riffle("features", "diff", published_with(features=None)))
+
+
 # --- recommend ---
 
 
@@ -443,6 +527,7 @@ def test_help_names_every_command(empty: Home) -> None:
         "recommend",
         "bundles",
         "replay",
+        "features",
     ):
         assert re.search(rf"\b{command}\b", run.out)
 

@@ -9,7 +9,7 @@ from recsys.features.codec import LAYOUT
 from recsys.features.frame import Frame
 from recsys.features.history import History
 from recsys.features.matrix import FEATURES, NAMES, SCHEMA_HASH, feature_matrix
-from recsys.features.schema import schema_hash
+from recsys.features.schema import described, difference, schema_hash
 from recsys.recommend import features, retrieve
 from recsys.types import CandidateSet, Source, World
 from recsys.verbs import Verb
@@ -116,3 +116,19 @@ def test_all_features_are_finite_for_every_kind_of_user(world: World) -> None:
     batch = batch_of(world, asks)
     matrix = features(world, batch, retrieve(world, batch))
     assert np.isfinite(matrix).all()
+
+
+def test_difference_names_what_was_added_removed_moved_and_changed() -> None:
+    before, after = described(FEATURES), described(FEATURES)
+    assert difference(before, after) == []
+    after[0] = {**after[0], "version": 2, "default": 0.5}
+    after[4], after[5] = after[5], after[4]
+    gone = after.pop()
+    after.append({**gone, "name": "cross_new", "meaning": "something else"})
+    assert difference(before, after) == [
+        f"removed: {gone['name']}",
+        f"changed: {before[0]['name']}: version 1 -> 2, default 0.0 -> 0.5",
+        f"changed: {before[5]['name']}: place 6 -> 5",
+        f"changed: {before[4]['name']}: place 5 -> 6",
+        f"added: cross_new, version {gone['version']}: something else",
+    ]
