@@ -8,15 +8,13 @@ from threadpoolctl import threadpool_limits
 from recsys.bundle import Bundle, Recipe
 from recsys.datasets.dataset import Dataset
 from recsys.errors import TrainingError
+from recsys.features.item_counts import ItemCounts
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import co_occurrence, transitions
 from recsys.text_column import TextColumn
 from recsys.training.log import Log
 from recsys.types import ItemStats, Ragged
 from recsys.vocabulary import Vocabulary
-
-TREND_HALF_LIFE_S = 30 * 86_400
-RATE_PRIOR = 20.0  # interactions' worth of the mean that an item's positive rate starts from
 
 
 def fit(dataset: Dataset, log: Log, recipe: Recipe, *, until_s: int) -> Bundle:
@@ -56,7 +54,7 @@ def fit(dataset: Dataset, log: Log, recipe: Recipe, *, until_s: int) -> Bundle:
         index=FaissIndex.build(factors, seed=recipe.seed),
         transitions=transitions(past.user, item, liked, n, k=recipe.neighbours),
         similar=co_occurrence(past.user[liked], item[liked], n, k=recipe.neighbours),
-        item_stats=item_stats(item, past, n, until_s=until_s),
+        item_stats=item_stats(vocabulary.key, past, until_s=until_s),
     )
 
 
@@ -80,20 +78,8 @@ def _als(user: np.ndarray, item: np.ndarray, n_items: int, recipe: Recipe) -> np
     return factors
 
 
-def item_stats(item: np.ndarray, log: Log, n_items: int, *, until_s: int) -> ItemStats:
-    """The snapshot of item counters as of `until_s`. item: int32 [e], rows of the bundle."""
-    liked = log.positive
-    interactions = np.bincount(item, minlength=n_items)
-    popularity = np.bincount(item[liked], minlength=n_items)
-    age_s = until_s - log.ts_s[liked].astype(np.int64)
-    trend = np.bincount(item[liked], weights=np.exp2(-age_s / TREND_HALF_LIFE_S), minlength=n_items)
-    mean = popularity.sum() / max(interactions.sum(), 1)
-    rate = (popularity + RATE_PRIOR * mean) / (interactions + RATE_PRIOR)
-    return ItemStats(
-        version=f"bundle-{until_s}",
-        available=np.ones(n_items, bool),
-        popularity=popularity.astype(np.float32),
-        trend=trend.astype(np.float32),
-        positive_rate=rate.astype(np.float32),
-        order=np.argsort(-trend, kind="stable").astype(np.int32),
-    )
+def item_stats(key: np.ndarray, log: Log, *, until_s: int) -> ItemStats:
+    """The snapshot of item counters as of `until_s`, all items available. key: uint64 [N], the vocabulary's."""
+    counts = ItemCounts.empty()
+    counts.apply(item_key=log.key, verb=log.verb, ts_s=log.ts_s)
+    return counts.stats(key, now_s=until_s, version=f"bundle-{until_s}", unavailable=np.zeros(0, np.uint64))

@@ -12,12 +12,13 @@ import pytest
 from recsys.bundle_files import load
 from recsys.datasets.dataset import Dataset, Events
 from recsys.errors import TrainingError
+from recsys.features.item_counts import RATE_PRIOR
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.manifest import read_manifest
 from recsys.ranking.catboost import fit_ranker
 from recsys.recommend import features, recommend, retrieve
 from recsys.training.examples import examples
-from recsys.training.fit import RATE_PRIOR, fit
+from recsys.training.fit import fit
 from recsys.training.log import Log, NextItem
 from recsys.training.train import HOLDOUT, WINDOW, Trained, train, write
 from recsys.types import World
