@@ -24,6 +24,8 @@ from recsys.features.codec import pack, unpack
 from recsys.features.matrix import SCHEMA_HASH
 from service.errors import StackError
 from service.event_log import stream_key
+from service.item_history import snapshot_at
+from service.item_snapshot import encode, snapshot_key
 from service.log_entries import position_of, text_of
 from service.round_trips import RoundTrips
 from service.state_keys import SHARDS, live_key, live_name, namespace, position_key, rebuilt_key, state_key
@@ -42,10 +44,12 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         dataset: Fingerprint of the import, "" without one. built: RFC 3339.
+        imported_s: When states of this import were first made; for item stats its last event happened then.
         users, events: Of import and archive; what only the log had is not counted.
     """
 
     dataset: str
+    imported_s: int
     built: str
     users: int
     events: int
@@ -83,9 +87,10 @@ def rebuild(
                 client.expire(rebuilt_key(), _HELD_S)
                 users, events = users + len(timeline.user_id), events + len(timeline)
                 progress(1)
+            source = _source(url, dataset, users=users, events=events)
+            snapshot = snapshot_at(client, dataset, source.imported_s, archive, int(client.time()[0]) * 1000)
+            client.set(snapshot_key(name), encode(snapshot))
             asyncio.run(_catch_up(url, name))
-            built = datetime.now(UTC).isoformat(timespec="seconds")
-            source = Source(dataset=dataset.fingerprint if dataset else "", built=built, users=users, events=events)
             client.set(_source_key(name), msgspec.json.encode(source))
             client.set(live_key(), name)
             client.delete(rebuilt_key())
@@ -157,6 +162,15 @@ def _load(client: redis.Redis, name: str, timeline: Timeline) -> None:
             )
 
 
+def _source(url: str, dataset: Dataset | None, *, users: int, events: int) -> Source:
+    fingerprint = dataset.fingerprint if dataset else ""
+    now = datetime.now(UTC)
+    live = live_source(url)
+    imported_s = live[1].imported_s if live and live[1].dataset == fingerprint else int(now.timestamp())
+    built = now.isoformat(timespec="seconds")
+    return Source(dataset=fingerprint, imported_s=imported_s, built=built, users=users, events=events)
+
+
 async def _catch_up(url: str, name: str) -> None:
     """Apply what the log has beyond the archive."""
     store = RoundTrips(url, timeout_ms=10_000, connections=1)
@@ -196,8 +210,9 @@ def _left_after(client: redis.Redis, number: int, position: Position) -> bool:
 
 
 def _clear(client: redis.Redis, *, keep: str) -> None:
-    """Remove all states of this schema but those of one namespace."""
-    for key in client.scan_iter(match=f"riffle:{{s*}}:{keep.partition('.')[0]}.*", count=1000):
+    """Remove all states of this schema, and what belongs to them, but those of one namespace."""
+    schema = keep.partition(".")[0]
+    for key in client.scan_iter(match=f"riffle:*:{schema}.*", count=1000):
         if key.split(b":")[2] != keep.encode():
             client.unlink(key)
 

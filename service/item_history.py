@@ -1,0 +1,84 @@
+"""The item snapshot of any past moment, made from the import, the archive and the log."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import redis
+
+from recsys.archive import Archive
+from recsys.datasets.dataset import Dataset
+from recsys.features.item_counts import ItemCounts
+from recsys.vocabulary import item_keys
+from service.event_log import stream_key
+from service.item_snapshot import CATALOGUE, Snapshot
+from service.item_updater import changed_items, in_order
+from service.log_entries import Entry, text_of
+from service.state_keys import SHARDS
+
+
+def snapshot_at(
+    client: redis.Redis, dataset: Dataset | None, imported_s: int, archive: Archive, horizon_ms: int
+) -> Snapshot:
+    """All that happened before a moment of the store's clock that has passed.
+
+    Args:
+        imported_s: When the last imported event is taken to have happened, at the earliest; UTC epoch seconds. Data of
+            another decade would otherwise weigh nothing beside one click.
+    Raises:
+        ArchiveError: a file cannot be read. RedisError: the store failed.
+    """
+    counts = ItemCounts.empty()
+    if dataset is not None and len(dataset.events):
+        counts.apply(**_imported(dataset, imported_s))
+    counts.apply(**_logged(client, archive, horizon_ms))
+    entries = _entries(client, CATALOGUE, "-", horizon_ms)
+    return Snapshot(_base(dataset, imported_s), horizon_ms, counts, changed_items(entries, horizon_ms))
+
+
+def _base(dataset: Dataset | None, imported_s: int) -> str:
+    named = f"{dataset.fingerprint if dataset else ''} {imported_s}"
+    return hashlib.blake2b(named.encode(), digest_size=4).hexdigest()
+
+
+def _imported(dataset: Dataset, imported_s: int) -> dict[str, np.ndarray]:
+    events = dataset.events
+    ts_s = events.ts_ms // 1000
+    later_s = max(imported_s - int(ts_s[-1]), 0)
+    key = item_keys(dataset.item_id)[events.item]
+    return {"item_key": key, "verb": events.verb, "ts_s": (ts_s + later_s).astype(np.uint32)}
+
+
+def _logged(client: redis.Redis, archive: Archive, horizon_ms: int) -> dict[str, np.ndarray]:
+    """Events of archive and log before a moment, in the order in which they count."""
+    until = archive.until()
+    rows = archive.read(columns=("stream", "ms", "sequence", "item_id", "ts_ms", "verb"))
+    stream, ms, sequence = (rows[name].to_numpy() for name in ("stream", "ms", "sequence"))
+    end = np.array(until, np.uint64)[stream]  # what was archived since then is read from the log
+    early = (ms < end[:, 0]) | ((ms == end[:, 0]) & (sequence <= end[:, 1]))
+    wanted = np.flatnonzero(early & (ms < horizon_ms) & (rows["verb"].to_numpy() > 0))
+    rows, stream, ms, sequence = rows.take(wanted), stream[wanted], ms[wanted], sequence[wanted]
+    entries = [
+        _entries(client, stream_key(number), f"({text_of(until[number])}", horizon_ms) for number in range(SHARDS)
+    ]
+    newer = [one for one in in_order(entries, horizon_ms) if one[2].verb]
+    item = rows["item_id"].combine_chunks().dictionary_encode()
+    order = np.lexsort(
+        (
+            np.concatenate([stream, np.array([number for _, number, _ in newer], np.uint8)]),
+            np.concatenate([sequence, np.array([position[1] for position, _, _ in newer], np.uint64)]),
+            np.concatenate([ms, np.array([position[0] for position, _, _ in newer], np.uint64)]),
+        )
+    )
+    archived_key = item_keys(item.dictionary.to_pylist())[item.indices.to_numpy()]
+    newer_ts_s = np.array([event.ts_ms // 1000 for *_, event in newer], np.int64)
+    return {
+        "item_key": np.concatenate([archived_key, item_keys(event.item_id for *_, event in newer)])[order],
+        "verb": np.concatenate([rows["verb"].to_numpy(), np.array([e.verb for *_, e in newer], np.uint8)])[order],
+        "ts_s": np.concatenate([rows["ts_ms"].to_numpy() // 1000, newer_ts_s]).astype(np.uint32)[order],
+    }
+
+
+def _entries(client: redis.Redis, stream: str, start: str, horizon_ms: int) -> list[Entry]:
+    found: Any = client.xrange(stream, start, f"({horizon_ms}")
+    return [(position, [part for pair in fields.items() for part in pair]) for position, fields in found]
