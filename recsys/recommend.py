@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recsys import filtering
+from recsys import digests, filtering
 from recsys.features.frame import Frame
 from recsys.features.matrix import feature_matrix
 from recsys.retrieval.candidates import union
@@ -25,12 +25,14 @@ class Retrieved:
         candidates: CandidateSet [m], all eligible.
         personal: bool [b], true where any interaction of the user is in the bundle.
         removed: int64 [b, len(Reason)], items of the bundle ruled out.
+        digests: uint32 [b, len(BEFORE_FEATURES)], of what was made so far.
         users: Users [b], or None where it came from another process: `users_of` has them in any case.
     """
 
     candidates: CandidateSet
     personal: np.ndarray
     removed: np.ndarray
+    digests: np.ndarray
     users: Users | None = None
 
     def to_send(self) -> "Retrieved":
@@ -40,6 +42,30 @@ class Retrieved:
     def users_of(self, world: World, batch: QueryBatch) -> Users:
         """The users that retrieval saw; cheaper to make again than to send."""
         return self.users or Users.of(world, batch)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """What ranking hands to selection.
+
+    Attributes:
+        score: float64 [m], of every candidate.
+        digests: uint32 [b, F + 1], of each feature that the scores were made from, and of the scores.
+    """
+
+    score: np.ndarray
+    digests: np.ndarray
+
+    @classmethod
+    def by(cls, score: np.ndarray, retrieved: Retrieved) -> "Ranked":
+        """Scores, [m], that are made from no features."""
+        none = np.zeros((len(score), 0), np.float32)
+        return cls.of(none, score.astype(np.float64), retrieved)
+
+    @classmethod
+    def of(cls, matrix: np.ndarray, score: np.ndarray, retrieved: Retrieved) -> "Ranked":
+        """Scores and the features that they were made from, float32 [m, F]."""
+        return cls(score, digests.of_ranking(matrix, score, retrieved.candidates.indptr))
 
 
 def recommend(world: World, batch: QueryBatch) -> Slates:
@@ -59,7 +85,9 @@ def retrieve(world: World, batch: QueryBatch) -> Retrieved:
     """Candidates of each request: what may be shown, then all sources of that."""
     users = Users.of(world, batch)
     eligible, removed = filtering.eligible(world, batch, users)
-    return Retrieved(union(world, batch, users, eligible), users.history.known, removed, users)
+    candidates = union(world, batch, users, eligible)
+    made = digests.of_retrieval(users.states, world.item_stats_digest, eligible, users.vector, candidates)
+    return Retrieved(candidates, users.history.known, removed, made, users)
 
 
 def features(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
@@ -68,16 +96,17 @@ def features(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarra
     return feature_matrix(Frame(world, users.states, batch.now_s, users.history, users.vector, retrieved.candidates))
 
 
-def rank(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
-    """The ranker's score of every candidate, float64 [m]: one model call for the whole batch."""
+def rank(world: World, batch: QueryBatch, retrieved: Retrieved) -> Ranked:
+    """The ranker's score of every candidate: one model call for the whole batch."""
     if world.bundle.ranker is None:
-        return retrieved.candidates.retrieval_score.astype(np.float64)
-    return world.bundle.ranker.score(features(world, batch, retrieved))
+        return Ranked.by(retrieved.candidates.retrieval_score, retrieved)
+    matrix = features(world, batch, retrieved)
+    return Ranked.of(matrix, world.bundle.ranker.score(matrix), retrieved)
 
 
-def slate(retrieved: Retrieved, score: np.ndarray, count: np.ndarray) -> Slates:
+def slate(retrieved: Retrieved, ranked: Ranked, count: np.ndarray) -> Slates:
     """The lists, from candidates and their scores."""
-    candidates = retrieved.candidates
+    candidates, score = retrieved.candidates, ranked.score
     cells, indptr = select(candidates.indptr, score, count)
     return Slates(
         indptr,
@@ -86,4 +115,6 @@ def slate(retrieved: Retrieved, score: np.ndarray, count: np.ndarray) -> Slates:
         candidates.sources[cells],
         retrieved.personal,
         retrieved.removed,
+        candidates.sizes(),
+        np.hstack((retrieved.digests, ranked.digests)),
     )

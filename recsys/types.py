@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys import digests
 from recsys.features import item
 
 if TYPE_CHECKING:
@@ -105,6 +106,11 @@ class World:
         """Items that are available."""
         return int(self.item_stats.available.sum())
 
+    @cached_property
+    def item_stats_digest(self) -> int:
+        """32 bits of all of `item_stats`."""
+        return digests.of_item_stats(self.item_stats)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryBatch:
@@ -177,6 +183,8 @@ class Slates:
         sources: uint8 [t], bits of `Source`.
         personal: bool [b], false where nothing of the user was known (cold start).
         removed: int64 [b, 4], items of the bundle ruled out, by `filtering.Reason`.
+        ranked: int64 [b], candidates that the list was chosen from.
+        digests: uint32 [b, k], of each stage (`recsys.digests`): its BEFORE_FEATURES, each feature, the scores.
     """
 
     indptr: np.ndarray
@@ -185,3 +193,5 @@ class Slates:
     sources: np.ndarray
     personal: np.ndarray
     removed: np.ndarray
+    ranked: np.ndarray
+    digests: np.ndarray

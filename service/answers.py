@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from recsys import digests
 from recsys.reasons import reasons
 from recsys.types import Slates, World
 from service.decisions import Decision
@@ -115,7 +116,8 @@ def decision_of(
     world: World,
     time_ms: int,
 ) -> Decision:
-    """Enough of an answer to make it again."""
+    """Enough of an answer to make it again, and to say which stage differs if it does not come out the same."""
+    slates, row = answer.slates, answer.row
     return Decision(
         id=body["recommendation_id"],
         kind=kind,
@@ -130,7 +132,10 @@ def decision_of(
         seed=query.seed,
         now_s=query.now_s,
         items=[item["item_id"] for item in body["items"]],
-        scores=answer.slates.score[answer.cells].tolist(),
+        scores=slates.score[answer.cells].tolist(),
         degraded=answer.degraded,
         timing_ms=body["timing_ms"],
+        removed=slates.removed[row].tolist(),
+        ranked=int(slates.ranked[row]),
+        digests=digests.packed(slates.digests[row]),
     )

@@ -11,13 +11,12 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.util import metrics
 from redis.exceptions import RedisError
 
-from recsys.recommend import Retrieved, rank, retrieve
+from recsys.recommend import Ranked, Retrieved, rank, retrieve
 from recsys.types import QueryBatch, World
 from service.archiver import Archiver
 from service.archiver import run as run_archiver
@@ -84,7 +83,7 @@ class Ranking:
         self._world = load_world(settings, bundle_id)
         warm_up(self._world, max_batch=settings.max_batch)
 
-    async def __call__(self, bundle_id: str, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
+    async def __call__(self, bundle_id: str, batch: QueryBatch, retrieved: Retrieved) -> Ranked:
         _same_bundle(self._world, bundle_id, "ranking")
         return rank(self._world, batch, retrieved)
 

@@ -28,6 +28,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         query: The request as decoded. user_state: Packed bytes as read, None if there was none.
         seed, now_s: As passed to `recommend`. items, scores: As served, best first.
         degraded, timing_ms: As answered.
+        removed: Items of the bundle ruled out, by `filtering.Reason`. ranked: Candidates that the list is chosen from.
+        digests: Of each stage, packed by `recsys.digests`. Records from before they were kept have none of the three.
     """
 
     id: str
@@ -46,6 +48,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     scores: list[float]
     degraded: list[dict[str, str]]
     timing_ms: dict[str, float]
+    removed: list[int] = []
+    ranked: int = 0
+    digests: bytes = b""
 
 
 class DecisionLog:

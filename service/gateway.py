@@ -12,7 +12,7 @@ import numpy as np
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.features.user import UserStates
-from recsys.recommend import Retrieved, retrieve, slate
+from recsys.recommend import Ranked, Retrieved, retrieve, slate
 from recsys.types import QueryBatch, Slates, Source, World
 from service.answers import Answer, Degraded, StageClock, body_of, decision_of, reason_codes
 from service.decisions import DecisionLog
@@ -146,7 +146,7 @@ class Gateway:
         """A popular list, made at once, of nobody's history."""
         batch = batch_of([asked.query], UserStates.empty(1))
         retrieved = retrieve(self._popular_world, batch)
-        slates = slate(retrieved, retrieved.candidates.retrieval_score, batch.count)
+        slates = slate(retrieved, Ranked.by(retrieved.candidates.retrieval_score, retrieved), batch.count)
         reasons = [["popular"]] * len(slates.item) if asked.reasons else None
         return Answer(slates, 0, reasons, None, degraded, {})
 
@@ -170,14 +170,15 @@ class Gateway:
         batch = batch_of([w.asked.query for w in waiters], states)
         retrieved, real = await self._retrieve(batch, waiters, degraded)
         clock.lap("retrieve")
-        score = retrieved.candidates.retrieval_score.astype(np.float64)
+        ranked = None
         if real:
             try:
-                score = await self._stages.rank(batch, retrieved, timeout_s=_left_s(waiters))
+                ranked = await self._stages.rank(batch, retrieved, timeout_s=_left_s(waiters))
             except StageUnavailable as error:
                 degraded.append(self._degraded(error.stage, error.reason, "order of retrieval"))
         clock.lap("rank")
-        slates = slate(retrieved, score, batch.count)
+        ranked = ranked or Ranked.by(retrieved.candidates.retrieval_score, retrieved)
+        slates = slate(retrieved, ranked, batch.count)
         causes = {row: one.cause for row, one in enumerate(found) if one.cause}
         causes |= dict.fromkeys(undecodable, "undecodable_state")
         return self._answers(batch, retrieved, waiters, slates, found, degraded, causes, clock)
@@ -193,7 +194,7 @@ class Gateway:
         tied = candidates.source_score[Source.SIMILAR] + candidates.source_score[Source.TRANSITIONS]
         filler = candidates.sources == _POPULAR_ONLY
         score = np.where(filler, candidates.retrieval_score - 1, tied + candidates.retrieval_score * _UNTIED)
-        slates = slate(retrieved, score.astype(np.float64), batch.count)
+        slates = slate(retrieved, Ranked.by(score, retrieved), batch.count)
         return self._answers(batch, retrieved, waiters, slates, found, degraded, {}, clock)
 
     async def _retrieve(

@@ -5,9 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
-from recsys.recommend import Retrieved, rank, retrieve
+from recsys.recommend import Ranked, Retrieved, rank, retrieve
 from recsys.types import QueryBatch, World
 from service.lookup import StateLookup
 
@@ -39,8 +37,8 @@ class Stages(Protocol):
         """Candidates. Raises StageUnavailable."""
         ...
 
-    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> np.ndarray:
-        """Scores, float64 [m]. Raises StageUnavailable."""
+    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
+        """Scores. Raises StageUnavailable."""
         ...
 
 
@@ -61,7 +59,7 @@ class ColocatedStages:
             _log.exception("retrieval failed for a batch of %d", len(batch))
             raise StageUnavailable("retrieval", "error") from error
 
-    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> np.ndarray:
+    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
         if timeout_s <= 0:
             raise StageUnavailable("ranking", "timeout")
         try:
@@ -102,7 +100,7 @@ class DistributedStages:
     async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
         return await _within(self._retrieval.remote(self._bundle_id, batch), timeout_s, "retrieval")
 
-    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> np.ndarray:
+    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
         asked = self._ranking.remote(self._bundle_id, batch.without_filters(), retrieved)
         return await _within(asked, timeout_s, "ranking")
 

@@ -10,7 +10,7 @@ from recsys.evaluation.bootstrap import mean_interval, paired_difference
 from recsys.evaluation.metrics import coverage, hit_at_k, ndcg_at_k
 from recsys.evaluation.report import Report, Row
 from recsys.features.user import UserStates
-from recsys.recommend import Retrieved, rank, retrieve, slate
+from recsys.recommend import Ranked, Retrieved, rank, retrieve, slate
 from recsys.training.log import Log, NextItem
 from recsys.types import QueryBatch, World
 
@@ -114,8 +114,8 @@ def _ask(
         rows = np.arange(start, min(start + BATCH, q))
         batch = questions.batch(states, rows, count=LENGTH, seed=seed)
         retrieved = retrieve(world, batch)
-        scores = score(world, batch, retrieved) if score else rank(world, batch, retrieved)
-        slates = slate(retrieved, scores, batch.count)
+        ranked = Ranked.by(score(world, batch, retrieved), retrieved) if score else rank(world, batch, retrieved)
+        slates = slate(retrieved, ranked, batch.count)
         wanted = questions.key[rows]
         found[rows] = np.bincount(
             retrieved.candidates.row()[key[retrieved.candidates.item] == wanted[retrieved.candidates.row()]],

@@ -32,6 +32,8 @@ def row_bits(slates: Slates, row: int) -> tuple[bytes, ...]:
         slates.sources[cells].tobytes(),
         slates.personal[row].tobytes(),
         slates.removed[row].tobytes(),
+        slates.ranked[row].tobytes(),
+        slates.digests[row].tobytes(),
     )
 
 
@@ -256,12 +258,12 @@ def test_session_equals_the_same_clicks_in_the_state_bit_for_bit(world: World, b
 def test_score_that_is_not_finite_takes_no_place_from_a_sound_one(world: World) -> None:
     batch = batch_of(world, [Ask(count=5), Ask(count=5)])
     retrieved = retrieve(world, batch)
-    score = rank(world, batch, retrieved)
-    sound = slate(retrieved, score, batch.count)
-    broken = score.copy()
+    ranked = rank(world, batch, retrieved)
+    sound = slate(retrieved, ranked, batch.count)
+    broken = ranked.score.copy()
     start = int(retrieved.candidates.indptr[1])
     broken[start + np.arange(100)] = np.repeat([np.nan, np.inf], 50)
-    slates = slate(retrieved, broken, batch.count)
+    slates = slate(retrieved, replace(ranked, score=broken), batch.count)
     assert row_bits(slates, 0) == row_bits(sound, 0)
     assert np.isfinite(slates.score).all()
 
@@ -285,15 +287,16 @@ def test_every_item_is_eligible_or_ruled_out_for_one_reason(world: World) -> Non
 def test_users_made_again_by_another_process_are_those_of_retrieval_bit_for_bit(world: World) -> None:
     batch = batch_of(world, random_asks(world, np.random.default_rng(14), 40))
     retrieved = retrieve(world, batch)
-    there = rank(world, batch.without_filters(), retrieved.to_send())
-    assert there.tobytes() == rank(world, batch, retrieved).tobytes()
+    here, there = rank(world, batch, retrieved), rank(world, batch.without_filters(), retrieved.to_send())
+    assert there.score.tobytes() == here.score.tobytes()
+    assert there.digests.tobytes() == here.digests.tobytes()
 
 
 def test_without_a_ranker_the_order_is_that_of_retrieval(world: World) -> None:
     bare = replace(world, bundle=replace(world.bundle, ranker=None))
     batch = batch_of(world, random_asks(world, np.random.default_rng(13), 10))
     retrieved: Retrieved = retrieve(bare, batch)
-    score = rank(bare, batch, retrieved)
+    score = rank(bare, batch, retrieved).score
     assert score.dtype == np.float64
     np.testing.assert_array_equal(score, retrieved.candidates.retrieval_score)
 

@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-import numpy as np
 from redis.exceptions import RedisError
 
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
-from recsys.recommend import Retrieved, recommend
+from recsys.recommend import Ranked, Retrieved, recommend
 from recsys.types import QueryBatch, Slates, World
 from service.decisions import Decision
 from service.gateway import Gateway
@@ -48,7 +47,7 @@ class SlowStages:
         await self._delay("retrieve")
         return await self.stages.retrieve(batch, timeout_s=timeout_s)
 
-    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> np.ndarray:
+    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
         await self._delay("rank")
         return await self.stages.rank(batch, retrieved, timeout_s=timeout_s)
 

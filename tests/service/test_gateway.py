@@ -15,7 +15,7 @@ import redis
 from recsys.datasets.dataset import Dataset
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
-from recsys.recommend import retrieve, slate
+from recsys.recommend import Ranked, retrieve, slate
 from recsys.types import World
 from service.decisions import Decision
 from service.errors import BatchFailed, FieldError, NotFound, Overloaded, Unprocessable
@@ -323,7 +323,8 @@ async def test_broken_ranker_leaves_the_order_of_retrieval(
     )
     batch = batch_of([query], unpack([records[0].user_state], SCHEMA_HASH)[0])
     retrieved = retrieve(served, batch)
-    assert ids(body) == item_ids(served, slate(retrieved, retrieved.candidates.retrieval_score, batch.count))
+    by_retrieval = Ranked.by(retrieved.candidates.retrieval_score, retrieved)
+    assert ids(body) == item_ids(served, slate(retrieved, by_retrieval, batch.count))
     assert body["strategy"] == "personalized"
     assert any(isinstance(one.exc_info[1], ArithmeticError) for one in caplog.records if one.exc_info)
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from ray.exceptions import RayTaskError
 
-from recsys.recommend import Retrieved, rank, retrieve
+from recsys.recommend import Ranked, Retrieved, rank, retrieve
 from recsys.types import QueryBatch, World
 from service.gateway import Gateway
 from service.lookup import StateLookup
@@ -51,7 +51,7 @@ class Remote:
         self._same_bundle(bundle_id, "retrieval")
         return retrieve(self.world, batch).to_send()
 
-    async def rank(self, bundle_id: str, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
+    async def rank(self, bundle_id: str, batch: QueryBatch, retrieved: Retrieved) -> Ranked:
         self._same_bundle(bundle_id, "ranking")
         return rank(self.world, batch, retrieved)
 
@@ -99,14 +99,15 @@ async def test_distributed_stages_give_the_bits_of_colocated_ones(served: World)
         one, other = getattr(retrieved.candidates, array.name), getattr(from_there.candidates, array.name)
         assert one.dtype == other.dtype
         assert one.tobytes() == other.tobytes()
-    for part in ("removed", "personal"):
+    for part in ("removed", "personal", "digests"):
         assert getattr(retrieved, part).tobytes() == getattr(from_there, part).tobytes()
-    scores = [
+    ranked, from_there = (
         await here.rank(batch, retrieved, timeout_s=10),
         await there.rank(batch, from_there, timeout_s=10),
-    ]
-    assert scores[0].dtype == scores[1].dtype == np.float64
-    assert scores[0].tobytes() == scores[1].tobytes()
+    )
+    assert ranked.score.dtype == from_there.score.dtype == np.float64
+    assert ranked.score.tobytes() == from_there.score.tobytes()
+    assert ranked.digests.tobytes() == from_there.digests.tobytes()
 
 
 @pytest.mark.valkey

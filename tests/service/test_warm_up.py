@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recsys.recommend import Retrieved, rank, recommend, retrieve
+from recsys.recommend import Ranked, Retrieved, rank, recommend, retrieve
 from recsys.types import QueryBatch, Slates, World
 from service import warm_up as module
 from service.answers import Answer
@@ -37,7 +37,7 @@ class NotedStages:
             raise StageUnavailable("retrieval", "unavailable")
         return retrieve(self.world, batch)
 
-    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> np.ndarray:
+    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
         assert timeout_s > 0
         self.batches.append(len(batch))
         return rank(self.world, batch, retrieved)
