@@ -134,8 +134,9 @@ def _item_stats(
     available: np.ndarray, popularity: np.ndarray, trend: np.ndarray, positive_rate: np.ndarray, order: np.ndarray
 ) -> np.uint64:
     total = _bytes(available)
-    for column in (popularity, trend, positive_rate):
-        total = _chain(total, _words(column.view(np.uint32)))
+    total = _chain(total, _words(popularity.view(np.uint32)))
+    total = _chain(total, _words(trend.view(np.uint32)))
+    total = _chain(total, _words(positive_rate.view(np.uint32)))
     return _chain(total, _words(order.view(np.uint32))) >> _HALF
 
 
@@ -161,8 +162,9 @@ def _states(
         total = _chain(total, _words(verb[row, :used]))
         total = _chain(total, _words(seen[row, : seen_count[row]]))
         total = _chain(total, _words(activity[row].view(np.uint32)))
-        for number in (activity_s[row], events[row], positives[row]):
-            total = _chain(total, np.uint64(number))
+        total = _chain(total, np.uint64(activity_s[row]))
+        total = _chain(total, np.uint64(events[row]))
+        total = _chain(total, np.uint64(positives[row]))
         digests[row] = total >> _HALF
 
 

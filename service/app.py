@@ -21,24 +21,26 @@ from recsys.types import QueryBatch, World
 from service.archiver import Archiver
 from service.archiver import run as run_archiver
 from service.archives import event_archive
+from service.decision_stream import DecisionStream
 from service.decisions import DecisionLog
 from service.event_log import EventLog
 from service.events import EventIntake
 from service.gateway import Gateway
 from service.http import HttpEdge
 from service.lookup import StateLookup
+from service.recorded_answers import RecordedAnswers
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.stages import ColocatedStages, DistributedStages, Stages, StageUnavailable
 from service.updater import Updater, run
 from service.updater import warm_up as warm_up_updater
 from service.warm_up import warm_up, warm_up_gateway
-from service.world import load_world
+from service.world import load_world, recorded_worlds
 
 REPORT_S = 5.0
 REFRESH_S = 0.5  # between looks at which states are live
 _TASKS: set[asyncio.Task[None]] = set()  # a loop keeps only weak references to its tasks
-LOG_TIMEOUT_MS = 3_000  # of the event log; the updater waits up to a second for events
+LOG_TIMEOUT_MS = 3_000  # of the event log and of reading records; the updater waits up to a second for events
 STAGE_CALLS = 16  # micro-batches under way in one replica of a stage; each gateway has one at a time
 _log = logging.getLogger("ray.serve")
 _ONE_IN_THE_BACKGROUND = {
@@ -105,8 +107,8 @@ class GatewayDeployment:
         else:
             lookup = await _state_lookup(settings, redis_url)
             stages = ColocatedStages(world, lookup)
-        stream = RoundTrips(redis_url, timeout_ms=10 * settings.redis_timeout_ms, connections=1)
-        decisions = DecisionLog(stream, queue=settings.decision_queue, stream_length=settings.decision_stream_length)
+        written = RoundTrips(redis_url, timeout_ms=10 * settings.redis_timeout_ms, connections=1)
+        decisions = DecisionLog(written, queue=settings.decision_queue, stream_length=settings.decision_stream_length)
         self._gateway = Gateway(world, stages, decisions, settings)
         self._decisions = decisions
         if not handles:
@@ -117,7 +119,9 @@ class GatewayDeployment:
         gc.set_threshold(50_000, 20, 100)
         log = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=settings.redis_connections)
         intake = EventIntake(EventLog(log, limit=settings.event_limit), world.bundle.vocabulary, settings)
-        self._edge = HttpEdge(self._gateway, intake, max_body_bytes=settings.max_body_bytes)
+        stream = DecisionStream(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
+        recorded = RecordedAnswers(world.bundle.vocabulary, stream, recorded_worlds(settings, world))
+        self._edge = HttpEdge(self._gateway, intake, recorded, max_body_bytes=settings.max_body_bytes)
         self._reporter = asyncio.get_running_loop().create_task(self._report())
 
     def __serve_build_asgi_app__(self) -> HttpEdge:

@@ -14,6 +14,7 @@ ServiceError
     InternalError           500  a bug; the log has the traceback
     BatchFailed             503  the micro-batch of this request failed
     LogUnavailable          503  events could not be put on record; `Retry-After`
+    RecordsUnavailable      503  decision records cannot be read; `Retry-After`
 
 Every error survives pickling: it crosses process boundaries in the distributed topology.
 """
@@ -137,6 +138,15 @@ class LogUnavailable(HttpError):
     """Events could not be put into the log, or nobody knows whether they are; sending them again is safe."""
 
     status, type, title = 503, "urn:riffle:problem:log-unavailable", "Event log unavailable"
+
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        return ((b"retry-after", b"1"),)
+
+
+class RecordsUnavailable(HttpError):
+    """Decision records cannot be read: the store does not answer."""
+
+    status, type, title = 503, "urn:riffle:problem:records-unavailable", "Decision records unavailable"
 
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         return ((b"retry-after", b"1"),)

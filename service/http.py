@@ -8,19 +8,19 @@ import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 import orjson
 
 from service import docs_page, openapi
 from service.decoding import decode_events, decode_recommendation, decode_similar
-from service.errors import HttpError, InternalError, MethodNotAllowed, NotFound
+from service.errors import HttpError, InternalError
 from service.request_body import Message, Receive, read_body
+from service.routes import Answer, Headers, Methods, Route, Routes
 from service.schemas import EventsRequest, Problem, RecommendationRequest, SimilarRequest
 
 Send = Callable[[Message], Awaitable[None]]
-Headers = tuple[tuple[bytes, bytes], ...]
 
 _log = logging.getLogger(__name__)
 
@@ -59,37 +59,44 @@ class Intake(Protocol):
         ...
 
 
-class Answer(NamedTuple):
-    """A response without what every response has (length, request id)."""
+class RecordedAnswers(Protocol):
+    """What has earlier answers on record. May raise `HttpError`."""
 
-    status: int
-    headers: Headers
-    body: bytes
+    async def show(self, recommendation_id: str) -> dict[str, Any]:
+        """What was served, shaped as `RecordedAnswer`."""
+        ...
 
-
-Handler = Callable[[bytes], Awaitable[Answer]]
+    async def replay(self, recommendation_id: str) -> dict[str, Any]:
+        """What comes of making it again, shaped as `Replay`."""
+        ...
 
 
 class HttpEdge:
     """An ASGI 3 application that serves `recommender`.
 
     Args:
-        recommender: Answers decoded requests. intake: Takes decoded events.
+        recommender: Answers decoded requests. intake: Takes decoded events. recorded: Shows earlier answers.
         max_body_bytes: Larger bodies are refused with 413, before or while they arrive.
 
-    `routes` maps each path to its handlers by method; there is no other way in.
+    `routes` has every route; there is no other way in.
     """
 
-    def __init__(self, recommender: Recommender, intake: Intake, *, max_body_bytes: int = 524_288) -> None:
-        self._recommender, self._intake = recommender, intake
+    def __init__(
+        self, recommender: Recommender, intake: Intake, recorded: RecordedAnswers, *, max_body_bytes: int = 524_288
+    ) -> None:
+        self._recommender, self._intake, self._recorded = recommender, intake, recorded
         self._max_body_bytes = max_body_bytes
-        self.routes: dict[str, dict[str, Handler]] = {
-            "/v1/recommendations": {"POST": self._recommend},
-            "/v1/similar": {"POST": self._similar},
-            "/v1/events": {"POST": self._events},
-            "/readyz": _readable(self._readyz),
-            **{path: _readable(_always(answer)) for path, answer in _fixed_answers().items()},
-        }
+        self.routes = Routes(
+            {
+                "/v1/recommendations": {"POST": Route(self._recommend, reads_body=True)},
+                "/v1/recommendations/{recommendation_id}": _readable(self._show),
+                "/v1/recommendations/{recommendation_id}:replay": {"POST": Route(self._replay)},
+                "/v1/similar": {"POST": Route(self._similar, reads_body=True)},
+                "/v1/events": {"POST": Route(self._events, reads_body=True)},
+                "/readyz": _readable(self._readyz),
+                **{path: _readable(_always(answer)) for path, answer in _fixed_answers().items()},
+            }
+        )
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection. A client that leaves before its body arrived gets nothing."""
@@ -101,11 +108,11 @@ class HttpEdge:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id", b""))
         try:
-            handler = self._handler(method, path)
-            body = await read_body(headers, receive, self._max_body_bytes) if method == "POST" else b""
+            route, ids = self.routes.find(method, path, scope.get("raw_path", b""))
+            body = await read_body(headers, receive, self._max_body_bytes) if route.reads_body else b""
             if body is None:
                 return
-            answer = await handler(body)
+            answer = await route.handler(body, *ids)
         except HttpError as error:
             answer = _problem(error, request_id)
         except Exception:
@@ -121,16 +128,6 @@ class HttpEdge:
         )
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
-    def _handler(self, method: str, path: str) -> Handler:
-        handlers = self.routes.get(path)
-        if handlers is None:
-            raise NotFound(f"no route {path[:200]!r}; /openapi.json lists the routes")
-        handler = handlers.get(method)
-        if handler is None:
-            allow = ", ".join(handlers)
-            raise MethodNotAllowed(f"{method[:20]!r} is not allowed on {path}; use {allow}", allow)
-        return handler
-
     async def _recommend(self, body: bytes) -> Answer:
         request = decode_recommendation(body)
         if request.validate_only:
@@ -142,6 +139,12 @@ class HttpEdge:
 
     async def _events(self, body: bytes) -> Answer:
         return Answer(200, _JSON, _encode(await self._intake.record(decode_events(body))))
+
+    async def _show(self, _: bytes, recommendation_id: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._recorded.show(recommendation_id)))
+
+    async def _replay(self, _: bytes, recommendation_id: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._recorded.replay(recommendation_id)))
 
     async def _readyz(self, _: bytes) -> Answer:
         ready, details = self._recommender.readiness()
@@ -171,15 +174,15 @@ def _fixed_answers() -> dict[str, Answer]:
     return answers
 
 
-def _always(answer: Answer) -> Handler:
+def _always(answer: Answer) -> Callable[[bytes], Awaitable[Answer]]:
     async def handler(_: bytes) -> Answer:
         return answer
 
     return handler
 
 
-def _readable(handler: Handler) -> dict[str, Handler]:
-    return {"GET": handler, "HEAD": handler}
+def _readable(handler: Callable[..., Awaitable[Answer]]) -> Methods:
+    return dict.fromkeys(("GET", "HEAD"), Route(handler))
 
 
 def _encode(answer: dict[str, Any]) -> bytes:

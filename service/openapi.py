@@ -1,4 +1,4 @@
-"""The OpenAPI document, generated from the structs of `service.schemas`.
+"""The OpenAPI document, generated from the structs of `service.schemas` and `record_schemas`.
 
 OpenAPI 3.0.3: Swagger UI 4.15.5, the one in the wheel swagger-ui-bundle, refuses any document whose version
 does not begin with "3.0.". msgspec writes JSON Schema 2020-12; `_as_3_0` maps the differences we meet.
@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
-from service import errors
+from service import errors, examples
+from service.record_schemas import RecordedAnswer, Replay
+from service.routes import parameters
 from service.schemas import (
     EventsRequest,
     EventsResponse,
@@ -30,6 +32,8 @@ _STRUCTS = (
     SimilarResponse,
     EventsRequest,
     EventsResponse,
+    RecordedAnswer,
+    Replay,
     Validation,
     Readiness,
     Problem,
@@ -43,66 +47,9 @@ _REFUSALS: tuple[type[errors.HttpError], ...] = (
 )
 _LIST_REFUSALS = (*_REFUSALS, errors.Unprocessable, errors.BatchFailed)
 _EVENT_REFUSALS = (*_REFUSALS, errors.LogUnavailable)
+_RECORD_REFUSALS = (errors.NotFound, errors.Overloaded, errors.InternalError, errors.RecordsUnavailable)
 
-REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
-    "known_user": {"user_id": "42", "count": 10},
-    "anonymous_session": {
-        "user_id": "visitor-7f3a",
-        "session": {"item_ids": ["50", "172"]},
-        "return": {"reasons": True},
-    },
-    "everything": {
-        "user_id": "42",
-        "count": 5,
-        "placement": "home",
-        "session": {"id": "s-9", "item_ids": ["181"]},
-        "context": {"device": "ios", "hour": 21, "temperature": 18.5, "signed_in": True},
-        "exclude_item_ids": ["1"],
-        "filter": {"categories": {"any": ["Comedy", "Drama"]}},
-        "return": {"metadata": True, "scores": True, "reasons": True},
-        "deadline_ms": 80,
-        "validate_only": False,
-    },
-}
-SIMILAR_EXAMPLES: dict[str, dict[str, Any]] = {
-    "one_item": {"item_ids": ["50"]},
-    "a_basket": {"item_ids": ["50", "172"], "count": 5, "filter": {"categories": {"any": ["Sci-Fi"]}}},
-}
-EVENTS_EXAMPLES: dict[str, dict[str, Any]] = {
-    "a_click": {
-        "events": [
-            {
-                "event_id": "7c1f",
-                "type": "click",
-                "user_id": "42",
-                "item_id": "50",
-                "ts": "2026-11-23T12:00:00Z",
-                "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
-                "position": 1,
-            }
-        ]
-    },
-}
-EVENTS_ANSWER = {"accepted": 1, "refused": 0, "results": [{"event_id": "7c1f", "status": 202}]}
-_LIST: dict[str, Any] = {
-    "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
-    "bundle": "20261123-5a4d0202f9b0",
-    "items": [
-        {
-            "item_id": "1210",
-            "rank": 1,
-            "score": 0.83,
-            "sources": ["als", "transitions"],
-            "metadata": {"title": "Star Wars: Episode VI - Return of the Jedi (1983)"},
-        }
-    ],
-    "degraded": [],
-    "filled": {"requested": 1, "returned": 1},
-    "unknown_ids": [],
-    "timing_ms": {"total": 4.1, "features": 0.6, "retrieve": 1.2, "rank": 1.5},
-}
-RECOMMENDATION_ANSWER = {**_LIST, "placement": "home", "strategy": "personalized"}
-SIMILAR_ANSWER = _LIST
+_IDS = {"recommendation_id": "Of an earlier answer."}  # by their name in a path; percent-encoded as every segment
 
 
 def version() -> str:
@@ -123,17 +70,17 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "Riffle",
             "version": version(),
-            "description": "Real-time recommendations. Ids travel in bodies, never in URLs. "
-            "Every error is `application/problem+json`.",
+            "description": "Real-time recommendations. Ids travel in bodies and paths, never in query "
+            "strings. Every error is `application/problem+json`.",
         },
         "paths": {
             "/v1/recommendations": {
                 "post": _operation(
                     "recommend",
                     "A ranked list for one user",
-                    _body(RecommendationRequest, REQUEST_EXAMPLES),
+                    _body(RecommendationRequest, examples.REQUEST_EXAMPLES),
                     "The list",
-                    _content(answer, RECOMMENDATION_ANSWER),
+                    _content(answer, examples.RECOMMENDATION_ANSWER),
                     _LIST_REFUSALS,
                 )
             },
@@ -141,9 +88,9 @@ def document() -> dict[str, Any]:
                 "post": _operation(
                     "similar",
                     "Items like the given ones",
-                    _body(SimilarRequest, SIMILAR_EXAMPLES),
+                    _body(SimilarRequest, examples.SIMILAR_EXAMPLES),
                     "The list",
-                    _content(_ref(SimilarResponse), SIMILAR_ANSWER),
+                    _content(_ref(SimilarResponse), examples.SIMILAR_ANSWER),
                     _LIST_REFUSALS,
                 )
             },
@@ -151,15 +98,54 @@ def document() -> dict[str, Any]:
                 "post": _operation(
                     "recordEvents",
                     "Put what users did on record; their next list knows it",
-                    _body(EventsRequest, EVENTS_EXAMPLES),
+                    _body(EventsRequest, examples.EVENTS_EXAMPLES),
                     "In the log, or refused, row by row",
-                    _content(_ref(EventsResponse), EVENTS_ANSWER),
+                    _content(_ref(EventsResponse), examples.EVENTS_ANSWER),
                     _EVENT_REFUSALS,
                 )
             },
+            **_records(),
             **_probes(),
         },
         "components": {"schemas": {name: _as_3_0(schema) for name, schema in components.items()}},
+    }
+
+
+def _records() -> dict[str, Any]:
+    """The routes about earlier answers."""
+    show = _operation(
+        "showRecommendation",
+        "What was served, and what it was made from",
+        None,
+        "The record",
+        _content(_ref(RecordedAnswer), examples.RECORDED_ANSWER),
+        _RECORD_REFUSALS,
+    )
+    replay = _operation(
+        "replayRecommendation",
+        "Make an earlier answer again and name the first stage that differs",
+        None,
+        "Identical, different, or why it cannot be made again",
+        _content(_ref(Replay), examples.REPLAY),
+        _RECORD_REFUSALS,
+    )
+    return {
+        **_with_ids("/v1/recommendations/{recommendation_id}", get=show),
+        **_with_ids("/v1/recommendations/{recommendation_id}:replay", post=replay),
+    }
+
+
+def _with_ids(template: str, **operations: dict[str, Any]) -> dict[str, Any]:
+    """Operations by method, the ids of their path described."""
+    ids = [
+        {"name": name, "in": "path", "required": True, "description": _IDS[name], "schema": {"type": "string"}}
+        for name in parameters(template)
+    ]
+    return {
+        template: {
+            method: {**operation, "parameters": [*ids, *operation["parameters"]]}
+            for method, operation in operations.items()
+        }
     }
 
 
@@ -191,7 +177,7 @@ def _probes() -> dict[str, Any]:
 def _operation(
     operation_id: str,
     summary: str,
-    body: dict[str, Any],
+    body: dict[str, Any] | None,
     answered: str,
     answer: dict[str, Any],
     refusals: tuple[type[errors.HttpError], ...],
@@ -207,7 +193,7 @@ def _operation(
                 "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
             }
         ],
-        "requestBody": body,
+        **({} if body is None else {"requestBody": body}),
         "responses": {"200": {"description": answered, "content": answer}, **_problems(refusals)},
     }
 

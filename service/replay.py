@@ -1,69 +1,63 @@
-"""Recorded answers made again: each from its record and its bundle alone, and compared bit for bit."""
+"""Recorded answers made again: each from its record and its bundle alone, compared bit for bit, stage by stage."""
 
-from collections.abc import Callable, Iterator
-from enum import StrEnum
-from typing import Any, NamedTuple
-from uuid import UUID
+from collections.abc import Callable
+from itertools import zip_longest
 
 import msgspec
-import redis
+from msgspec import UNSET
 
+from recsys import digests
 from recsys.bundle import Bundle
+from recsys.digests import Stage
 from recsys.errors import RecsysError
 from recsys.features.codec import unpack
-from recsys.features.matrix import SCHEMA_HASH
+from recsys.features.matrix import NAMES, SCHEMA_HASH
+from recsys.filtering import Reason
 from recsys.recommend import recommend
-from recsys.types import World
-from service.decisions import STREAM, Decision
-from service.errors import HttpError, StackError
+from recsys.types import Slates, World
+from service.decisions import Decision
+from service.errors import HttpError
 from service.queries import Query, batch_of, resolve
+from service.record_schemas import Made, Outcome, Place, Replay
 from service.schemas import RecommendationRequest
 
-PAGE = 500
-WRITTEN_WITHIN_MS = 60_000  # a record is in the stream so long after its answer, or it was dropped
+UNDECODABLE = "undecodable_state"  # cause in `degraded` of an answer whose state was treated as missing
+
+_WHAT = {
+    Stage.STATE: "the user state, or what the session makes of it, is another one",
+    Stage.ITEM_STATS: "the item stats of this version hold other values",
+    Stage.FILTER: "other items are ruled out",
+    Stage.RETRIEVAL: "the user vector, the candidates or their scores are others",
+    Stage.FEATURES: "the candidates are the same, these features are not",
+    Stage.RANKING: "the features are the same, the scores are not",
+    Stage.SELECTION: "the scores are the same, the list is not",
+}
+_NO_DIGESTS = "the record has no digests of this version, so no stage can be named"
 
 
-class Outcome(StrEnum):
-    """What became of making an answer again."""
-
-    IDENTICAL = "identical"
-    DIFFERENT = "different"
-    NOT_REPLAYABLE = "not replayable"  # the answer was not made by `recommend` alone, or what made it is gone
-
-
-class Verdict(NamedTuple):
-    """Of one record; `detail` says what differs, or why it cannot be made again."""
-
-    id: str
-    outcome: Outcome
-    detail: str
-
-
-def replay(record: Decision, world_of: Callable[[str, int], World]) -> Verdict:
+def replay(record: Decision, world_of: Callable[[Decision], World]) -> Replay:
     """Make one answer again.
 
     Args:
-        world_of: The world of a bundle id, with so many candidates; raises RecsysError where it cannot be had.
+        world_of: The world that a record was made in; raises RecsysError where it cannot be had.
     """
-    reason = _not_replayable(record)
-    if reason:
-        return Verdict(record.id, Outcome.NOT_REPLAYABLE, reason)
+    if reason := _not_replayable(record):
+        return _refused(record, reason)
     try:
-        world = world_of(record.bundle, record.candidates)
+        world = world_of(record)
         query = query_of(record, world.bundle)
     except (RecsysError, HttpError, msgspec.ValidationError) as error:
-        return Verdict(record.id, Outcome.NOT_REPLAYABLE, str(error))
+        return _refused(record, str(error))
     if record.item_stats != world.item_stats.version:
-        detail = f"item stats {record.item_stats!r} are gone; the bundle has {world.item_stats.version!r}"
-        return Verdict(record.id, Outcome.NOT_REPLAYABLE, detail)
+        return _refused(
+            record, f"item stats {record.item_stats!r} are gone; the bundle has {world.item_stats.version!r}"
+        )
     states, undecodable = unpack([record.user_state], SCHEMA_HASH)
-    if undecodable:
-        return Verdict(record.id, Outcome.NOT_REPLAYABLE, f"user state: {undecodable[0]}")
-    slates = recommend(world, batch_of([query], states))
-    items = [world.bundle.vocabulary.item_id[row] for row in slates.item.tolist()]
-    if difference := _difference(record, items, slates.score.tolist()):
-        return Verdict(record.id, Outcome.DIFFERENT, difference)
-    return Verdict(record.id, Outcome.IDENTICAL, "")
+    was_undecodable = any(one["cause"] == UNDECODABLE for one in record.degraded)
+    if bool(undecodable) != was_undecodable:
+        now = f"does not decode: {undecodable[0]}" if undecodable else "decodes now and did not when it was served"
+        return _different(record, Stage.STATE, f"the user state {now}")
+    return _compared(record, world, recommend(world, batch_of([query], states)))
 
 
 def query_of(record: Decision, bundle: Bundle) -> Query:
@@ -80,6 +74,17 @@ def query_of(record: Decision, bundle: Bundle) -> Query:
     )
 
 
+def places(record: Decision) -> list[Place]:
+    """The list as it was served."""
+    served = zip(record.items, record.scores, strict=True)
+    return [Place(rank=rank, item_id=item, score=score) for rank, (item, score) in enumerate(served, 1)]
+
+
+def removed_by(counts: list[int]) -> dict[str, int]:
+    """Items ruled out by the name of the reason; none of a record that does not say."""
+    return {reason.name.lower(): count for reason, count in zip(Reason, counts, strict=False)}
+
+
 def _not_replayable(record: Decision) -> str:
     if record.kind != "recommendations":
         return f"answers of kind {record.kind!r} are not made by recommend() alone"
@@ -88,58 +93,69 @@ def _not_replayable(record: Decision) -> str:
     return ""
 
 
-def _difference(record: Decision, items: list[str], scores: list[float]) -> str:
-    """The first place at which the served list and the one made again part; "" where they do not."""
-    if len(items) != len(record.items):
-        return f"{len(record.items)} items served, {len(items)} now"
-    served = zip(record.items, record.scores, strict=True)
-    for rank, (then, now) in enumerate(zip(served, zip(items, scores, strict=True), strict=True), 1):
-        if then != now:
-            return f"rank {rank}: {then[0]!r} with score {then[1]!r} served, {now[0]!r} with {now[1]!r} now"
-    return ""
+def _refused(record: Decision, reason: str) -> Replay:
+    return Replay(recommendation_id=record.id, outcome=Outcome.NOT_REPLAYABLE, detail=reason)
 
 
-def newest(url: str, count: int) -> Iterator[Decision]:
-    """The newest `count` records, newest first. Raises StackError."""
-    return _pages(url, count, lambda client, last: client.xrevrange(STREAM, max=last or "+", count=PAGE))
+def _different(record: Decision, stage: Stage, detail: str) -> Replay:
+    return Replay(recommendation_id=record.id, outcome=Outcome.DIFFERENT, stage=stage, detail=detail)
 
 
-def find(url: str, recommendation_id: str) -> Decision:
-    """The record of one answer.
+def _compared(record: Decision, world: World, slates: Slates) -> Replay:
+    """The verdict on one answer made again, the only one in `slates`."""
+    item_id = world.bundle.vocabulary.item_id
+    again = msgspec.structs.replace(
+        record,
+        items=[item_id[row] for row in slates.item.tolist()],
+        scores=slates.score.tolist(),
+        removed=slates.removed[0].tolist(),
+        ranked=int(slates.ranked[0]),
+        digests=digests.packed(slates.digests[0]),
+    )
+    then, now = _first_difference(places(record), places(again))
+    same_list = then is now is None
+    stage, features, what = _first_stage(record, again, same_list)
+    if stage is None and same_list:
+        return Replay(recommendation_id=record.id, outcome=Outcome.IDENTICAL)
+    return Replay(
+        recommendation_id=record.id,
+        outcome=Outcome.DIFFERENT,
+        stage=stage or UNSET,
+        features=features,
+        detail=f"{what}; {_both(then, now)}",
+        served=_made(record, then),
+        now=_made(again, now),
+    )
 
-    Raises:
-        StackError: it is no recommendation id, there is no such record, or the store does not answer.
-    """
-    try:
-        at_ms = UUID(recommendation_id).int >> 80
-    except ValueError as error:
-        raise StackError(f"{recommendation_id!r} is no recommendation id; it is a UUID, as in an answer") from error
-    end = str(at_ms + WRITTEN_WITHIN_MS)
-    records = _pages(url, None, lambda client, last: client.xrange(STREAM, last or at_ms, end, count=PAGE))
-    for record in records:
-        if record.id == recommendation_id:
-            return record
-    raise StackError(f"no record of {recommendation_id}; the stream keeps the newest ones only")
+
+def _first_difference(then: list[Place], now: list[Place]) -> tuple[Place | None, Place | None]:
+    """The first places at which two lists part, None where a list is over; both None where they do not."""
+    pairs = zip_longest(then, now)
+    return next((pair for pair in pairs if pair[0] != pair[1]), (None, None))
 
 
-_Read = Callable[[redis.Redis, str | None], Any]  # a list of (position, fields)
+def _first_stage(then: Decision, now: Decision, same_list: bool) -> tuple[Stage | None, list[str], str]:
+    """The first stage that differs, None if none does or nobody can tell; its features; what differs, in words."""
+    kept, made = digests.unpacked(then.digests), digests.unpacked(now.digests)
+    if kept is None or made is None or len(kept) != len(made):
+        return None, [], _NO_DIGESTS
+    stage, features = digests.differing(kept, made, NAMES)
+    if stage is None and not same_list:
+        stage = Stage.SELECTION
+    what = _WHAT[stage] if stage else ""
+    return stage, features, f"{what}: {', '.join(features)}" if features else what
 
 
-def _pages(url: str, most: int | None, read: _Read) -> Iterator[Decision]:
-    """Records page by page; `read` gets where to go on, exclusively. Entries that are no records are left out."""
-    given, last = 0, None
-    try:
-        with redis.Redis.from_url(url, socket_timeout=10) as client:
-            while page := read(client, last):
-                for _, fields in page:
-                    if most is not None and given == most:
-                        return
-                    try:
-                        record = msgspec.msgpack.decode(fields.get(b"d", b""), type=Decision)
-                    except (msgspec.DecodeError, UnicodeDecodeError):
-                        continue
-                    given += 1
-                    yield record
-                last = "(" + page[-1][0].decode()
-    except redis.RedisError as error:
-        raise StackError(f"decision records cannot be read: {error}") from error
+def _made(record: Decision, place: Place | None) -> Made:
+    return Made(removed=removed_by(record.removed), ranked=record.ranked, place=place or UNSET)
+
+
+def _both(then: Place | None, now: Place | None) -> str:
+    place = then or now
+    if place is None:
+        return "the list is the same"
+    return f"rank {place.rank}: {_named(then)} served, {_named(now)} now"
+
+
+def _named(place: Place | None) -> str:
+    return f"{place.item_id!r} with score {place.score!r}" if place else "nothing"

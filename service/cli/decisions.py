@@ -1,18 +1,28 @@
 """Commands about recorded answers."""
 
+import asyncio
+import re
+import time
 from collections import Counter
-from functools import lru_cache
+from datetime import datetime
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from recsys.types import World
-from service import replay as again
-from service.cli.console import output, step
+from service.cli.console import output, step, waiting
+from service.decision_stream import DecisionStream
+from service.record_schemas import Outcome, Replay
+from service.replay import replay as make_again
+from service.round_trips import RoundTrips
 from service.settings import load
 from service.stack import application
-from service.world import load_world
+from service.world import recorded_worlds
+
+SAMPLE = 100
+SHOWN = 20  # differences printed one by one
+TIMEOUT_MS = 10_000
+_UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def register(app: typer.Typer) -> None:
@@ -22,32 +32,66 @@ def register(app: typer.Typer) -> None:
 
 def replay(
     recommendation_id: Annotated[str | None, typer.Argument(help="Of one answer; without it, the newest.")] = None,
-    sample: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many of the newest.")] = 100,
+    sample: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help=f"How many of the newest; {SAMPLE} without --since.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Those from a moment on (RFC 3339) or of the last 30s, 15m, 2h, 7d.")
+    ] = None,
 ) -> None:
-    """Make recorded answers again, from record and bundle, and compare them bit for bit with what was served."""
+    """Make recorded answers again, from record and bundle, and compare every stage bit for bit with what was served."""
+    since_ms = 0 if since is None else moment_ms(since, time.time_ns() // 1_000_000)
+    most = SAMPLE if sample is None and since is None else sample
+    verdicts = asyncio.run(_replays(recommendation_id, most, since_ms))
+    _print(verdicts)
+    if any(one.outcome is Outcome.DIFFERENT for one in verdicts):
+        raise typer.Exit(1)
+
+
+def moment_ms(text: str, now_ms: int) -> int:
+    """A moment, or a duration back from `now_ms`, as UTC epoch milliseconds. Raises typer.BadParameter."""
+    if duration := re.fullmatch(r"([0-9]{1,9})([smhd])", text):
+        return max(0, now_ms - int(duration[1]) * _UNIT_S[duration[2]] * 1000)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} is neither 2026-11-23T12:00:00Z, with an offset, nor 30s, 15m, 2h or 7d")
+    return max(0, int(moment.timestamp() * 1000))
+
+
+async def _replays(recommendation_id: str | None, most: int | None, since_ms: int) -> list[Replay]:
     settings = load()
-    url = application.store_url(settings)
-    worlds = lru_cache(2)(lambda bundle: load_world(settings, bundle))
-
-    def world_of(bundle: str, candidates: int) -> World:
-        world = worlds(bundle)
-        return World(world.bundle, world.item_stats, candidates)
-
-    if recommendation_id is not None:
-        verdicts = [again.replay(again.find(url, recommendation_id), world_of)]
-    else:
+    world_of = recorded_worlds(settings)
+    store = RoundTrips(application.store_url(settings), timeout_ms=TIMEOUT_MS, connections=1)
+    stream = DecisionStream(store)
+    try:
+        if recommendation_id is not None:
+            return [make_again(await stream.find(recommendation_id), world_of)]
+        if most is None:
+            with waiting("Making answers again"):
+                return [make_again(record, world_of) async for record in stream.newest(since_ms=since_ms)]
         verdicts = []
-        with step("Making answers again", sample) as done:
-            for record in again.newest(url, sample):
-                verdicts.append(again.replay(record, world_of))
+        with step("Making answers again", most) as done:
+            async for record in stream.newest(most, since_ms=since_ms):
+                verdicts.append(make_again(record, world_of))
                 done(1)
-            done(sample - len(verdicts))
-    for verdict in [one for one in verdicts if one.outcome is again.Outcome.DIFFERENT][:20]:
-        output.print(f"[red]different[/] {verdict.id}: {escape(verdict.detail)}", soft_wrap=True)
-    reasons = Counter(one.detail for one in verdicts if one.outcome is again.Outcome.NOT_REPLAYABLE)
+            done(most - len(verdicts))
+        return verdicts
+    finally:
+        await store.close()
+
+
+def _print(verdicts: list[Replay]) -> None:
+    for one in [one for one in verdicts if one.outcome is Outcome.DIFFERENT][:SHOWN]:
+        where = f"{one.stage}: " if one.stage else ""
+        output.print(f"[red]different[/] {one.recommendation_id}: {where}{escape(one.detail)}", soft_wrap=True)
+    reasons = Counter(one.detail for one in verdicts if one.outcome is Outcome.NOT_REPLAYABLE)
     for reason, count in reasons.most_common(10):
         output.print(f"[yellow]not replayable[/] {count}: {escape(reason)}", soft_wrap=True)
+    stages = Counter(one.stage or "unknown" for one in verdicts if one.outcome is Outcome.DIFFERENT)
+    for stage, count in stages.most_common():
+        output.print(f"{count} first different at {stage}")
     counts = Counter(one.outcome for one in verdicts)
-    output.print(", ".join(f"{counts[outcome]} {outcome}" for outcome in again.Outcome))
-    if counts[again.Outcome.DIFFERENT]:
-        raise typer.Exit(1)
+    output.print(", ".join(f"{counts[outcome]} {outcome.replace('_', ' ')}" for outcome in Outcome))

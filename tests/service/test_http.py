@@ -6,13 +6,14 @@ import logging
 import pickle
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service import errors, openapi
+from service import errors, examples, openapi
 from service.http import HttpEdge
 from service.schemas import EventsRequest, RecommendationRequest, SimilarRequest
 
@@ -27,11 +28,11 @@ class RecordingRecommender:
 
     def __init__(
         self,
-        answer: dict[str, Any] = openapi.RECOMMENDATION_ANSWER,
+        answer: dict[str, Any] = examples.RECOMMENDATION_ANSWER,
         failure: Exception | None = None,
         ready: bool = True,
     ) -> None:
-        self.asked: list[tuple[str, RecommendationRequest | SimilarRequest | EventsRequest]] = []
+        self.asked: list[tuple[str, RecommendationRequest | SimilarRequest | EventsRequest | str]] = []
         self.answer = answer
         self.failure = failure
         self.ready = ready
@@ -40,19 +41,25 @@ class RecordingRecommender:
         return self._answer("recommend", request, self.answer)
 
     async def similar(self, request: SimilarRequest) -> dict[str, Any]:
-        return self._answer("similar", request, openapi.SIMILAR_ANSWER)
+        return self._answer("similar", request, examples.SIMILAR_ANSWER)
 
     async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
         return self._answer("validate", request, {"valid": True})
 
     async def record(self, request: EventsRequest) -> dict[str, Any]:
-        return self._answer("record", request, openapi.EVENTS_ANSWER)
+        return self._answer("record", request, examples.EVENTS_ANSWER)
+
+    async def show(self, recommendation_id: str) -> dict[str, Any]:
+        return self._answer("show", recommendation_id, examples.RECORDED_ANSWER)
+
+    async def replay(self, recommendation_id: str) -> dict[str, Any]:
+        return self._answer("replay", recommendation_id, examples.REPLAY)
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         return self.ready, {"reasons": [] if self.ready else ["no bundle is loaded"], "bundle": None}
 
     def _answer(
-        self, name: str, request: RecommendationRequest | SimilarRequest | EventsRequest, answer: dict[str, Any]
+        self, name: str, request: RecommendationRequest | SimilarRequest | EventsRequest | str, answer: dict[str, Any]
     ) -> dict[str, Any]:
         self.asked.append((name, request))
         if self.failure is not None:
@@ -92,18 +99,20 @@ def call(
     chunks: Sequence[bytes] = (b"",),
     headers: Sequence[tuple[bytes, bytes]] = JSON,
 ) -> Response:
+    """What a request is answered with; `path` as a client sends it, percent-encoded where it has to be."""
     messages = [
         {"type": "http.request", "body": chunk, "more_body": index + 1 < len(chunks)}
         for index, chunk in enumerate(chunks)
     ]
-    scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
+    raw_path = path.encode("utf-8", "surrogatepass")
+    scope = {"type": "http", "method": method, "path": unquote(path), "raw_path": raw_path, "headers": list(headers)}
     start, end = sent_by(edge, scope, messages)
     return Response(start["status"], dict(start["headers"]), end["body"])
 
 
 def edge_of(**behaviour: Any) -> tuple[HttpEdge, RecordingRecommender]:
     recommender = RecordingRecommender(**behaviour)
-    return HttpEdge(recommender, recommender, max_body_bytes=MAX_BODY_BYTES), recommender
+    return HttpEdge(recommender, recommender, recommender, max_body_bytes=MAX_BODY_BYTES), recommender
 
 
 def assert_problem(response: Response, status: int, slug: str) -> dict[str, Any]:
@@ -121,7 +130,7 @@ def assert_problem(response: Response, status: int, slug: str) -> dict[str, Any]
 def test_recommendation_reaches_the_recommender_and_its_answer_the_client() -> None:
     edge, recommender = edge_of()
     response = call(edge, chunks=[MINIMAL])
-    assert (response.status, response.json) == (200, openapi.RECOMMENDATION_ANSWER)
+    assert (response.status, response.json) == (200, examples.RECOMMENDATION_ANSWER)
     assert response.headers[b"content-type"] == b"application/json"
     assert response.headers[b"content-length"] == b"%d" % len(response.body)
     assert recommender.asked == [("recommend", RecommendationRequest(user_id="u1"))]
@@ -130,8 +139,26 @@ def test_recommendation_reaches_the_recommender_and_its_answer_the_client() -> N
 def test_similar_reaches_the_recommender_and_its_answer_the_client() -> None:
     edge, recommender = edge_of()
     response = call(edge, path="/v1/similar", chunks=[b'{"item_ids":["i1"]}'])
-    assert (response.status, response.json) == (200, openapi.SIMILAR_ANSWER)
+    assert (response.status, response.json) == (200, examples.SIMILAR_ANSWER)
     assert recommender.asked == [("similar", SimilarRequest(item_ids=["i1"]))]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "asked", "answer"),
+    [
+        ("GET", f"{RECOMMEND}/019ab1f2", ("show", "019ab1f2"), examples.RECORDED_ANSWER),
+        ("POST", f"{RECOMMEND}/019ab1f2:replay", ("replay", "019ab1f2"), examples.REPLAY),
+        ("GET", f"{RECOMMEND}/a%2Fb%3Areplay", ("show", "a/b:replay"), examples.RECORDED_ANSWER),
+    ],
+)
+def test_earlier_answers_are_asked_for_by_the_id_in_the_path_and_without_a_body(
+    method: str, path: str, asked: tuple[str, str], answer: dict[str, Any]
+) -> None:
+    edge, recommender = edge_of()
+    response = call(edge, method, path, headers=[])
+    assert (response.status, response.json) == (200, answer)
+    assert response.headers[b"cache-control"] == b"no-store"
+    assert recommender.asked == [asked]
 
 
 def test_validate_only_asks_for_validation_and_never_for_a_list() -> None:
@@ -243,7 +270,9 @@ def test_refused_field_is_400_with_its_pointer() -> None:
     assert recommender.asked == []
 
 
-@pytest.mark.parametrize("path", ["/v1/nope", "", "//", "/v1/recommendations/", "/docs/", "/\ud800\0" * 200])
+@pytest.mark.parametrize(
+    "path", ["/v1/nope", "", "//", "/v1/recommendations/", "/docs/", "/\ud800\0" * 200, f"{RECOMMEND}/a/b"]
+)
 def test_unknown_path_is_404(path: str) -> None:
     edge, _ = edge_of()
     problem = assert_problem(call(edge, path=path), 404, "not-found")
@@ -260,6 +289,8 @@ def test_unknown_path_is_404(path: str) -> None:
         ("DELETE", "/readyz", b"GET, HEAD"),
         ("POST", "/docs/swagger-ui.css", b"GET, HEAD"),
         ("get", "/", b"GET, HEAD"),
+        ("DELETE", f"{RECOMMEND}/019ab1f2", b"GET, HEAD"),
+        ("GET", f"{RECOMMEND}/019ab1f2:replay", b"POST"),
     ],
 )
 def test_wrong_method_is_405_and_names_the_right_ones(method: str, path: str, allow: bytes) -> None:
@@ -296,6 +327,8 @@ FAILURES: list[tuple[errors.HttpError, int, str]] = [
     (errors.Overloaded("full", 0.2), 429, "overloaded"),
     (errors.InternalError("bug"), 500, "internal-error"),
     (errors.BatchFailed("failed"), 503, "batch-failed"),
+    (errors.LogUnavailable("no log"), 503, "log-unavailable"),
+    (errors.RecordsUnavailable("no store"), 503, "records-unavailable"),
 ]
 
 

@@ -9,9 +9,11 @@ import msgspec
 import orjson
 import pytest
 
-from service import docs_page, errors, openapi
+from service import docs_page, errors, examples, openapi
 from service.decoding import decode_recommendation, decode_similar
 from service.http import HttpEdge
+from service.record_schemas import RecordedAnswer, Replay
+from service.routes import parameters
 from service.schemas import RecommendationResponse, SimilarResponse
 from tests.service.test_http import RecordingRecommender
 
@@ -61,14 +63,24 @@ def test_nullable_fields_say_so() -> None:
 
 def test_routes_and_document_name_the_same_paths_and_methods() -> None:
     recommender = RecordingRecommender()
-    edge = HttpEdge(recommender, recommender)
+    edge = HttpEdge(recommender, recommender, recommender)
     assets = {f"/docs/{name}" for name in docs_page.load_assets()}
     served = {
         path: {method.lower() for method in methods} - {"head"}
-        for path, methods in edge.routes.items()
+        for path, methods in edge.routes.table.items()
         if path not in assets
     }
     assert served == {path: set(operations) for path, operations in openapi.document()["paths"].items()}
+
+
+def test_every_id_of_a_path_is_described_in_each_of_its_operations() -> None:
+    paths = openapi.document()["paths"]
+    assert any(parameters(path) for path in paths)
+    for path, operations in paths.items():
+        for operation in operations.values():
+            described = [one for one in operation.get("parameters", []) if one["in"] == "path"]
+            assert [one["name"] for one in described] == parameters(path)
+            assert all(one["required"] and one["description"] for one in described)
 
 
 def test_every_http_error_is_documented() -> None:
@@ -79,24 +91,26 @@ def test_every_http_error_is_documented() -> None:
     assert len({kind.type for kind in kinds}) == len(kinds)
 
 
-@pytest.mark.parametrize("name", list(openapi.REQUEST_EXAMPLES))
+@pytest.mark.parametrize("name", list(examples.REQUEST_EXAMPLES))
 def test_documented_recommendation_request_is_accepted(name: str) -> None:
-    decode_recommendation(orjson.dumps(openapi.REQUEST_EXAMPLES[name]))
+    decode_recommendation(orjson.dumps(examples.REQUEST_EXAMPLES[name]))
 
 
-@pytest.mark.parametrize("name", list(openapi.SIMILAR_EXAMPLES))
+@pytest.mark.parametrize("name", list(examples.SIMILAR_EXAMPLES))
 def test_documented_similar_request_is_accepted(name: str) -> None:
-    decode_similar(orjson.dumps(openapi.SIMILAR_EXAMPLES[name]))
+    decode_similar(orjson.dumps(examples.SIMILAR_EXAMPLES[name]))
 
 
 def test_documented_answers_fit_their_structs() -> None:
-    msgspec.convert(openapi.RECOMMENDATION_ANSWER, RecommendationResponse)
-    msgspec.convert(openapi.SIMILAR_ANSWER, SimilarResponse)
+    msgspec.convert(examples.RECOMMENDATION_ANSWER, RecommendationResponse)
+    msgspec.convert(examples.SIMILAR_ANSWER, SimilarResponse)
+    msgspec.convert(examples.RECORDED_ANSWER, RecordedAnswer)
+    msgspec.convert(examples.REPLAY, Replay)
 
 
 def test_one_example_uses_every_request_field() -> None:
     fields = openapi.document()["components"]["schemas"]["RecommendationRequest"]["properties"]
-    assert set(openapi.REQUEST_EXAMPLES["everything"]) == set(fields)
+    assert set(examples.REQUEST_EXAMPLES["everything"]) == set(fields)
 
 
 def test_document_is_built_once() -> None:

@@ -1,0 +1,95 @@
+"""Decision records read back from their stream."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import msgspec
+from redis.exceptions import RedisError
+
+from service.decisions import STREAM, Decision
+from service.errors import NotFound, RecordsUnavailable
+from service.round_trips import RoundTrips
+
+PAGE = 100  # records per round trip, some 300 kB: the gateway parses a page between two micro-batches
+WRITTEN_WITHIN_MS = 60_000  # a record is in the stream so long after its answer, or it was dropped
+
+_decode = msgspec.msgpack.Decoder(Decision).decode
+
+
+class DecisionStream:
+    """The records that the stream still has. Entries that are no records are passed over.
+
+    Args:
+        store: Of its own: a page must not keep a lookup waiting.
+    """
+
+    def __init__(self, store: RoundTrips) -> None:
+        self._store = store
+
+    async def find(self, recommendation_id: str) -> Decision:
+        """The record of one answer.
+
+        Raises:
+            NotFound: it is no recommendation id, or there is no such record.
+            RecordsUnavailable: the store does not answer.
+        """
+        try:
+            identity = UUID(recommendation_id)
+        except ValueError as error:
+            raise NotFound(
+                f"{recommendation_id[:100]!r} is no recommendation id; it is a UUID, as in an answer"
+            ) from error
+        answered_ms = identity.int >> 80
+        wanted = str(identity).encode("ascii")
+        async for value in self._values("XRANGE", str(answered_ms), str(answered_ms + WRITTEN_WITHIN_MS)):
+            # The id stands in the record as text: other records need not be decoded.
+            if wanted in value and (record := _record(value)) and record.id == str(identity):
+                return record
+        raise NotFound(
+            f"no record of {identity}; it was not sampled, or the stream has dropped it: it keeps the newest"
+        )
+
+    async def newest(self, count: int | None = None, *, since_ms: int = 0) -> AsyncIterator[Decision]:
+        """The newest `count` records (all: None) of answers given at `since_ms` or later, newest first.
+
+        Args:
+            since_ms: UTC epoch milliseconds.
+        Raises:
+            RecordsUnavailable: the store does not answer.
+        """
+        given = 0
+        async for value in self._values("XREVRANGE", "+", str(since_ms)):
+            record = _record(value)
+            if record is None or record.time_ms < since_ms:
+                continue
+            yield record
+            given += 1
+            if given == count:
+                return
+
+    async def _values(self, command: str, begin: str, end: str) -> AsyncIterator[bytes]:
+        """What each entry holds, page by page, in the order of the command."""
+        while True:
+            page = await self._page(command, begin, end)
+            for _, fields in page:
+                yield dict(zip(fields[::2], fields[1::2], strict=True)).get(b"d", b"")
+            if len(page) < PAGE:
+                return
+            begin = f"({page[-1][0].decode('ascii')}"
+
+    async def _page(self, command: str, begin: str, end: str) -> list[tuple[bytes, list[bytes]]]:
+        try:
+            (page,) = await self._store.call([(command, STREAM, begin, end, "COUNT", str(PAGE))])
+        except (RedisError, OSError, TimeoutError) as error:
+            page = error
+        if isinstance(page, Exception):
+            why = str(page) or type(page).__name__
+            raise RecordsUnavailable(f"decision records cannot be read: {why}") from page
+        return page
+
+
+def _record(value: bytes) -> Decision | None:
+    try:
+        return _decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

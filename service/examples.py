@@ -1,0 +1,95 @@
+"""Requests and answers that the OpenAPI document shows."""
+
+from typing import Any
+
+REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
+    "known_user": {"user_id": "42", "count": 10},
+    "anonymous_session": {
+        "user_id": "visitor-7f3a",
+        "session": {"item_ids": ["50", "172"]},
+        "return": {"reasons": True},
+    },
+    "everything": {
+        "user_id": "42",
+        "count": 5,
+        "placement": "home",
+        "session": {"id": "s-9", "item_ids": ["181"]},
+        "context": {"device": "ios", "hour": 21, "temperature": 18.5, "signed_in": True},
+        "exclude_item_ids": ["1"],
+        "filter": {"categories": {"any": ["Comedy", "Drama"]}},
+        "return": {"metadata": True, "scores": True, "reasons": True},
+        "deadline_ms": 80,
+        "validate_only": False,
+    },
+}
+SIMILAR_EXAMPLES: dict[str, dict[str, Any]] = {
+    "one_item": {"item_ids": ["50"]},
+    "a_basket": {"item_ids": ["50", "172"], "count": 5, "filter": {"categories": {"any": ["Sci-Fi"]}}},
+}
+EVENTS_EXAMPLES: dict[str, dict[str, Any]] = {
+    "a_click": {
+        "events": [
+            {
+                "event_id": "7c1f",
+                "type": "click",
+                "user_id": "42",
+                "item_id": "50",
+                "ts": "2026-11-23T12:00:00Z",
+                "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
+                "position": 1,
+            }
+        ]
+    },
+}
+EVENTS_ANSWER = {"accepted": 1, "refused": 0, "results": [{"event_id": "7c1f", "status": 202}]}
+_LIST: dict[str, Any] = {
+    "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
+    "bundle": "20261123-5a4d0202f9b0",
+    "items": [
+        {
+            "item_id": "1210",
+            "rank": 1,
+            "score": 0.83,
+            "sources": ["als", "transitions"],
+            "metadata": {"title": "Star Wars: Episode VI - Return of the Jedi (1983)"},
+        }
+    ],
+    "degraded": [],
+    "filled": {"requested": 1, "returned": 1},
+    "unknown_ids": [],
+    "timing_ms": {"total": 4.1, "features": 0.6, "retrieve": 1.2, "rank": 1.5},
+}
+RECOMMENDATION_ANSWER = {**_LIST, "placement": "home", "strategy": "personalized"}
+SIMILAR_ANSWER = _LIST
+RECORDED_ANSWER: dict[str, Any] = {
+    "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
+    "kind": "recommendations",
+    "time": "2026-11-23T12:00:00.000Z",
+    "bundle": "20261123-5a4d0202f9b0",
+    "item_stats": "20261123-5a4d0202f9b0",
+    "variant": "champion",
+    "propensity": 1.0,
+    "query": {"user_id": "42", "count": 1},
+    "user_state": {
+        "bytes": 984,
+        "interactions": 120,
+        "positives": 88,
+        "recent": [{"verb": "like", "time": "2026-11-23T11:58:03.000Z", "item_id": "50"}],
+    },
+    "items": [{"rank": 1, "item_id": "1210", "score": 0.83}],
+    "removed": {"unavailable": 3, "category": 0, "seen": 120, "excluded": 0},
+    "ranked": 200,
+    "degraded": [],
+    "timing_ms": {"total": 4.1, "features": 0.6, "retrieve": 1.2, "rank": 1.5},
+}
+_REMOVED = RECORDED_ANSWER["removed"]
+REPLAY: dict[str, Any] = {
+    "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
+    "outcome": "different",
+    "stage": "features",
+    "features": ["cross_als"],
+    "detail": "the candidates are the same, these features are not: cross_als; "
+    "rank 1: '1210' with score 0.83 served, '1196' with score 0.85 now",
+    "served": {"removed": _REMOVED, "ranked": 200, "place": {"rank": 1, "item_id": "1210", "score": 0.83}},
+    "now": {"removed": _REMOVED, "ranked": 200, "place": {"rank": 1, "item_id": "1196", "score": 0.85}},
+}
