@@ -22,10 +22,12 @@ class Answer(msgspec.Struct, frozen=True, eq=False):
     """One row of an answered micro-batch.
 
     Attributes:
+        world: What it was made in.
         reasons: Codes per item, None unless asked for. user_state: Packed bytes as read, None if there was none.
         degraded, timing_ms: As they go into the response.
     """
 
+    world: World
     slates: Slates
     row: int
     reasons: list[list[str]] | None
@@ -81,7 +83,6 @@ def body_of(
     answer: Answer,
     *,
     encoder: ItemEncoder,
-    bundle_id: str,
     recommendation_id: str,
     started: float,
 ) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def body_of(
     )
     return {
         "recommendation_id": recommendation_id,
-        "bundle": bundle_id,
+        "bundle": answer.world.bundle.id,
         "items": items,
         "degraded": answer.degraded,
         "filled": {"requested": query.count, "returned": len(items)},
@@ -113,11 +114,10 @@ def decision_of(
     answer: Answer,
     body: dict[str, Any],
     *,
-    world: World,
     time_ms: int,
 ) -> Decision:
     """Enough of an answer to make it again, and to say which stage differs if it does not come out the same."""
-    slates, row = answer.slates, answer.row
+    world, slates, row = answer.world, answer.slates, answer.row
     return Decision(
         id=body["recommendation_id"],
         kind=kind,

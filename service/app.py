@@ -16,29 +16,27 @@ from ray.serve.handle import DeploymentHandle
 from ray.util import metrics
 from redis.exceptions import RedisError
 
+from recsys.errors import StateError
 from recsys.recommend import Ranked, Retrieved, rank, retrieve
-from recsys.types import QueryBatch, World
-from service.archiver import Archiver
-from service.archiver import run as run_archiver
-from service.archives import event_archive
+from recsys.types import QueryBatch
 from service.decision_stream import DecisionStream
 from service.decisions import DecisionLog
 from service.event_log import EventLog
 from service.events import EventIntake
 from service.gateway import Gateway
 from service.http import HttpEdge
+from service.live_world import LiveWorld
+from service.log_followers import EventArchiverDeployment, FeatureUpdaterDeployment, ItemUpdaterDeployment
 from service.lookup import StateLookup
 from service.recorded_answers import RecordedAnswers
 from service.round_trips import RoundTrips
 from service.settings import Settings
-from service.stages import ColocatedStages, DistributedStages, Stages, StageUnavailable
-from service.updater import Updater, run
-from service.updater import warm_up as warm_up_updater
+from service.stages import ColocatedStages, DistributedStages, Named, Stages
 from service.warm_up import warm_up, warm_up_gateway
 from service.world import load_world, recorded_worlds
 
 REPORT_S = 5.0
-REFRESH_S = 0.5  # between looks at which states are live
+REFRESH_S = 0.5  # between looks at which states are live, and for newer item stats
 _TASKS: set[asyncio.Task[None]] = set()  # a loop keeps only weak references to its tasks
 LOG_TIMEOUT_MS = 3_000  # of the event log and of reading records; the updater waits up to a second for events
 STAGE_CALLS = 16  # micro-batches under way in one replica of a stage; each gateway has one at a time
@@ -68,26 +66,24 @@ class FeatureLookup:
 class CandidateRetrieval:
     """Finds and filters candidates."""
 
-    def __init__(self, settings: Settings, bundle_id: str) -> None:
-        self._world = load_world(settings, bundle_id)
-        warm_up(self._world, max_batch=settings.max_batch)
+    async def __init__(self, settings: Settings, redis_url: str, bundle_id: str) -> None:  # type: ignore[misc]
+        self._live = await _live_world(settings, redis_url, bundle_id)
+        warm_up(self._live.world, max_batch=settings.max_batch)
 
-    async def __call__(self, bundle_id: str, batch: QueryBatch) -> Retrieved:
-        _same_bundle(self._world, bundle_id, "retrieval")
-        return retrieve(self._world, batch).to_send()
+    async def __call__(self, named: Named, batch: QueryBatch) -> Retrieved:
+        return retrieve(await self._live.of(named, "retrieval"), batch).to_send()
 
 
 @serve.deployment(name="Ranking", logging_config=_QUIET)
 class Ranking:
     """Scores candidates."""
 
-    def __init__(self, settings: Settings, bundle_id: str) -> None:
-        self._world = load_world(settings, bundle_id)
-        warm_up(self._world, max_batch=settings.max_batch)
+    async def __init__(self, settings: Settings, redis_url: str, bundle_id: str) -> None:  # type: ignore[misc]
+        self._live = await _live_world(settings, redis_url, bundle_id)
+        warm_up(self._live.world, max_batch=settings.max_batch)
 
-    async def __call__(self, bundle_id: str, batch: QueryBatch, retrieved: Retrieved) -> Ranked:
-        _same_bundle(self._world, bundle_id, "ranking")
-        return rank(self._world, batch, retrieved)
+    async def __call__(self, named: Named, batch: QueryBatch, retrieved: Retrieved) -> Ranked:
+        return rank(await self._live.of(named, "ranking"), batch, retrieved)
 
 
 @serve.deployment(name="Gateway", logging_config=_QUIET)
@@ -98,18 +94,19 @@ class GatewayDeployment:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, settings: Settings, redis_url: str, bundle_id: str, handles: tuple[DeploymentHandle, ...] = ()
     ) -> None:
-        world = load_world(settings, bundle_id)
+        live = await _live_world(settings, redis_url, bundle_id)
+        world = live.world
         if handles:
             timeout_s = 4 * settings.redis_timeout_ms / 1000  # the stage's own timeout and two hops
             # Plain pickle: cloudpickle, the default, runs in Python; whether it is slower here was not measured alone.
             plain = [one.options(request_serialization="pickle", response_serialization="pickle") for one in handles]
-            stages: Stages = DistributedStages(world.bundle.id, *plain, lookup_timeout_s=timeout_s)
+            stages: Stages = DistributedStages(*plain, lookup_timeout_s=timeout_s)
         else:
-            lookup = await _state_lookup(settings, redis_url)
-            stages = ColocatedStages(world, lookup)
+            stages = ColocatedStages(await _state_lookup(settings, redis_url))
         written = RoundTrips(redis_url, timeout_ms=10 * settings.redis_timeout_ms, connections=1)
         decisions = DecisionLog(written, queue=settings.decision_queue, stream_length=settings.decision_stream_length)
         self._gateway = Gateway(world, stages, decisions, settings)
+        live.follow(self._gateway.use)
         self._decisions = decisions
         if not handles:
             warm_up(world, max_batch=settings.max_batch)
@@ -140,56 +137,9 @@ class GatewayDeployment:
             reported = counts
 
 
-@serve.deployment(name="FeatureUpdater", logging_config=_QUIET)
-class FeatureUpdaterDeployment:
-    """Applies events to user states. One is enough; two do no harm."""
-
-    async def __init__(self, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._updater = Updater(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
-        warm_up_updater()
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(run(self._updater)), loop.create_task(self._report())]
-
-    async def __call__(self) -> dict[str, float]:
-        """What it has done so far, and its lag in seconds."""
-        return {**self._updater.counts, "lag_s": self._updater.lag_s}
-
-    def check_health(self) -> None:
-        """Serve restarts an updater whose loop has ended: a bug, since a failing store is waited for."""
-        for task in self._tasks:
-            if task.done():
-                raise RuntimeError("the updater has ended") from task.exception()
-
-    async def _report(self) -> None:
-        counter = metrics.Counter("riffle_updater", "Counts of the feature updater, by what", tag_keys=("what",))
-        lag = metrics.Gauge("riffle_event_lag_seconds", "From an event's arrival to its state, last batch")
-        reported: Counter[str] = Counter()
-        while True:
-            await asyncio.sleep(REPORT_S)
-            for what, value in (self._updater.counts - reported).items():
-                counter.inc(value, tags={"what": what})
-            reported = self._updater.counts.copy()
-            lag.set(self._updater.lag_s)
-
-
-@serve.deployment(name="EventArchiver", logging_config=_QUIET)
-class EventArchiverDeployment:
-    """Moves events from the log to the archive. One is enough; two do no harm."""
-
-    async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
-        store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
-        self._archiver = Archiver(store, event_archive(settings), kept=settings.event_kept)
-        work = run_archiver(self._archiver, every_s=settings.archive_every_s)
-        self._task = asyncio.get_running_loop().create_task(work)
-
-    async def __call__(self) -> dict[str, float]:
-        """What it has done so far."""
-        return dict(self._archiver.counts)
-
-    def check_health(self) -> None:
-        """Serve restarts an archiver whose loop has ended: a bug, since a failing store or disk is waited for."""
-        if self._task.done():
-            raise RuntimeError("the archiver has ended") from self._task.exception()
+def build_item_updater(*, redis_url: str) -> Any:
+    """The application that keeps item stats up to date."""
+    return ItemUpdaterDeployment.options(**_ONE_IN_THE_BACKGROUND).bind(redis_url)  # type: ignore[attr-defined]
 
 
 def build_archiver(settings: Settings, *, redis_url: str) -> Any:
@@ -228,8 +178,8 @@ def build(settings: Settings, *, redis_url: str, bundle_id: str) -> Any:
         return gateway.bind(settings, redis_url, bundle_id)
     handles = (
         _placed(FeatureLookup).bind(settings, redis_url),
-        _placed(CandidateRetrieval).bind(settings, bundle_id),
-        _placed(Ranking).bind(settings, bundle_id),
+        _placed(CandidateRetrieval).bind(settings, redis_url, bundle_id),
+        _placed(Ranking).bind(settings, redis_url, bundle_id),
     )
     return gateway.bind(settings, redis_url, bundle_id, handles)
 
@@ -243,23 +193,29 @@ async def _state_lookup(settings: Settings, redis_url: str) -> StateLookup:
     """A lookup that knows which namespace is live, and goes on looking."""
     store = RoundTrips(redis_url, timeout_ms=settings.redis_timeout_ms, connections=settings.redis_connections)
     lookup = StateLookup(store)
-    await _refreshed(lookup)
-    task = asyncio.get_running_loop().create_task(_keep_fresh(lookup))
-    _TASKS.add(task)
+    await _kept_fresh(lookup)
     return lookup
 
 
-async def _keep_fresh(lookup: StateLookup) -> None:
-    while True:
-        await asyncio.sleep(REFRESH_S)
-        await _refreshed(lookup)
+async def _live_world(settings: Settings, redis_url: str, bundle_id: str) -> LiveWorld:
+    """A world with the item stats of now, which goes on looking for newer ones."""
+    store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=2)
+    live = LiveWorld(load_world(settings, bundle_id), store)
+    await _kept_fresh(live)
+    return live
 
 
-async def _refreshed(lookup: StateLookup) -> None:
-    with suppress(RedisError, OSError, TimeoutError):  # lookups say so, by degraded answers
-        await lookup.refresh()
+async def _kept_fresh(one: StateLookup | LiveWorld) -> None:
+    """Refresh now, and from now on in the background."""
 
+    async def refresh() -> None:
+        with suppress(RedisError, OSError, TimeoutError, StateError):  # what is known stays; `riffle doctor` finds out
+            await one.refresh()
 
-def _same_bundle(world: World, bundle_id: str, stage: str) -> None:
-    if world.bundle.id != bundle_id:
-        raise StageUnavailable(stage, "other_bundle")
+    async def go_on() -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await refresh()
+
+    await refresh()
+    _TASKS.add(asyncio.get_running_loop().create_task(go_on()))

@@ -9,7 +9,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -18,7 +17,7 @@ from recsys.errors import ArchiveError
 from service.archives import event_rows
 from service.event_log import stream_key
 from service.log_entries import Run, position_of, text_of
-from service.round_trips import Command, RoundTrips
+from service.round_trips import RoundTrips
 from service.state_keys import SHARDS, live_key, live_name, position_key, rebuilt_key
 
 # KEYS: the names of the live states and of those being rebuilt; per shard its stream, and its position in each of them.
@@ -68,7 +67,7 @@ class Archiver:
         after = await asyncio.to_thread(self._archive.until)
         streams = {stream_key(number).encode(): number for number in range(SHARDS)}
         positions = [text_of(one) for one in after]
-        (read,) = await self._call([("XREAD", "COUNT", str(READ), "STREAMS", *streams, *positions)])
+        (read,) = await self._store.demand([("XREAD", "COUNT", str(READ), "STREAMS", *streams, *positions)])
         runs = [Run.of(streams[stream], entries) for stream, entries in read or []]
         if not runs:
             await self._trim(after)
@@ -92,24 +91,17 @@ class Archiver:
 
     async def _trim(self, archived: Sequence[Position]) -> None:
         """Drop from streams that are long what is archived, in the live states and in those being rebuilt."""
-        lengths = await self._call([("XLEN", stream_key(number)) for number in range(SHARDS)])
+        lengths = await self._store.demand([("XLEN", stream_key(number)) for number in range(SHARDS)])
         if max(lengths) <= self._kept:
             return
-        live, rebuilt = await self._call([("GET", live_key()), ("GET", rebuilt_key())])
+        live, rebuilt = await self._store.demand([("GET", live_key()), ("GET", rebuilt_key())])
         names = [live_name(live), *([rebuilt.decode()] if rebuilt else [])]
         keys = [live_key(), rebuilt_key()]
         for number in range(SHARDS):
             keys += [stream_key(number), *(position_key(name, number) for name in names)]
         arguments = [live or b"", rebuilt or b"", str(len(names)), str(self._kept), *map(text_of, archived)]
-        (trimmed,) = await self._call([("EVAL", _TRIM, str(len(keys)), *keys, *arguments)])
+        (trimmed,) = await self._store.demand([("EVAL", _TRIM, str(len(keys)), *keys, *arguments)])
         self.counts["trimmed"] += trimmed
-
-    async def _call(self, commands: Sequence[Command]) -> list[Any]:
-        replies = await self._store.call(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
 
 
 async def run(archiver: Archiver, *, every_s: float) -> None:

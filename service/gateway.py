@@ -51,23 +51,28 @@ Batcher = MicroBatcher[Asked, State, Answer]
 
 
 class Gateway:
-    """The recommender behind the HTTP edge, for the world it was built with.
+    """The recommender behind the HTTP edge, for the bundle it was built with.
 
     Args:
-        world: Bundle and item stats; every answer of this gateway uses it.
+        world: Bundle and item stats; `use` gives it newer ones.
         stages: Where lookup, retrieval and ranking run.
         decisions: Takes a record of each answer.
     """
 
     def __init__(self, world: World, stages: Stages, decisions: DecisionLog, settings: Settings) -> None:
-        self._world, self._stages, self._decisions, self._settings = world, stages, decisions, settings
+        self._stages, self._decisions, self._settings = stages, decisions, settings
         self._encoder = ItemEncoder(world.bundle)
-        recipe = msgspec.structs.replace(world.bundle.recipe, sources=(Source.POPULAR.name,))
-        self._popular_world = replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
+        self.use(world)
         limits = {"max_batch": settings.max_batch, "max_waiting": settings.max_waiting}
         self._personal: Batcher = MicroBatcher(self._look_up, self._run_personal, **limits)
         self._related: Batcher = MicroBatcher(self._nobody, self._run_related, **limits)
         self.counts: Counter[str] = Counter()  # "answers", "cold_starts", "degraded.<stage>.<cause>"
+
+    def use(self, world: World) -> None:
+        """Answer from a world with other item stats; micro-batches under way end in the one that they began in."""
+        recipe = msgspec.structs.replace(world.bundle.recipe, sources=(Source.POPULAR.name,))
+        self._popular_world = replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
+        self._world = world
 
     @property
     def shed(self) -> int:
@@ -144,11 +149,12 @@ class Gateway:
 
     def plain(self, asked: Asked, degraded: Degraded) -> Answer:
         """A popular list, made at once, of nobody's history."""
+        world = self._popular_world
         batch = batch_of([asked.query], UserStates.empty(1))
-        retrieved = retrieve(self._popular_world, batch)
+        retrieved = retrieve(world, batch)
         slates = slate(retrieved, Ranked.by(retrieved.candidates.retrieval_score, retrieved), batch.count)
         reasons = [["popular"]] * len(slates.item) if asked.reasons else None
-        return Answer(slates, 0, reasons, None, degraded, {})
+        return Answer(world, slates, 0, reasons, None, degraded, {})
 
     async def _look_up(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[State]:
         """The state of each user, in one round trip."""
@@ -164,16 +170,16 @@ class Gateway:
 
     async def _run_personal(self, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]) -> Sequence[Answer]:
         """One micro-batch through retrieval, ranking and selection."""
-        clock = StageClock()
+        clock, world = StageClock(), self._world
         degraded: Degraded = []
         states, undecodable = unpack([one.value for one in found], SCHEMA_HASH)
         batch = batch_of([w.asked.query for w in waiters], states)
-        retrieved, real = await self._retrieve(batch, waiters, degraded)
+        retrieved, real = await self._retrieve(world, batch, waiters, degraded)
         clock.lap("retrieve")
         ranked = None
         if real:
             try:
-                ranked = await self._stages.rank(batch, retrieved, timeout_s=_left_s(waiters))
+                ranked = await self._stages.rank(world, batch, retrieved, timeout_s=_left_s(waiters))
             except StageUnavailable as error:
                 degraded.append(self._degraded(error.stage, error.reason, "order of retrieval"))
         clock.lap("rank")
@@ -181,34 +187,35 @@ class Gateway:
         slates = slate(retrieved, ranked, batch.count)
         causes = {row: one.cause for row, one in enumerate(found) if one.cause}
         causes |= dict.fromkeys(undecodable, "undecodable_state")
-        return self._answers(batch, retrieved, waiters, slates, found, degraded, causes, clock)
+        return self._answers(world, batch, retrieved, waiters, slates, found, degraded, causes, clock)
 
     async def _run_related(self, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]) -> Sequence[Answer]:
         """One micro-batch of `similar`: nobody's state, the items as a session, the closest tied first."""
-        clock = StageClock()
+        clock, world = StageClock(), self._world
         degraded: Degraded = []
         batch = batch_of([w.asked.query for w in waiters], UserStates.empty(len(waiters)))
-        retrieved, _ = await self._retrieve(batch, waiters, degraded)
+        retrieved, _ = await self._retrieve(world, batch, waiters, degraded)
         clock.lap("retrieve")
         candidates = retrieved.candidates
         tied = candidates.source_score[Source.SIMILAR] + candidates.source_score[Source.TRANSITIONS]
         filler = candidates.sources == _POPULAR_ONLY
         score = np.where(filler, candidates.retrieval_score - 1, tied + candidates.retrieval_score * _UNTIED)
         slates = slate(retrieved, Ranked.by(score, retrieved), batch.count)
-        return self._answers(batch, retrieved, waiters, slates, found, degraded, {}, clock)
+        return self._answers(world, batch, retrieved, waiters, slates, found, degraded, {}, clock)
 
     async def _retrieve(
-        self, batch: QueryBatch, waiters: Sequence[Waiter[Asked, Answer]], degraded: Degraded
+        self, world: World, batch: QueryBatch, waiters: Sequence[Waiter[Asked, Answer]], degraded: Degraded
     ) -> tuple[Retrieved, bool]:
         """Candidates, and whether they are real ones and not the popular list in place of them."""
         try:
-            return await self._stages.retrieve(batch, timeout_s=_left_s(waiters)), True
+            return await self._stages.retrieve(world, batch, timeout_s=_left_s(waiters)), True
         except StageUnavailable as error:
             degraded.append(self._degraded(error.stage, error.reason, "popular items"))
             return retrieve(self._popular_world, batch), False
 
     def _answers(
         self,
+        world: World,
         batch: QueryBatch,
         retrieved: Retrieved,
         waiters: Sequence[Waiter[Asked, Answer]],
@@ -222,8 +229,8 @@ class Gateway:
         clock.lap("select")
         codes: list[list[list[str]] | None] = [None] * len(waiters)
         if any(wanted := [w.asked.reasons for w in waiters]):
-            recent = retrieved.users_of(self._world, batch).history.item
-            codes = reason_codes(self._world, recent, slates, wanted)
+            recent = retrieved.users_of(world, batch).history.item
+            codes = reason_codes(world, recent, slates, wanted)
         answers = []
         for row, (waiter, state) in enumerate(zip(waiters, found, strict=True)):
             own = degraded
@@ -234,7 +241,7 @@ class Gateway:
                 "features": round(state.took_ms, 3),
                 **clock.laps,
             }
-            answers.append(Answer(slates, row, codes[row], state.value, own, timing_ms))
+            answers.append(Answer(world, slates, row, codes[row], state.value, own, timing_ms))
         return answers
 
     def _finish(
@@ -253,14 +260,13 @@ class Gateway:
             query,
             answer,
             encoder=self._encoder,
-            bundle_id=self._world.bundle.id,
             recommendation_id=identity,
             started=started,
         )
         self.counts["answers"] += 1
         self.counts["cold_starts"] += not answer.personal
         if (query.seed & 0xFFFF) < self._settings.decision_sample * 0x10000:
-            self._decisions.put(decision_of(kind, request, query, answer, body, world=self._world, time_ms=time_ms))
+            self._decisions.put(decision_of(kind, request, query, answer, body, time_ms=time_ms))
         return body
 
     def _degraded(self, stage: str, cause: str, fallback: str) -> dict[str, str]:

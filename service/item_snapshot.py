@@ -70,6 +70,11 @@ def snapshot_key(namespace: str) -> str:
     return f"riffle:features:{namespace}:items"
 
 
+def version_key(version: str) -> str:
+    """Where a snapshot lies for some seconds under the name of its version."""
+    return f"riffle:features:item-stats:{version}"
+
+
 def head(version: str) -> bytes:
     """The first HEAD_BYTES of a snapshot of this version."""
     return version.encode().ljust(HEAD_BYTES)

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,20 +18,23 @@ from recsys.errors import StateError
 from recsys.items import Item
 from recsys.vocabulary import item_keys
 from service.event_log import Event, stream_key
-from service.item_snapshot import CATALOGUE, Snapshot, decode, encode, head, snapshot_key
+from service.item_snapshot import CATALOGUE, Snapshot, decode, encode, head, snapshot_key, version_key
 from service.log_entries import Entry, Run, position_of
-from service.round_trips import Command, RoundTrips
+from service.round_trips import RoundTrips
 from service.state_keys import SHARDS, live_key
 
 EVERY_S = 0.5
 READ = 20_000  # entries of one stream at a time; many more than come in one millisecond
+BY_VERSION_S = 3  # a process that lost a version of the last second looks for it there
 IDLE_MS = 60_000  # after that a snapshot is published though nothing has changed: demand decays
 _log = logging.getLogger(__name__)
 
-# KEYS: snapshot. ARGV: head of the version that the work began from, snapshot.
+# KEYS: snapshot, the same by its version. ARGV: head of the version that the work began from, snapshot, seconds for
+# which it is to be had by its version.
 _PUBLISH = """
 if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 return 1
 """
 
@@ -71,8 +73,9 @@ class ItemUpdater:
         count(snapshot, [event for _, _, event in logged])
         new = Snapshot(snapshot.base, horizon_ms, snapshot.counts, snapshot.items | changes)
         self._snapshot = None  # its counts have moved on; only what the store has taken is true
-        arguments = (snapshot_key(self._namespace), head(snapshot.version), encode(new))
-        if (await self._call([("EVAL", _PUBLISH, "1", *arguments)]))[0]:
+        keys = snapshot_key(self._namespace), version_key(new.version)
+        arguments = head(snapshot.version), encode(new), str(BY_VERSION_S)
+        if (await self._store.demand([("EVAL", _PUBLISH, "2", *keys, *arguments)]))[0]:
             self._snapshot = new
             self.counts += Counter(counted=len(logged), changed_items=len(changes), published=1)
         else:
@@ -81,36 +84,29 @@ class ItemUpdater:
 
     async def _current(self) -> Snapshot | None:
         """The snapshot of the namespace to work on: that in memory, if the store still has it."""
-        live = self._fixed.encode() if self._fixed else (await self._call([("GET", live_key())]))[0]
+        live = self._fixed.encode() if self._fixed else (await self._store.demand([("GET", live_key())]))[0]
         if not live:
             return None
         self._namespace = live.decode()
         key = snapshot_key(self._namespace)
         if self._snapshot is not None:
             known = head(self._snapshot.version)
-            if (await self._call([("GETRANGE", key, "0", str(len(known) - 1))]))[0] == known:
+            if (await self._store.demand([("GETRANGE", key, "0", str(len(known) - 1))]))[0] == known:
                 return self._snapshot
-        (value,) = await self._call([("GET", key)])
+        (value,) = await self._store.demand([("GET", key)])
         self._snapshot = decode(value) if value else None
         return self._snapshot
 
     async def _read(self, since_ms: int) -> tuple[int, list[list[Entry]]]:
         """Entries of all shards and of the catalogue since a moment, and the moment before which they are complete."""
-        (now,) = await self._call([("TIME",)])
+        (now,) = await self._store.demand([("TIME",)])
         horizon_ms = int(now[0]) * 1000 + int(now[1]) // 1000
         streams = [*map(stream_key, range(SHARDS)), CATALOGUE]
-        entries = await self._call([("XRANGE", one, str(since_ms), "+", "COUNT", str(READ)) for one in streams])
+        entries = await self._store.demand([("XRANGE", one, str(since_ms), "+", "COUNT", str(READ)) for one in streams])
         for one in entries:
             if len(one) == READ:
                 horizon_ms = min(horizon_ms, position_of(one[-1][0])[0])
         return horizon_ms, entries
-
-    async def _call(self, commands: Sequence[Command]) -> list[Any]:
-        replies = await self._store.call(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
 
 
 def in_order(entries: Sequence[Sequence[Entry]], horizon_ms: int) -> list[Logged]:

@@ -25,9 +25,7 @@ class StateLookup:
         Raises:
             RedisError, OSError, TimeoutError: the store does not say; the one known so far stays.
         """
-        (found,) = await self._store.call([("GET", live_key())])
-        if isinstance(found, Exception):
-            raise found
+        (found,) = await self._store.demand([("GET", live_key())])
         self.namespace = live_name(found)
 
     async def fetch(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:

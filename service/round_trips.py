@@ -59,6 +59,18 @@ class RoundTrips:
             finally:
                 self._idle.append(connection)
 
+    async def demand(self, commands: Sequence[Command]) -> list[Any]:
+        """`call`, where a refused command is an error of all of it.
+
+        Raises:
+            ResponseError: the first one; commands after it were executed. The rest as `call`.
+        """
+        replies = await self.call(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
     async def close(self) -> None:
         """End the connections."""
         await self._pool.aclose()

@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class StageUnavailable(Exception):
-    """A stage gave no answer; `reason` is "timeout", "unavailable", "other_bundle" or "error".
+    """A stage gave no answer; `reason` is "timeout", "unavailable", "other_bundle", "other_item_stats" or "error".
 
     Not `cause`: Ray delivers a remote error as a subclass of it and of RayTaskError, which has a `cause` of its own.
     """
@@ -26,18 +26,21 @@ class StageUnavailable(Exception):
         return type(self), (self.stage, self.reason)
 
 
+Named = tuple[str, str]  # a world by its bundle's id and the version of its item stats
+
+
 class Stages(Protocol):
-    """What the gateway asks of the stages. All of it is pinned to one bundle, the world's."""
+    """What the gateway asks of the stages. Each call says in which world: one and the same for a whole micro-batch."""
 
     async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
         """Packed user states, and why there are none if they could not be read."""
         ...
 
-    async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
+    async def retrieve(self, world: World, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
         """Candidates. Raises StageUnavailable."""
         ...
 
-    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
+    async def rank(self, world: World, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
         """Scores. Raises StageUnavailable."""
         ...
 
@@ -45,25 +48,25 @@ class Stages(Protocol):
 class ColocatedStages:
     """Retrieval and ranking in this process."""
 
-    def __init__(self, world: World, lookup: StateLookup) -> None:
-        self._world, self._lookup = world, lookup
+    def __init__(self, lookup: StateLookup) -> None:
+        self._lookup = lookup
 
     async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
         return await self._lookup.fetch(user_ids)
 
-    async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
+    async def retrieve(self, world: World, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
         del timeout_s  # compute in this process cannot be cut short
         try:
-            return retrieve(self._world, batch)
+            return retrieve(world, batch)
         except Exception as error:
             _log.exception("retrieval failed for a batch of %d", len(batch))
             raise StageUnavailable("retrieval", "error") from error
 
-    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
+    async def rank(self, world: World, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
         if timeout_s <= 0:
             raise StageUnavailable("ranking", "timeout")
         try:
-            return rank(self._world, batch, retrieved)
+            return rank(world, batch, retrieved)
         except Exception as error:
             _log.exception("ranking failed for a batch of %d", len(batch))
             raise StageUnavailable("ranking", "error") from error
@@ -72,22 +75,21 @@ class ColocatedStages:
 class DistributedStages:
     """Each stage is a Serve deployment, called once per micro-batch with the batch's arrays.
 
+    A stage that has another bundle refuses, as does one for which the version of the item stats is gone.
+
     Args:
-        bundle_id: Of the gateway's world. A stage that serves another bundle refuses.
         feature_lookup, candidate_retrieval, ranking: Handles with a `remote` method.
         lookup_timeout_s: For the lookup, its deployment's own Redis timeout included.
     """
 
     def __init__(
         self,
-        bundle_id: str,
         feature_lookup: Any,
         candidate_retrieval: Any,
         ranking: Any,
         *,
         lookup_timeout_s: float,
     ) -> None:
-        self._bundle_id = bundle_id
         self._feature_lookup, self._retrieval, self._ranking = feature_lookup, candidate_retrieval, ranking
         self._lookup_timeout_s = lookup_timeout_s
 
@@ -97,12 +99,16 @@ class DistributedStages:
         except StageUnavailable as error:
             return [None] * len(user_ids), error.reason
 
-    async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
-        return await _within(self._retrieval.remote(self._bundle_id, batch), timeout_s, "retrieval")
+    async def retrieve(self, world: World, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
+        return await _within(self._retrieval.remote(_named(world), batch), timeout_s, "retrieval")
 
-    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
-        asked = self._ranking.remote(self._bundle_id, batch.without_filters(), retrieved)
+    async def rank(self, world: World, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
+        asked = self._ranking.remote(_named(world), batch.without_filters(), retrieved)
         return await _within(asked, timeout_s, "ranking")
+
+
+def _named(world: World) -> Named:
+    return world.bundle.id, world.item_stats.version
 
 
 async def _within(response: Any, timeout_s: float, stage: str) -> Any:

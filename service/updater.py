@@ -92,7 +92,7 @@ class Updater:
         """
         while True:
             positions = [position_key(self._namespace, number) for number in self._shards]
-            found, live = await self._call([("MGET", *positions), ("GET", live_key())])
+            found, live = await self._store.demand([("MGET", *positions), ("GET", live_key())])
             if self._fixed or live_name(live) == self._namespace:
                 return found
             self._namespace = live_name(live)
@@ -110,7 +110,7 @@ class Updater:
             dead = [part for entry in one.dead for part in entry]
             commands.append(("EVAL", _COMMIT, str(len(keys)), *keys, began[one.shard], one.end, *packed, *dead))
         committed = 0
-        for one, reply in zip(runs, await self._call(commands), strict=True):
+        for one, reply in zip(runs, await self._store.demand(commands), strict=True):
             if not reply:  # another updater was here; the next step reads on from what it committed
                 self.counts["lost_commits"] += 1
                 continue
@@ -122,14 +122,7 @@ class Updater:
         return committed
 
     async def _one(self, *command: str | bytes) -> Any:
-        return (await self._call([command]))[0]
-
-    async def _call(self, commands: Sequence[Command]) -> list[Any]:
-        replies = await self._store.call(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        return (await self._store.demand([command]))[0]
 
 
 def warm_up() -> None:

@@ -43,28 +43,45 @@ class SlowStages:
         await self._delay("lookup")
         return await self.stages.lookup(user_ids)
 
-    async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
+    async def retrieve(self, world: World, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
         await self._delay("retrieve")
-        return await self.stages.retrieve(batch, timeout_s=timeout_s)
+        return await self.stages.retrieve(world, batch, timeout_s=timeout_s)
 
-    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
+    async def rank(self, world: World, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
         await self._delay("rank")
-        return await self.stages.rank(batch, retrieved, timeout_s=timeout_s)
+        return await self.stages.rank(world, batch, retrieved, timeout_s=timeout_s)
 
     async def _delay(self, stage: str) -> None:
         if stage == self.stage:
             await asyncio.sleep(self.delay_s)
 
 
+@dataclass
+class ElsewhereStages:
+    """Real stages, which run in another world than they are asked to."""
+
+    stages: Stages
+    world: World
+
+    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
+        return await self.stages.lookup(user_ids)
+
+    async def retrieve(self, _: World, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
+        return await self.stages.retrieve(self.world, batch, timeout_s=timeout_s)
+
+    async def rank(self, _: World, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
+        return await self.stages.rank(self.world, batch, retrieved, timeout_s=timeout_s)
+
+
 @asynccontextmanager
-async def colocated(world: World, url: str) -> AsyncIterator[ColocatedStages]:
+async def colocated(url: str) -> AsyncIterator[ColocatedStages]:
     """Stages in this process that read states at `url`."""
     store = RoundTrips(url, timeout_ms=1000, connections=4)
     try:
         lookup = StateLookup(store)
         with suppress(RedisError):  # some tests have no store
             await lookup.refresh()
-        yield ColocatedStages(world, lookup)
+        yield ColocatedStages(lookup)
     finally:
         await store.close()
 
@@ -80,7 +97,8 @@ async def gateway_at(
         settings: Unless said otherwise the deadline is 10 s: these machines are slow and shared.
     """
     decisions = KeptDecisions()
-    async with colocated(stage_world or world, url) as stages:
+    async with colocated(url) as found:
+        stages = found if stage_world is None else ElsewhereStages(found, stage_world)
         yield Gateway(world, stages, decisions, Settings(**{"deadline_ms": 10_000, **settings})), decisions.records
 
 

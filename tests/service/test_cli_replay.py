@@ -60,7 +60,7 @@ def test_what_is_neither_is_refused(text: str) -> None:
 async def _serve(world: World, states_url: str, url: str) -> list[str]:
     store = RoundTrips(url, timeout_ms=2000, connections=1)
     log = DecisionLog(store, queue=100, stream_length=1000)
-    async with colocated(world, states_url) as stages:
+    async with colocated(states_url) as stages:
         gateway = Gateway(world, stages, log, Settings(deadline_ms=10_000))
         answers = [await gateway.recommend(RecommendationRequest(user_id=f"user-{n:04d}")) for n in range(5)]
         await gateway.similar(SimilarRequest(item_ids=[world.bundle.vocabulary.item_id[0]]))

@@ -89,7 +89,7 @@ async def test_record_of_a_served_answer_makes_the_same_answer_again_bit_for_bit
             filter=Filter(categories=CategoryFilter(any_of=[served.bundle.category_name[0]])),
         ),
     ]
-    async with colocated(served, store_url) as stages, log_at(breakable_store.url) as log:
+    async with colocated(store_url) as stages, log_at(breakable_store.url) as log:
         gateway = Gateway(served, stages, log, Settings(deadline_ms=10_000))
         bodies = [await gateway.recommend(request) for request in requests]
         await log.flush()

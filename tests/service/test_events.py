@@ -39,7 +39,7 @@ async def api(world: World, url: str, **given: Any) -> AsyncIterator[tuple[httpx
     settings = Settings(**{"deadline_ms": 10_000, **given})
     store = RoundTrips(url, timeout_ms=3000, connections=4)
     try:
-        gateway = Gateway(world, ColocatedStages(world, StateLookup(store)), KeptDecisions(), settings)
+        gateway = Gateway(world, ColocatedStages(StateLookup(store)), KeptDecisions(), settings)
         intake = EventIntake(EventLog(store, limit=settings.event_limit), world.bundle.vocabulary, settings)
         transport = httpx.ASGITransport(app=HttpEdge(gateway, intake, cast(RecordedAnswers, None)))
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:

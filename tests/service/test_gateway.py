@@ -360,7 +360,7 @@ async def test_slow_stage_is_answered_at_the_deadline_with_popular_items(
     served: World, store_url: str, stage: str
 ) -> None:
     over_ms = []
-    async with colocated(served, store_url) as stages:
+    async with colocated(store_url) as stages:
         gateway = Gateway(served, SlowStages(stages, stage, 0.4), KeptDecisions(), Settings())
         for _ in range(3):
             began = monotonic()
@@ -377,7 +377,7 @@ async def test_slow_stage_is_answered_at_the_deadline_with_popular_items(
 
 async def test_popular_list_at_the_deadline_honours_filter_and_count(served: World, store_url: str) -> None:
     name = served.bundle.category_name[1]
-    async with colocated(served, store_url) as stages:
+    async with colocated(store_url) as stages:
         gateway = Gateway(served, SlowStages(stages, "lookup", 0.2), KeptDecisions(), Settings(deadline_ms=20))
         body = through_json(await gateway.recommend(ask(filter=any_of(name), count=7)))
         await asyncio.sleep(0.25)
@@ -386,7 +386,7 @@ async def test_popular_list_at_the_deadline_honours_filter_and_count(served: Wor
 
 
 async def test_popular_list_at_the_deadline_gives_its_reasons(served: World, store_url: str) -> None:
-    async with colocated(served, store_url) as stages:
+    async with colocated(store_url) as stages:
         gateway = Gateway(served, SlowStages(stages, "lookup", 0.2), KeptDecisions(), Settings(deadline_ms=20))
         body = through_json(await gateway.recommend(ask(count=3, return_=Return(reasons=True))))
         await asyncio.sleep(0.25)
@@ -394,7 +394,7 @@ async def test_popular_list_at_the_deadline_gives_its_reasons(served: World, sto
 
 
 async def test_each_request_of_a_batch_has_its_own_deadline(served: World, store_url: str) -> None:
-    async with colocated(served, store_url) as stages:
+    async with colocated(store_url) as stages:
         gateway = Gateway(served, SlowStages(stages, "lookup", 0.1), KeptDecisions(), Settings())
         hasty, patient = await asyncio.gather(
             gateway.recommend(ask(deadline_ms=20)), gateway.recommend(ask("user-0003", deadline_ms=10_000))
@@ -405,7 +405,7 @@ async def test_each_request_of_a_batch_has_its_own_deadline(served: World, store
 
 async def test_cancelled_request_leaves_batch_neighbours_untouched(served: World, store_url: str) -> None:
     decisions = KeptDecisions()
-    async with colocated(served, store_url) as stages:
+    async with colocated(store_url) as stages:
         gateway = Gateway(served, SlowStages(stages, "retrieve", 0.1), decisions, Settings(deadline_ms=10_000))
         tasks = [asyncio.create_task(gateway.recommend(ask(f"user-000{n}"))) for n in range(4)]
         await asyncio.sleep(0.03)

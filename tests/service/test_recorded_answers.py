@@ -20,11 +20,11 @@ from service.decision_stream import DecisionStream
 from service.decisions import STREAM, Decision, DecisionLog
 from service.gateway import Gateway
 from service.http import HttpEdge, Intake
-from service.lookup import state_key
 from service.record_schemas import RecordedAnswer, Replay
 from service.recorded_answers import RECENT, RecordedAnswers
 from service.round_trips import RoundTrips
 from service.settings import Settings
+from service.state_keys import live_key, live_name, state_key
 from tests.service.conftest import BreakableStore
 from tests.service.gateways import colocated
 
@@ -63,7 +63,7 @@ async def service(
     log = DecisionLog(written, queue=100, stream_length=1000)
     recorded = RecordedAnswers(world.bundle.vocabulary, DecisionStream(read), world_of or (lambda _: world))
     try:
-        async with colocated(world, states_url) as stages:
+        async with colocated(states_url) as stages:
             gateway = Gateway(world, stages, log, Settings(deadline_ms=10_000))
             transport = httpx.ASGITransport(app=HttpEdge(gateway, cast(Intake, None), recorded))
             async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
@@ -102,7 +102,7 @@ async def test_stranger_has_no_state_and_one_that_does_not_decode_says_why(
     served: World, store_url: str, breakable_store: BreakableStore
 ) -> None:
     with redis.Redis.from_url(store_url) as server:
-        server.set(state_key("user of rubbish"), b"rubbish")
+        server.set(state_key(live_name(server.get(live_key())), "user of rubbish"), b"rubbish")
     async with service(served, store_url, breakable_store.url) as here:
         stranger = (await here.show((await here.ask(user_id="nobody"))["recommendation_id"])).json()
         broken = (await here.show((await here.ask(user_id="user of rubbish"))["recommendation_id"])).json()

@@ -53,11 +53,11 @@ def requests(world: World) -> list[RecommendationRequest]:
 async def served_by(world: World, url: str, topology: str) -> list[Decision]:
     """What a gateway records of `requests`, as it comes back from the stream."""
     kept = KeptDecisions()
-    async with colocated(world, url) as stages:
+    async with colocated(url) as stages:
         if topology == "distributed":
             remote = Remote(world)
             handles = [Handle(stages.lookup), Handle(remote.retrieve), Handle(remote.rank)]
-            stages = DistributedStages(world.bundle.id, *handles, lookup_timeout_s=5)
+            stages = DistributedStages(*handles, lookup_timeout_s=5)
         gateway = Gateway(world, stages, kept, Settings(deadline_ms=10_000))
         await asyncio.gather(*(gateway.recommend(request) for request in requests(world)))
     return [msgspec.msgpack.decode(msgspec.msgpack.encode(record), type=Decision) for record in kept.records]
@@ -363,7 +363,7 @@ async def test_answer_of_a_deadline_is_not_replayable_and_one_without_its_store_
     served: World, store_url: str
 ) -> None:
     kept = KeptDecisions()
-    async with colocated(served, store_url) as stages:
+    async with colocated(store_url) as stages:
         gateway = Gateway(served, SlowStages(stages, "rank", 0.3), kept, Settings(deadline_ms=20))
         await gateway.recommend(RecommendationRequest(user_id="user-0003"))
     (verdict,) = replays(kept.records, served)

@@ -3,7 +3,7 @@
 import asyncio
 import pickle
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ from ray.exceptions import RayTaskError
 from recsys.recommend import Ranked, Retrieved, rank, retrieve
 from recsys.types import QueryBatch, World
 from service.gateway import Gateway
+from service.live_world import LiveWorld
 from service.lookup import StateLookup
 from service.round_trips import RoundTrips
 from service.schemas import RecommendationRequest, SimilarRequest
 from service.settings import Settings
-from service.stages import ColocatedStages, DistributedStages, StageUnavailable
+from service.stages import ColocatedStages, DistributedStages, Named, StageUnavailable
 from tests.service.gateways import KeptDecisions, colocated
 from tests.worlds import batch_of, random_asks
 
@@ -47,17 +48,14 @@ class Remote:
 
     world: World
 
-    async def retrieve(self, bundle_id: str, batch: QueryBatch) -> Retrieved:
-        self._same_bundle(bundle_id, "retrieval")
-        return retrieve(self.world, batch).to_send()
+    def __post_init__(self) -> None:
+        self.live = LiveWorld(self.world, RoundTrips("redis://127.0.0.1:1/0", timeout_ms=1, connections=1))
 
-    async def rank(self, bundle_id: str, batch: QueryBatch, retrieved: Retrieved) -> Ranked:
-        self._same_bundle(bundle_id, "ranking")
-        return rank(self.world, batch, retrieved)
+    async def retrieve(self, named: Named, batch: QueryBatch) -> Retrieved:
+        return retrieve(await self.live.of(named, "retrieval"), batch).to_send()
 
-    def _same_bundle(self, bundle_id: str, stage: str) -> None:
-        if bundle_id != self.world.bundle.id:
-            raise StageUnavailable(stage, "other_bundle")
+    async def rank(self, named: Named, batch: QueryBatch, retrieved: Retrieved) -> Ranked:
+        return rank(await self.live.of(named, "ranking"), batch, retrieved)
 
 
 async def no_states(user_ids: list[str]) -> tuple[list[bytes | None], str | None]:
@@ -72,10 +70,9 @@ async def failing(*_: object) -> None:
     raise ArithmeticError("deep in a stage")
 
 
-def distributed(world: World, *, bundle_id: str | None = None, **deployments: Any) -> DistributedStages:
+def distributed(world: World, **deployments: Any) -> DistributedStages:
     remote = Remote(world)
     return DistributedStages(
-        world.bundle.id if bundle_id is None else bundle_id,
         Handle(deployments.get("lookup", no_states)),
         Handle(deployments.get("retrieve", remote.retrieve)),
         Handle(deployments.get("rank", remote.rank)),
@@ -83,8 +80,8 @@ def distributed(world: World, *, bundle_id: str | None = None, **deployments: An
     )
 
 
-def local(world: World) -> ColocatedStages:
-    return ColocatedStages(world, StateLookup(RoundTrips("redis://127.0.0.1:1/0", timeout_ms=1, connections=1)))
+def local() -> ColocatedStages:
+    return ColocatedStages(StateLookup(RoundTrips("redis://127.0.0.1:1/0", timeout_ms=1, connections=1)))
 
 
 def requests_of(world: World, b: int = 24) -> QueryBatch:
@@ -93,8 +90,11 @@ def requests_of(world: World, b: int = 24) -> QueryBatch:
 
 async def test_distributed_stages_give_the_bits_of_colocated_ones(served: World) -> None:
     batch = requests_of(served)
-    here, there = local(served), distributed(served)
-    retrieved, from_there = await here.retrieve(batch, timeout_s=10), await there.retrieve(batch, timeout_s=10)
+    here, there = local(), distributed(served)
+    retrieved, from_there = (
+        await here.retrieve(served, batch, timeout_s=10),
+        await there.retrieve(served, batch, timeout_s=10),
+    )
     for array in fields(retrieved.candidates):
         one, other = getattr(retrieved.candidates, array.name), getattr(from_there.candidates, array.name)
         assert one.dtype == other.dtype
@@ -102,8 +102,8 @@ async def test_distributed_stages_give_the_bits_of_colocated_ones(served: World)
     for part in ("removed", "personal", "digests"):
         assert getattr(retrieved, part).tobytes() == getattr(from_there, part).tobytes()
     ranked, from_there = (
-        await here.rank(batch, retrieved, timeout_s=10),
-        await there.rank(batch, from_there, timeout_s=10),
+        await here.rank(served, batch, retrieved, timeout_s=10),
+        await there.rank(served, batch, from_there, timeout_s=10),
     )
     assert ranked.score.dtype == from_there.score.dtype == np.float64
     assert ranked.score.tobytes() == from_there.score.tobytes()
@@ -118,10 +118,10 @@ async def test_gateway_answers_alike_over_both_topologies_with_one_call_a_stage_
     store = RoundTrips(store_url, timeout_ms=1000, connections=2)
     remote, lookup = Remote(served), StateLookup(store)
     handles = [Handle(lookup.fetch), Handle(remote.retrieve), Handle(remote.rank)]
-    there = DistributedStages(served.bundle.id, *handles, lookup_timeout_s=1)
+    there = DistributedStages(*handles, lookup_timeout_s=1)
     answers = []
     try:
-        for stages in (ColocatedStages(served, lookup), there):
+        for stages in (ColocatedStages(lookup), there):
             kept = KeptDecisions()
             gateway = Gateway(served, stages, kept, Settings(deadline_ms=10_000))
             bodies = await asyncio.gather(
@@ -146,9 +146,9 @@ async def test_stage_that_does_not_answer_is_unavailable_with_its_cause(
     stages = distributed(served, lookup=deployment, retrieve=deployment, rank=deployment)
     assert await stages.lookup(["a", "b"]) == ([None, None], cause)
     with pytest.raises(StageUnavailable) as without_candidates:
-        await stages.retrieve(batch, timeout_s=0.05)
+        await stages.retrieve(served, batch, timeout_s=0.05)
     with pytest.raises(StageUnavailable) as without_scores:
-        await stages.rank(batch, retrieved, timeout_s=0.05)
+        await stages.rank(served, batch, retrieved, timeout_s=0.05)
     assert [(one.value.stage, one.value.reason) for one in (without_candidates, without_scores)] == [
         ("retrieval", cause),
         ("ranking", cause),
@@ -158,27 +158,35 @@ async def test_stage_that_does_not_answer_is_unavailable_with_its_cause(
 async def test_time_that_is_up_before_a_stage_is_called_is_a_timeout(served: World) -> None:
     batch = requests_of(served, 2)
     retrieved = retrieve(served, batch)
-    for stages in (local(served), distributed(served, rank=sleeping)):
+    for stages in (local(), distributed(served, rank=sleeping)):
         with pytest.raises(StageUnavailable, match="ranking: timeout"):
-            await stages.rank(batch, retrieved, timeout_s=-1.0)
+            await stages.rank(served, batch, retrieved, timeout_s=-1.0)
 
 
-async def test_stage_with_another_bundle_refuses_by_that_name(served: World) -> None:
-    batch = requests_of(served, 2)
-    stages = distributed(served, bundle_id="20250101-0123456789ab")
+@pytest.mark.parametrize("what", ["bundle", "item_stats"])
+async def test_stage_with_another_bundle_or_other_item_stats_refuses_by_that_name(served: World, what: str) -> None:
+    other = elsewhere(served, what)
+    batch, stages = requests_of(served, 2), distributed(other)
     with pytest.raises(StageUnavailable) as refused:
-        await stages.retrieve(batch, timeout_s=10)
-    assert (refused.value.stage, refused.value.reason) == ("retrieval", "other_bundle")
+        await stages.retrieve(served, batch, timeout_s=10)
+    assert (refused.value.stage, refused.value.reason) == ("retrieval", f"other_{what}")
     with pytest.raises(StageUnavailable) as refused:
-        await stages.rank(batch, retrieve(served, batch), timeout_s=10)
-    assert (refused.value.stage, refused.value.reason) == ("ranking", "other_bundle")
+        await stages.rank(served, batch, retrieve(served, batch), timeout_s=10)
+    assert (refused.value.stage, refused.value.reason) == ("ranking", f"other_{what}")
 
 
-async def test_stage_with_another_bundle_degrades_the_answer_and_the_answer_is_json(served: World) -> None:
-    stages = distributed(served, bundle_id="20250101-0123456789ab")
+def elsewhere(world: World, what: str) -> World:
+    if what == "bundle":
+        return replace(world, bundle=replace(world.bundle, id="20250101-0123456789ab"))
+    return replace(world, item_stats=replace(world.item_stats, version="another"))
+
+
+@pytest.mark.parametrize("what", ["bundle", "item_stats"])
+async def test_stage_in_another_world_degrades_the_answer_and_the_answer_is_json(served: World, what: str) -> None:
+    stages = distributed(elsewhere(served, what))
     gateway = Gateway(served, stages, KeptDecisions(), Settings(deadline_ms=10_000))
     body = orjson.loads(orjson.dumps(await gateway.recommend(RecommendationRequest(user_id="nobody"))))
-    assert [(one["stage"], one["cause"]) for one in body["degraded"]] == [("retrieval", "other_bundle")]
+    assert [(one["stage"], one["cause"]) for one in body["degraded"]] == [("retrieval", f"other_{what}")]
     assert len(body["items"]) == 20
 
 
@@ -201,8 +209,8 @@ def test_stage_unavailable_survives_pickling() -> None:
 
 
 @pytest.mark.valkey
-async def test_colocated_lookup_is_the_stores(served: World, store_url: str) -> None:
-    async with colocated(served, store_url) as stages:
+async def test_colocated_lookup_is_the_stores(store_url: str) -> None:
+    async with colocated(store_url) as stages:
         values, cause = await stages.lookup(["user-0001", "nobody"])
     assert cause is None
     assert values[0] is not None

@@ -1,0 +1,91 @@
+"""The deployments that follow the event log: supervised by Serve, apart from the requests."""
+
+import asyncio
+from collections import Counter
+
+from ray import serve
+from ray.util import metrics
+
+from service.archiver import Archiver
+from service.archiver import run as run_archiver
+from service.archives import event_archive
+from service.item_updater import ItemUpdater
+from service.item_updater import run as run_item_updater
+from service.round_trips import RoundTrips
+from service.settings import Settings
+from service.updater import Updater, run
+from service.updater import warm_up as warm_up_updater
+
+LOG_TIMEOUT_MS = 3_000  # the updater waits up to a second for events
+REPORT_S = 5.0
+_QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+
+
+@serve.deployment(name="FeatureUpdater", logging_config=_QUIET)
+class FeatureUpdaterDeployment:
+    """Applies events to user states. One is enough; two do no harm."""
+
+    async def __init__(self, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._updater = Updater(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
+        warm_up_updater()
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(run(self._updater)), loop.create_task(self._report())]
+
+    async def __call__(self) -> dict[str, float]:
+        """What it has done so far, and its lag in seconds."""
+        return {**self._updater.counts, "lag_s": self._updater.lag_s}
+
+    def check_health(self) -> None:
+        """Serve restarts an updater whose loop has ended: a bug, since a failing store is waited for."""
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError("the updater has ended") from task.exception()
+
+    async def _report(self) -> None:
+        counter = metrics.Counter("riffle_updater", "Counts of the feature updater, by what", tag_keys=("what",))
+        lag = metrics.Gauge("riffle_event_lag_seconds", "From an event's arrival to its state, last batch")
+        reported: Counter[str] = Counter()
+        while True:
+            await asyncio.sleep(REPORT_S)
+            for what, value in (self._updater.counts - reported).items():
+                counter.inc(value, tags={"what": what})
+            reported = self._updater.counts.copy()
+            lag.set(self._updater.lag_s)
+
+
+@serve.deployment(name="ItemUpdater", logging_config=_QUIET)
+class ItemUpdaterDeployment:
+    """Publishes item stats. One is enough; two do no harm."""
+
+    async def __init__(self, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._updater = ItemUpdater(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
+        self._task = asyncio.get_running_loop().create_task(run_item_updater(self._updater))
+
+    async def __call__(self) -> dict[str, float]:
+        """What it has done so far."""
+        return dict(self._updater.counts)
+
+    def check_health(self) -> None:
+        """Serve restarts an updater whose loop has ended: a bug, since a failing store is waited for."""
+        if self._task.done():
+            raise RuntimeError("the item updater has ended") from self._task.exception()
+
+
+@serve.deployment(name="EventArchiver", logging_config=_QUIET)
+class EventArchiverDeployment:
+    """Moves events from the log to the archive. One is enough; two do no harm."""
+
+    async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
+        self._archiver = Archiver(store, event_archive(settings), kept=settings.event_kept)
+        work = run_archiver(self._archiver, every_s=settings.archive_every_s)
+        self._task = asyncio.get_running_loop().create_task(work)
+
+    async def __call__(self) -> dict[str, float]:
+        """What it has done so far."""
+        return dict(self._archiver.counts)
+
+    def check_health(self) -> None:
+        """Serve restarts an archiver whose loop has ended: a bug, since a failing store or disk is waited for."""
+        if self._task.done():
+            raise RuntimeError("the archiver has ended") from self._task.exception()
