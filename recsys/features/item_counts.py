@@ -83,7 +83,7 @@ class ItemCounts:
         rate = (positives + RATE_PRIOR * mean) / (interactions + RATE_PRIOR)
         available = ~np.isin(vocabulary_key, unavailable)
         order = np.argsort(-trend, kind="stable").astype(np.int32)
-        return ItemStats(
+        stats = ItemStats(
             version=version,
             available=available,
             popularity=positives.astype(np.float32),
@@ -91,6 +91,9 @@ class ItemCounts:
             positive_rate=rate.astype(np.float32),
             order=order[available[order]],
         )
+        for array in (stats.available, stats.popularity, stats.trend, stats.positive_rate, stats.order):
+            array.flags.writeable = False  # as those of a bundle: compiled code is compiled anew for writable ones
+        return stats
 
 
 @njit(cache=True)
