@@ -64,9 +64,7 @@ def of_retrieval(
         states: UserStates [b], the session's items applied. item_stats: The snapshot's digest.
         eligible: uint8 [b, ceil(N / 8)], as `filtering.eligible` makes it. vector: float32 [b, d].
     """
-    digests = np.empty((len(states), len(BEFORE_FEATURES)), np.uint32)
-    _states(
-        digests[:, 0],
+    return _retrieval(
         states.item_key,
         states.ts_s,
         states.verb,
@@ -77,10 +75,7 @@ def of_retrieval(
         states.activity_s,
         states.events,
         states.positives,
-    )
-    _retrieval(
-        digests,
-        np.uint32(item_stats),
+        item_stats,
         eligible,
         vector,
         candidates.indptr,
@@ -89,7 +84,6 @@ def of_retrieval(
         candidates.retrieval_score,
         candidates.source_score,
     )
-    return digests
 
 
 def of_ranking(features: np.ndarray, score: np.ndarray, indptr: np.ndarray) -> np.ndarray:
@@ -141,8 +135,7 @@ def _item_stats(
 
 
 @njit(cache=True)
-def _states(
-    digests: np.ndarray,
+def _retrieval(
     item_key: np.ndarray,
     ts_s: np.ndarray,
     verb: np.ndarray,
@@ -153,10 +146,19 @@ def _states(
     activity_s: np.ndarray,
     events: np.ndarray,
     positives: np.ndarray,
-) -> None:
-    """Slots in use only: how wide the columns are depends on the batch."""
+    item_stats: int,
+    eligible: np.ndarray,
+    vector: np.ndarray,
+    indptr: np.ndarray,
+    item: np.ndarray,
+    sources: np.ndarray,
+    retrieval_score: np.ndarray,
+    source_score: np.ndarray,
+) -> np.ndarray:
+    """One call for all of it: in batches of one, handing arrays over takes longer than adding them up."""
+    digests = np.empty((len(length), 4), np.uint32)
     for row in range(len(length)):
-        used = length[row]
+        used = length[row]  # slots in use only: how wide the columns are depends on the batch
         total = _words(item_key[row, :used].view(np.uint32))
         total = _chain(total, _words(ts_s[row, :used]))
         total = _chain(total, _words(verb[row, :used]))
@@ -165,26 +167,10 @@ def _states(
         total = _chain(total, np.uint64(activity_s[row]))
         total = _chain(total, np.uint64(events[row]))
         total = _chain(total, np.uint64(positives[row]))
-        digests[row] = total >> _HALF
-
-
-@njit(cache=True)
-def _retrieval(
-    digests: np.ndarray,
-    item_stats: np.uint32,
-    eligible: np.ndarray,
-    vector: np.ndarray,
-    indptr: np.ndarray,
-    item: np.ndarray,
-    sources: np.ndarray,
-    retrieval_score: np.ndarray,
-    source_score: np.ndarray,
-) -> None:
-    """Columns 1, 2 and 3."""
-    for row in range(len(digests)):
-        start, end = indptr[row], indptr[row + 1]
+        digests[row, 0] = total >> _HALF
         digests[row, 1] = item_stats
         digests[row, 2] = _bytes(eligible[row]) >> _HALF
+        start, end = indptr[row], indptr[row + 1]
         total = _words(vector[row].view(np.uint32))
         total = _chain(total, _words(item[start:end].view(np.uint32)))
         total = _chain(total, _words(sources[start:end]))
@@ -192,6 +178,7 @@ def _retrieval(
         for source in range(len(source_score)):
             total = _chain(total, _words(source_score[source, start:end].view(np.uint32)))
         digests[row, 3] = total >> _HALF
+    return digests
 
 
 @njit(cache=True)

@@ -116,5 +116,5 @@ def slate(retrieved: Retrieved, ranked: Ranked, count: np.ndarray) -> Slates:
         retrieved.personal,
         retrieved.removed,
         candidates.sizes(),
-        np.hstack((retrieved.digests, ranked.digests)),
+        np.concatenate((retrieved.digests, ranked.digests), axis=1),
     )

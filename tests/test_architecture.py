@@ -129,7 +129,7 @@ def test_recommender_reads_no_clock_and_draws_no_global_chance() -> None:
     pure = [
         *(
             ROOT / "recsys" / name
-            for name in ("recommend.py", "filtering.py", "selection.py", "reasons.py", "types.py")
+            for name in ("recommend.py", "filtering.py", "selection.py", "reasons.py", "digests.py", "types.py")
         ),
         *(path for part in ("features", "retrieval", "ranking") for path in (ROOT / "recsys" / part).glob("*.py")),
     ]

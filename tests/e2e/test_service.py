@@ -19,6 +19,7 @@ from recsys.recommend import recommend
 from service.cli.data import imported
 from service.decisions import STREAM, Decision
 from service.queries import batch_of, resolve
+from service.record_schemas import Outcome, RecordedAnswer, Replay
 from service.schemas import EventsResponse, Problem, Readiness, RecommendationResponse, SimilarResponse
 from service.stack import processes
 from service.world import load_world
@@ -112,6 +113,12 @@ def test_every_answer_can_be_made_again_from_its_decision_record_bit_for_bit(
     one = _ask(colocated, {"user_id": _users(riffle)[1]}).recommendation_id
     time.sleep(0.5)  # records follow their answers within that
     assert "1 identical" in riffle.must("replay", one)
+    assert "0 different" in riffle.must("replay", "--since", "1m")
+    shown = msgspec.json.decode(colocated.get(f"{RECOMMEND}/{one}").content, type=RecordedAnswer)
+    assert shown.recommendation_id == one
+    verdict = msgspec.json.decode(colocated.post(f"{RECOMMEND}/{one}:replay").content, type=Replay)
+    assert verdict == Replay(recommendation_id=one, outcome=Outcome.IDENTICAL)
+    assert colocated.get(f"{RECOMMEND}/no%2Fid").status_code == 404
 
 
 def test_a_click_is_in_the_next_list_also_after_the_updater_was_killed(colocated: httpx.Client, riffle: Riffle) -> None:
