@@ -67,7 +67,7 @@ class Outcome(StrEnum):
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer came to, in numbers. `place` is that of the first difference; absent where this list is over."""
+    """What an answer came to. `place` is the first that differs; absent where this list is over, or none differs."""
 
     removed: Removed
     ranked: Ranked

@@ -1,5 +1,6 @@
 """Recorded answers made again: each from its record and its bundle alone, compared bit for bit, stage by stage."""
 
+import struct
 from collections.abc import Callable
 from itertools import zip_longest
 
@@ -131,7 +132,12 @@ def _compared(record: Decision, world: World, slates: Slates) -> Replay:
 def _first_difference(then: list[Place], now: list[Place]) -> tuple[Place | None, Place | None]:
     """The first places at which two lists part, None where a list is over; both None where they do not."""
     pairs = zip_longest(then, now)
-    return next((pair for pair in pairs if pair[0] != pair[1]), (None, None))
+    return next((pair for pair in pairs if _bits(pair[0]) != _bits(pair[1])), (None, None))
+
+
+def _bits(place: Place | None) -> tuple[str, bytes] | None:
+    """What tells a place from another; a score by its bits, since NaN is not equal to itself, and 0.0 is to -0.0."""
+    return None if place is None else (place.item_id, struct.pack("<d", place.score))
 
 
 def _first_stage(then: Decision, now: Decision, same_list: bool) -> tuple[Stage | None, list[str], str]:

@@ -317,6 +317,23 @@ def test_record_from_before_digests_is_compared_by_its_list(served: World, recor
     assert "no digests" in verdict.detail
 
 
+async def test_scores_are_compared_by_their_bits(served: World, store_url: str) -> None:
+    ranker = served.bundle.ranker
+    assert ranker is not None
+    nothing = changed(ranker, leaf=np.zeros_like(ranker.leaf), bias=0.0)
+
+    async def record_of(world: World) -> Decision:
+        async with gateway_at(world, store_url) as (gateway, kept):
+            await gateway.recommend(RecommendationRequest(user_id="user-0003"))
+        return kept[0]
+
+    for bias in (np.nan, np.inf, 0.0):
+        world = changed(served, bundle=changed(served.bundle, ranker=changed(nothing, bias=bias)))
+        assert replays([await record_of(world)], world)[0].outcome is Outcome.IDENTICAL
+    other_zeros = change(await record_of(world), scores=[-0.0] * 20)
+    assert replays([other_zeros], world)[0].stage is Stage.SELECTION
+
+
 # --- states that do not decode, and what cannot be made again ---
 
 
