@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -77,6 +78,22 @@ class FaissIndex:
                 mine.parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
         mine.bits[:] = eligible
         return mine.parameters
+
+    def extended(self, row_of: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> "FaissIndex":
+        """A copy in which each row has another number, and which has some more.
+
+        Args:
+            row_of: int32 [N], the new number of each row. vectors: float32 [m, d]; those that are 0 are left out.
+            rows: int32 [m], their numbers.
+        """
+        index: Any = faiss.clone_index(self._index)
+        ids = row_of[faiss.vector_to_array(index.id_map)].astype(np.int64)
+        faiss.copy_array_to_vector(ids, index.id_map)
+        index.construct_rev_map()
+        some = np.any(vectors != 0, axis=1)
+        if some.any():
+            index.add_with_ids(np.ascontiguousarray(vectors[some]), rows[some].astype(np.int64))
+        return type(self)(index)
 
     def save(self, path: Path) -> None:
         """Write the index file."""

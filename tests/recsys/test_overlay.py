@@ -1,0 +1,125 @@
+"""A bundle with items that came after it: known items keep what they had, new ones are found before any training."""
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from recsys.features.item_counts import ItemCounts
+from recsys.items import Item, unavailable
+from recsys.overlay import described, overlaid
+from recsys.recommend import recommend
+from recsys.types import Slates, World
+from recsys.verbs import Verb
+from tests.worlds import Ask, batch_of, likes, random_asks
+
+NEW = {f"new-{number}": Item(title=f"New {number}", categories=("left",)) for number in range(6)}
+
+
+def with_items(world: World, items: dict[str, Item]) -> World:
+    """The world with these items and with counters of nothing, so that only the bundle differs."""
+    bundle = overlaid(world.bundle, described(world.bundle, items))
+    stats = world.item_stats
+    old = bundle.vocabulary.rows(world.bundle.vocabulary.key)
+    columns = {}
+    for name in ("popularity", "trend", "positive_rate"):
+        columns[name] = np.zeros(len(bundle.vocabulary), np.float32)
+        columns[name][old] = getattr(stats, name)
+    shown = ~np.isin(bundle.vocabulary.key, unavailable(items, 0))
+    order = old[stats.order]
+    rest = np.setdiff1d(np.arange(len(bundle.vocabulary)), order)
+    order = np.concatenate([order, rest]).astype(np.int32)
+    return replace(
+        world, bundle=bundle, item_stats=replace(stats, available=shown, order=order[shown[order]], **columns)
+    )
+
+
+def ids(world: World, slates: Slates) -> list[str]:
+    return [world.bundle.vocabulary.item_id[row] for row in slates.item.tolist()]
+
+
+def test_without_items_it_is_the_same_bundle(tastes: World) -> None:
+    assert overlaid(tastes.bundle, {}) is tastes.bundle
+    withheld = {"left-03": Item(available=False), "right-01": Item(deleted=True), "unheard of": Item(deleted=True)}
+    assert described(tastes.bundle, withheld) == {}
+
+
+def test_known_items_keep_their_factors_neighbours_titles_and_categories(tastes: World) -> None:
+    before, after = tastes.bundle, with_items(tastes, NEW).bundle
+    rows = after.vocabulary.rows(before.vocabulary.key)
+    assert np.all(rows >= 0)
+    assert len(after.vocabulary) == len(before.vocabulary) + len(NEW)
+    assert np.array_equal(after.factors[rows], before.factors)
+    for table in ("transitions", "similar"):
+        old, new = getattr(before, table), getattr(after, table)
+        assert np.array_equal(new.item[rows], np.where(old.item >= 0, rows[old.item], -1))
+        assert np.array_equal(new.weight[rows], old.weight)
+    for row, moved in enumerate(rows.tolist()):
+        assert after.title[moved] == before.title[row]
+        assert after.categories_of(moved) == before.categories_of(row)
+    for number in range(len(after.category_name)):
+        members = [i for i in range(len(after.vocabulary)) if number in after.item_category[i]]
+        assert after.category_item[number].tolist() == members
+
+
+def test_lists_of_who_may_not_see_the_new_items_are_those_of_the_bundle(tastes: World) -> None:
+    """Renumbering alone changes nothing: the same items with the same scores, whatever is asked."""
+    hidden = {item_id: msgspec.structs.replace(item, available=False) for item_id, item in NEW.items()}
+    world = with_items(tastes, hidden)
+    asks = random_asks(tastes, np.random.default_rng(5), 60)
+    plain, renumbered = recommend(tastes, batch_of(tastes, asks)), recommend(world, batch_of(world, asks))
+    assert renumbered.indptr.tolist() == plain.indptr.tolist()
+    for row in range(len(asks)):
+        cells = slice(plain.indptr[row], plain.indptr[row + 1])
+        assert np.array_equal(np.sort(renumbered.score[cells]), np.sort(plain.score[cells]))
+        one, other = ids(tastes, plain)[cells], ids(world, renumbered)[cells]
+        assert set(one) == set(other) or len(np.unique(plain.score[cells])) < len(one)  # ties may fall differently
+
+
+def test_a_new_item_is_offered_to_those_who_like_its_category_and_not_to_the_others(tastes: World) -> None:
+    world = with_items(tastes, NEW)
+    asks = [Ask(likes(*(f"{side}-{number:02d}" for number in range(8))), count=25) for side in ("left", "right")]
+    batch = batch_of(world, asks)
+    slates = recommend(world, batch)
+    left, right = (ids(world, slates)[slates.indptr[row] : slates.indptr[row + 1]] for row in (0, 1))
+    places = [left.index(item_id) for item_id in NEW if item_id in left]
+    assert len(places) == len(NEW)
+    others = [right.index(item_id) for item_id in NEW if item_id in right]
+    assert len(others) < len(places) or np.mean(others) > np.mean(places)
+
+
+def test_titles_and_categories_of_known_items_are_replaced_and_new_categories_are_added(tastes: World) -> None:
+    items = {"left-03": Item(title="Another title", categories=("right", "brand new"))}
+    bundle = with_items(tastes, items).bundle
+    row = int(bundle.vocabulary.rows_of(["left-03"])[0])
+    assert bundle.title[row] == "Another title"
+    assert sorted(bundle.categories_of(row)) == ["brand new", "right"]
+    assert bundle.category_name[: len(tastes.bundle.category_name)] == tastes.bundle.category_name
+    assert bundle.items_of(np.array([bundle.category_number["brand new"]])).tolist() == [row]
+
+
+def test_a_new_item_without_a_known_category_is_in_the_bundle_and_in_no_index(tastes: World) -> None:
+    bundle = with_items(tastes, {"odd": Item(title="Odd", categories=("unheard of",)), "plain": Item()}).bundle
+    rows = bundle.vocabulary.rows_of(["odd", "plain"])
+    assert np.all(bundle.factors[rows] == 0)
+    assert len(bundle.index) == len(tastes.bundle.index)
+    assert bundle.title[int(rows[1])] == "plain"
+
+
+def test_events_of_a_new_item_count_from_the_first_on(tastes: World) -> None:
+    world = with_items(tastes, NEW)
+    counts = ItemCounts.empty()
+    key = world.bundle.vocabulary.key[world.bundle.vocabulary.rows_of(["new-2"])]
+    counts.apply(item_key=key, verb=np.array([Verb.LIKE], np.uint8), ts_s=np.array([1_700_000_000], np.uint32))
+    stats = counts.stats(
+        world.bundle.vocabulary.key, now_s=1_700_000_000, version="v", unavailable=np.zeros(0, np.uint64)
+    )
+    assert world.bundle.vocabulary.item_id[int(stats.order[0])] == "new-2"
+
+
+def test_its_arrays_are_read_only_as_a_bundles_are(tastes: World) -> None:
+    bundle = with_items(tastes, NEW).bundle
+    for array in (bundle.factors, bundle.similar.item, bundle.transitions.weight, bundle.category_item.values):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
