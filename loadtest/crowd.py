@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.errors import DatasetError
-from service.cli.data import imported
+from service.imports import imported
 from service.settings import load
 
 EXPONENT = 0.9  # of Zipf's law: of 943 users a tenth sends 61 % of the requests

@@ -21,7 +21,7 @@ from recsys.features.matrix import SCHEMA_HASH
 from recsys.recommend import recommend
 from recsys.training.log import Log
 from recsys.types import QueryBatch, World
-from service.cli.data import imported
+from service.imports import imported
 from service.settings import load
 from service.world import load_world
 

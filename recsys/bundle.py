@@ -1,6 +1,6 @@
 """What is published and served together: vocabulary, factors, index, neighbours, item features, ranker."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -48,6 +48,7 @@ class Bundle:
         gram: float32 [d, d], factors' Gram matrix + regularisation on the diagonal.
         title: [N]. category_name: [C]. item_category: category numbers per item.
         category_item: items per category, ascending; the transpose of item_category.
+        fresh: int32 [k], rows of items that came after training, ascending; a published bundle has none.
         ranker: None only while a bundle is being trained.
     """
 
@@ -65,6 +66,7 @@ class Bundle:
     similar: Neighbours
     item_stats: ItemStats
     ranker: Ranker | None = None
+    fresh: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
 
     @cached_property
     def factor_scale(self) -> np.ndarray:

@@ -7,7 +7,8 @@ from recsys.types import Source, World
 
 
 def reasons(world: World, recent: np.ndarray, item: int, sources: int) -> list[str]:
-    """Reason codes of one item, e.g. `follows:<item_id>`, `similar_to:<item_id>`, `similar_taste`, `popular`.
+    """Reason codes of one item, e.g. `follows:<item_id>`, `similar_to:<item_id>`, `similar_taste`, `new`,
+    `popular`.
 
     Args:
         recent: int32 [h], the user's newest interactions in rows of the bundle, newest first, -1 for unknown.
@@ -24,6 +25,8 @@ def reasons(world: World, recent: np.ndarray, item: int, sources: int) -> list[s
             codes.append(f"{code}:{world.bundle.vocabulary.item_id[cause]}")
     if sources >> Source.ALS & 1:
         codes.append("similar_taste")
+    if sources >> Source.NEW & 1:
+        codes.append("new")
     if sources == 1 << Source.POPULAR:  # the popular list is read deep, so being in it says little beside others
         codes.append("popular")
     return codes

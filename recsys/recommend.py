@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recsys import digests, filtering
+from recsys.exploration import draw
 from recsys.features.frame import Frame
 from recsys.features.matrix import feature_matrix
 from recsys.retrieval.candidates import union
-from recsys.selection import select
+from recsys.selection import end_with, select
 from recsys.types import CandidateSet, QueryBatch, Slates, World
 from recsys.users import Users
 
@@ -25,6 +26,7 @@ class Retrieved:
         candidates: CandidateSet [m], all eligible.
         personal: bool [b], true where any interaction of the user is in the bundle.
         removed: int64 [b, len(Reason)], items of the bundle ruled out.
+        explored: int32 [b], the new item that ends the list, -1 for none. propensity: float32 [b], how probable it was.
         digests: uint32 [b, len(BEFORE_FEATURES)], of what was made so far.
         users: Users [b], or None where it came from another process: `users_of` has them in any case.
     """
@@ -32,6 +34,8 @@ class Retrieved:
     candidates: CandidateSet
     personal: np.ndarray
     removed: np.ndarray
+    explored: np.ndarray
+    propensity: np.ndarray
     digests: np.ndarray
     users: Users | None = None
 
@@ -85,9 +89,10 @@ def retrieve(world: World, batch: QueryBatch) -> Retrieved:
     """Candidates of each request: what may be shown, then all sources of that."""
     users = Users.of(world, batch)
     eligible, removed = filtering.eligible(world, batch, users)
-    candidates = union(world, batch, users, eligible)
+    explored, propensity = draw(world, batch, eligible)
+    candidates = union(world, batch, users, eligible, explored)
     made = digests.of_retrieval(users.states, world.item_stats_digest, eligible, users.vector, candidates)
-    return Retrieved(candidates, users.history.known, removed, made, users)
+    return Retrieved(candidates, users.history.known, removed, explored, propensity, made, users)
 
 
 def features(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
@@ -108,6 +113,10 @@ def slate(retrieved: Retrieved, ranked: Ranked, count: np.ndarray) -> Slates:
     """The lists, from candidates and their scores."""
     candidates, score = retrieved.candidates, ranked.score
     cells, indptr = select(candidates.indptr, score, count)
+    propensity = retrieved.propensity
+    if propensity.any():
+        done = end_with(cells, indptr, candidates.indptr, candidates.item, retrieved.explored)
+        propensity = np.where(done, propensity, np.float32(0))
     return Slates(
         indptr,
         candidates.item[cells],
@@ -115,6 +124,7 @@ def slate(retrieved: Retrieved, ranked: Ranked, count: np.ndarray) -> Slates:
         candidates.sources[cells],
         retrieved.personal,
         retrieved.removed,
+        propensity,
         candidates.sizes(),
         np.concatenate((retrieved.digests, ranked.digests), axis=1),
     )

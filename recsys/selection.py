@@ -37,3 +37,30 @@ def select(indptr: np.ndarray, score: np.ndarray, count: np.ndarray) -> tuple[np
             worth[place], chosen[place] = value, cell
             held = min(held + 1, end)
     return chosen, bounds
+
+
+@njit(cache=True)
+def end_with(
+    cells: np.ndarray, bounds: np.ndarray, indptr: np.ndarray, item: np.ndarray, explored: np.ndarray
+) -> np.ndarray:
+    """Give the last place of each list to its explored item, in place, unless the list has it by rank.
+
+    Args:
+        cells, bounds: As `select` returns them. indptr: int64 [b + 1]. item: int32 [m].
+        explored: int32 [b], -1 for none.
+    Returns:
+        bool [b], where that was done.
+    """
+    done = np.zeros(len(explored), np.bool_)
+    for row in range(len(explored)):
+        start, end = bounds[row], bounds[row + 1]
+        if explored[row] < 0 or start == end:
+            continue
+        done[row] = True
+        for place in range(start, end):
+            if item[cells[place]] == explored[row]:
+                done[row] = False
+        for cell in range(indptr[row], indptr[row + 1]):
+            if done[row] and item[cell] == explored[row]:
+                cells[end - 1] = cell
+    return done

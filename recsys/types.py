@@ -26,6 +26,7 @@ class Source(IntEnum):
     TRANSITIONS = 1  # what follows the user's last interactions
     SIMILAR = 2  # what users of the same items like
     POPULAR = 3
+    NEW = 4  # drawn from the items that came after training
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +125,7 @@ class QueryBatch:
         session: uint64 item keys per row, oldest first: positives of this visit that are not in the state.
         excluded: uint64 item keys per row that must not be returned.
         categories: int32 category numbers per row, any of which an item must have; none = no filter.
+        explore: float32 [b], probability with which the list ends with a new item, where there is any.
     """
 
     states: "UserStates"
@@ -133,6 +135,7 @@ class QueryBatch:
     session: Ragged
     excluded: Ragged
     categories: Ragged
+    explore: np.ndarray
 
     def __len__(self) -> int:
         return len(self.now_s)
@@ -154,7 +157,7 @@ class CandidateSet:
         item: int32 [m], rows of the bundle, distinct within a request.
         sources: uint8 [m], bit `Source` set where that source brought the item.
         retrieval_score: float32 [m], reciprocal-rank fusion of the sources; falling within a request.
-        source_score: float32 [4, m], each source's own score, 0 where it did not bring the item.
+        source_score: float32 [5, m], each source's own score, 0 where it did not bring the item.
     """
 
     indptr: np.ndarray
@@ -183,6 +186,7 @@ class Slates:
         sources: uint8 [t], bits of `Source`.
         personal: bool [b], false where nothing of the user was known (cold start).
         removed: int64 [b, 4], items of the bundle ruled out, by `filtering.Reason`.
+        propensity: float32 [b], with which the item on the last place was drawn from the new ones; 0 where it was not.
         ranked: int64 [b], candidates that the list was chosen from.
         digests: uint32 [b, k], of each stage (`recsys.digests`): its BEFORE_FEATURES, each feature, the scores.
     """
@@ -193,5 +197,6 @@ class Slates:
     sources: np.ndarray
     personal: np.ndarray
     removed: np.ndarray
+    propensity: np.ndarray
     ranked: np.ndarray
     digests: np.ndarray

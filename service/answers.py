@@ -22,12 +22,13 @@ class Answer(msgspec.Struct, frozen=True, eq=False):
     """One row of an answered micro-batch.
 
     Attributes:
-        world: What it was made in.
+        world: What it was made in; its rows are those of `encoder`.
         reasons: Codes per item, None unless asked for. user_state: Packed bytes as read, None if there was none.
         degraded, timing_ms: As they go into the response.
     """
 
     world: World
+    encoder: ItemEncoder
     slates: Slates
     row: int
     reasons: list[list[str]] | None
@@ -82,13 +83,12 @@ def body_of(
     query: Query,
     answer: Answer,
     *,
-    encoder: ItemEncoder,
     recommendation_id: str,
     started: float,
 ) -> dict[str, Any]:
     """What both kinds of lists answer with; shaped as `schemas.Slate`."""
     slates, cells = answer.slates, answer.cells
-    items = encoder.items(
+    items = answer.encoder.items(
         slates.item[cells].tolist(),
         slates.score[cells].tolist(),
         slates.sources[cells].tolist(),
@@ -96,6 +96,8 @@ def body_of(
         metadata=request.return_.metadata,
         with_scores=request.return_.scores,
     )
+    if propensity := float(slates.propensity[answer.row]):
+        items[-1]["propensity"] = propensity
     return {
         "recommendation_id": recommendation_id,
         "bundle": answer.world.bundle.id,
@@ -137,5 +139,7 @@ def decision_of(
         timing_ms=body["timing_ms"],
         removed=slates.removed[row].tolist(),
         ranked=int(slates.ranked[row]),
+        explore=query.explore,
+        item_propensity=float(slates.propensity[row]),
         digests=digests.packed(slates.digests[row]),
     )

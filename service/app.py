@@ -25,6 +25,7 @@ from service.event_log import EventLog
 from service.events import EventIntake
 from service.gateway import Gateway
 from service.http import HttpEdge
+from service.items import ItemCatalogue
 from service.live_world import LiveWorld
 from service.log_followers import EventArchiverDeployment, FeatureUpdaterDeployment, ItemUpdaterDeployment
 from service.lookup import StateLookup
@@ -116,9 +117,11 @@ class GatewayDeployment:
         gc.set_threshold(50_000, 20, 100)
         log = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=settings.redis_connections)
         intake = EventIntake(EventLog(log, limit=settings.event_limit), world.bundle.vocabulary, settings)
+        live.follow(lambda world: intake.know(world.bundle.vocabulary))
         stream = DecisionStream(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
-        recorded = RecordedAnswers(world.bundle.vocabulary, stream, recorded_worlds(settings, world))
-        self._edge = HttpEdge(self._gateway, intake, recorded, max_body_bytes=settings.max_body_bytes)
+        recorded = RecordedAnswers(world.bundle.vocabulary, stream, recorded_worlds(settings, redis_url, live.built))
+        catalogue = ItemCatalogue(log, live.built.bundle.vocabulary)
+        self._edge = HttpEdge(self._gateway, intake, recorded, catalogue, max_body_bytes=settings.max_body_bytes)
         self._reporter = asyncio.get_running_loop().create_task(self._report())
 
     def __serve_build_asgi_app__(self) -> HttpEdge:

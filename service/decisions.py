@@ -29,6 +29,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         seed, now_s: As passed to `recommend`. items, scores: As served, best first.
         degraded, timing_ms: As answered.
         removed: Items of the bundle ruled out, by `filtering.Reason`. ranked: Candidates that the list is chosen from.
+        explore: Share of lists that end with a new item. item_propensity: With which the last item was drawn from the
+            new ones; 0 where it was not.
         digests: Of each stage, packed by `recsys.digests`. Records from before they were kept have none of the three.
     """
 
@@ -50,6 +52,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     timing_ms: dict[str, float]
     removed: list[int] = []
     ranked: int = 0
+    explore: float = 0.0
+    item_propensity: float = 0.0
     digests: bytes = b""
 
 

@@ -10,13 +10,17 @@ from typing import TypeVar
 import msgspec
 
 from service.errors import FieldError, RequestError
+from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
 from service.schemas import MAX_ID_BYTES, ContextValue, EventsRequest, RecommendationRequest, SimilarRequest
 
-T = TypeVar("T", RecommendationRequest, SimilarRequest, EventsRequest)
+T = TypeVar("T", RecommendationRequest, SimilarRequest, EventsRequest, ItemDescription, ItemPatch, ItemsRequest)
 
 _RECOMMENDATION = msgspec.json.Decoder(RecommendationRequest)
 _SIMILAR = msgspec.json.Decoder(SimilarRequest)
 _EVENTS = msgspec.json.Decoder(EventsRequest)
+_ITEM = msgspec.json.Decoder(ItemDescription)
+_ITEM_PATCH = msgspec.json.Decoder(ItemPatch)
+_ITEMS = msgspec.json.Decoder(ItemsRequest)
 
 # msgspec: "Expected `str`, got `int` - at `$.filter.categories.any[0]`" or "... - at `key` in `$.context`".
 _NAMED_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*?)`?", re.DOTALL)
@@ -60,6 +64,35 @@ def decode_events(body: bytes) -> EventsRequest:
             )
         )
     return request
+
+
+def decode_item(body: bytes) -> ItemDescription:
+    """Decode and check the description of an item. Raises RequestError."""
+    return _decode(_ITEM, body)
+
+
+def decode_item_patch(body: bytes) -> ItemPatch:
+    """Decode and check changes of an item. Raises RequestError."""
+    return _decode(_ITEM_PATCH, body)
+
+
+def decode_items(body: bytes) -> ItemsRequest:
+    """Decode and check descriptions of many items. Raises RequestError, also where an item is there twice."""
+    request = _decode(_ITEMS, body)
+    ids = [row.item_id for row in request.items]
+    if not _plain("".join(ids)):
+        _check_ids(*((f"/items/{n}/item_id", (one,)) for n, one in enumerate(ids)))
+    first = {one: n for n, one in reversed(list(enumerate(ids)))}
+    if twice := [n for n, one in enumerate(ids) if first[one] != n]:
+        raise request_error([FieldError(f"/items/{n}/item_id", "duplicate", "is there twice") for n in twice])
+    return request
+
+
+def checked_id(item_id: str) -> str:
+    """An id from a path, which no schema has checked. Raises RequestError."""
+    if refused := list(_refused_ids([("", (item_id,))])):
+        raise request_error(refused)
+    return item_id
 
 
 def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:

@@ -13,6 +13,7 @@ ServiceError
     Overloaded              429  shed; `Retry-After`
     InternalError           500  a bug; the log has the traceback
     BatchFailed             503  the micro-batch of this request failed
+    CatalogueUnavailable  503  an item could not be described; `Retry-After`
     LogUnavailable          503  events could not be put on record; `Retry-After`
     RecordsUnavailable      503  decision records cannot be read; `Retry-After`
 
@@ -147,6 +148,15 @@ class RecordsUnavailable(HttpError):
     """Decision records cannot be read: the store does not answer."""
 
     status, type, title = 503, "urn:riffle:problem:records-unavailable", "Decision records unavailable"
+
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        return ((b"retry-after", b"1"),)
+
+
+class CatalogueUnavailable(HttpError):
+    """A change of an item could not be put on record; sending it again is safe."""
+
+    status, type, title = 503, "urn:riffle:problem:catalogue-unavailable", "Catalogue unavailable"
 
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         return ((b"retry-after", b"1"),)

@@ -25,6 +25,10 @@ class EventIntake:
     def __init__(self, log: EventLog, vocabulary: Vocabulary, settings: Settings) -> None:
         self._log, self._vocabulary, self._settings = log, vocabulary, settings
 
+    def know(self, vocabulary: Vocabulary) -> None:
+        """From now on these are the items that are known."""
+        self._vocabulary = vocabulary
+
     async def record(self, request: EventsRequest) -> dict[str, Any]:
         """Put the sound rows into the log; shaped as `EventsResponse`. What it answers is in the log.
 

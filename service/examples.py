@@ -93,3 +93,26 @@ REPLAY: dict[str, Any] = {
     "served": {"removed": _REMOVED, "ranked": 200, "place": {"rank": 1, "item_id": "1210", "score": 0.83}},
     "now": {"removed": _REMOVED, "ranked": 200, "place": {"rank": 1, "item_id": "1196", "score": 0.85}},
 }
+
+ITEM_EXAMPLES: dict[str, dict[str, Any]] = {
+    "a_new_item": {"title": "A new film (2026)", "categories": ["Drama", "Sci-Fi"]},
+    "from_tomorrow_on": {"title": "A series", "categories": ["Drama"], "publish_at": "2026-11-24T06:00:00Z"},
+}
+ITEM_PATCH_EXAMPLES: dict[str, dict[str, Any]] = {
+    "sold_out": {"available": False},
+    "for_a_week": {"expires_at": "2026-11-30T23:59:59+01:00"},
+}
+ITEMS_EXAMPLES: dict[str, dict[str, Any]] = {
+    "two": {
+        "items": [{"item_id": "2001", "title": "One", "categories": ["Drama"]}, {"item_id": "50", "available": False}]
+    }
+}
+ITEM_STATE: dict[str, Any] = {
+    "item_id": "2001",
+    "title": "A new film (2026)",
+    "categories": ["Drama", "Sci-Fi"],
+    "available": True,
+    "publish_at": None,
+    "expires_at": None,
+    "deleted": False,
+}

@@ -47,6 +47,22 @@ class State(NamedTuple):
     took_ms: float
 
 
+class Serving(NamedTuple):
+    """A world, the same with nothing but its popular list, and what encodes its items."""
+
+    world: World
+    popular: World
+    encoder: ItemEncoder
+
+    @classmethod
+    def of(cls, world: World, before: "Serving | None" = None) -> "Serving":
+        """Serve a world; what is remembered of the bundle of the one before is kept where it is the same bundle."""
+        recipe = msgspec.structs.replace(world.bundle.recipe, sources=(Source.POPULAR.name,))
+        popular = replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
+        same = before is not None and before.world.bundle is world.bundle
+        return cls(world, popular, before.encoder if before and same else ItemEncoder(world.bundle))
+
+
 Batcher = MicroBatcher[Asked, State, Answer]
 
 
@@ -61,18 +77,15 @@ class Gateway:
 
     def __init__(self, world: World, stages: Stages, decisions: DecisionLog, settings: Settings) -> None:
         self._stages, self._decisions, self._settings = stages, decisions, settings
-        self._encoder = ItemEncoder(world.bundle)
-        self.use(world)
+        self._serving = Serving.of(world)
         limits = {"max_batch": settings.max_batch, "max_waiting": settings.max_waiting}
         self._personal: Batcher = MicroBatcher(self._look_up, self._run_personal, **limits)
         self._related: Batcher = MicroBatcher(self._nobody, self._run_related, **limits)
         self.counts: Counter[str] = Counter()  # "answers", "cold_starts", "degraded.<stage>.<cause>"
 
     def use(self, world: World) -> None:
-        """Answer from a world with other item stats; micro-batches under way end in the one that they began in."""
-        recipe = msgspec.structs.replace(world.bundle.recipe, sources=(Source.POPULAR.name,))
-        self._popular_world = replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
-        self._world = world
+        """Answer from another world of the same bundle; micro-batches under way end in the one that they began in."""
+        self._serving = Serving.of(world, self._serving)
 
     @property
     def shed(self) -> int:
@@ -81,7 +94,7 @@ class Gateway:
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """A gateway exists only with a verified bundle, warmed up; a dead store degrades answers, not readiness."""
-        return True, {"reasons": [], "bundle": self._world.bundle.id}
+        return True, {"reasons": [], "bundle": self._serving.world.bundle.id}
 
     async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
         """Check what only the bundle can tell; see `queries.resolve`."""
@@ -119,7 +132,7 @@ class Gateway:
         query = self._resolve(request, seed=identity.seed, now_s=time_ms // 1000)
         if not len(query.session):
             error = FieldError("/item_ids", "unknown_item", "no such item")
-            raise NotFound(f"bundle {self._world.bundle.id} knows none of the items", [error])
+            raise NotFound(f"bundle {self._serving.world.bundle.id} knows none of the items", [error])
         asked = Asked("", query, request.return_.reasons)
         answer = await self._ask(self._related, asked, started, request.deadline_ms)
         return self._finish("similar", request, query, answer, identity.text, started, time_ms)
@@ -130,11 +143,12 @@ class Gateway:
         else:
             session_ids = request.session.item_ids if request.session else []
         return resolve(
-            self._world.bundle,
+            self._serving.world.bundle,
             count=request.count,
             session_ids=session_ids,
             excluded_ids=request.exclude_item_ids,
             filter_=request.filter,
+            explore=self._settings.explore if isinstance(request, RecommendationRequest) else 0.0,
             seed=seed,
             now_s=now_s,
         )
@@ -149,12 +163,12 @@ class Gateway:
 
     def plain(self, asked: Asked, degraded: Degraded) -> Answer:
         """A popular list, made at once, of nobody's history."""
-        world = self._popular_world
+        serving = self._serving
         batch = batch_of([asked.query], UserStates.empty(1))
-        retrieved = retrieve(world, batch)
+        retrieved = retrieve(serving.popular, batch)
         slates = slate(retrieved, Ranked.by(retrieved.candidates.retrieval_score, retrieved), batch.count)
         reasons = [["popular"]] * len(slates.item) if asked.reasons else None
-        return Answer(world, slates, 0, reasons, None, degraded, {})
+        return Answer(serving.world, serving.encoder, slates, 0, reasons, None, degraded, {})
 
     async def _look_up(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[State]:
         """The state of each user, in one round trip."""
@@ -170,16 +184,16 @@ class Gateway:
 
     async def _run_personal(self, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]) -> Sequence[Answer]:
         """One micro-batch through retrieval, ranking and selection."""
-        clock, world = StageClock(), self._world
+        clock, serving = StageClock(), self._serving
         degraded: Degraded = []
         states, undecodable = unpack([one.value for one in found], SCHEMA_HASH)
         batch = batch_of([w.asked.query for w in waiters], states)
-        retrieved, real = await self._retrieve(world, batch, waiters, degraded)
+        retrieved, real = await self._retrieve(serving, batch, waiters, degraded)
         clock.lap("retrieve")
         ranked = None
         if real:
             try:
-                ranked = await self._stages.rank(world, batch, retrieved, timeout_s=_left_s(waiters))
+                ranked = await self._stages.rank(serving.world, batch, retrieved, timeout_s=_left_s(waiters))
             except StageUnavailable as error:
                 degraded.append(self._degraded(error.stage, error.reason, "order of retrieval"))
         clock.lap("rank")
@@ -187,35 +201,35 @@ class Gateway:
         slates = slate(retrieved, ranked, batch.count)
         causes = {row: one.cause for row, one in enumerate(found) if one.cause}
         causes |= dict.fromkeys(undecodable, "undecodable_state")
-        return self._answers(world, batch, retrieved, waiters, slates, found, degraded, causes, clock)
+        return self._answers(serving, batch, retrieved, waiters, slates, found, degraded, causes, clock)
 
     async def _run_related(self, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]) -> Sequence[Answer]:
         """One micro-batch of `similar`: nobody's state, the items as a session, the closest tied first."""
-        clock, world = StageClock(), self._world
+        clock, serving = StageClock(), self._serving
         degraded: Degraded = []
         batch = batch_of([w.asked.query for w in waiters], UserStates.empty(len(waiters)))
-        retrieved, _ = await self._retrieve(world, batch, waiters, degraded)
+        retrieved, _ = await self._retrieve(serving, batch, waiters, degraded)
         clock.lap("retrieve")
         candidates = retrieved.candidates
         tied = candidates.source_score[Source.SIMILAR] + candidates.source_score[Source.TRANSITIONS]
         filler = candidates.sources == _POPULAR_ONLY
         score = np.where(filler, candidates.retrieval_score - 1, tied + candidates.retrieval_score * _UNTIED)
         slates = slate(retrieved, Ranked.by(score, retrieved), batch.count)
-        return self._answers(world, batch, retrieved, waiters, slates, found, degraded, {}, clock)
+        return self._answers(serving, batch, retrieved, waiters, slates, found, degraded, {}, clock)
 
     async def _retrieve(
-        self, world: World, batch: QueryBatch, waiters: Sequence[Waiter[Asked, Answer]], degraded: Degraded
+        self, serving: Serving, batch: QueryBatch, waiters: Sequence[Waiter[Asked, Answer]], degraded: Degraded
     ) -> tuple[Retrieved, bool]:
         """Candidates, and whether they are real ones and not the popular list in place of them."""
         try:
-            return await self._stages.retrieve(world, batch, timeout_s=_left_s(waiters)), True
+            return await self._stages.retrieve(serving.world, batch, timeout_s=_left_s(waiters)), True
         except StageUnavailable as error:
             degraded.append(self._degraded(error.stage, error.reason, "popular items"))
-            return retrieve(self._popular_world, batch), False
+            return retrieve(serving.popular, batch), False
 
     def _answers(
         self,
-        world: World,
+        serving: Serving,
         batch: QueryBatch,
         retrieved: Retrieved,
         waiters: Sequence[Waiter[Asked, Answer]],
@@ -229,8 +243,8 @@ class Gateway:
         clock.lap("select")
         codes: list[list[list[str]] | None] = [None] * len(waiters)
         if any(wanted := [w.asked.reasons for w in waiters]):
-            recent = retrieved.users_of(world, batch).history.item
-            codes = reason_codes(world, recent, slates, wanted)
+            recent = retrieved.users_of(serving.world, batch).history.item
+            codes = reason_codes(serving.world, recent, slates, wanted)
         answers = []
         for row, (waiter, state) in enumerate(zip(waiters, found, strict=True)):
             own = degraded
@@ -241,7 +255,7 @@ class Gateway:
                 "features": round(state.took_ms, 3),
                 **clock.laps,
             }
-            answers.append(Answer(world, slates, row, codes[row], state.value, own, timing_ms))
+            answers.append(Answer(serving.world, serving.encoder, slates, row, codes[row], state.value, own, timing_ms))
         return answers
 
     def _finish(
@@ -259,7 +273,6 @@ class Gateway:
             request,
             query,
             answer,
-            encoder=self._encoder,
             recommendation_id=identity,
             started=started,
         )

@@ -14,8 +14,17 @@ import msgspec
 import orjson
 
 from service import docs_page, openapi
-from service.decoding import decode_events, decode_recommendation, decode_similar
+from service.decoding import (
+    checked_id,
+    decode_events,
+    decode_item,
+    decode_item_patch,
+    decode_items,
+    decode_recommendation,
+    decode_similar,
+)
 from service.errors import HttpError, InternalError
+from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
 from service.request_body import Message, Receive, read_body
 from service.routes import Answer, Headers, Methods, Route, Routes
 from service.schemas import EventsRequest, Problem, RecommendationRequest, SimilarRequest
@@ -71,20 +80,42 @@ class RecordedAnswers(Protocol):
         ...
 
 
+class Catalogue(Protocol):
+    """What items are described to. Every method answers an `ItemState`, or `ItemsResponse`; may raise `HttpError`."""
+
+    async def put(self, item_id: str, description: ItemDescription) -> dict[str, Any]: ...
+
+    async def patch(self, item_id: str, patch: ItemPatch) -> dict[str, Any]: ...
+
+    async def delete(self, item_id: str) -> dict[str, Any]: ...
+
+    async def show(self, item_id: str) -> dict[str, Any]: ...
+
+    async def put_many(self, request: ItemsRequest) -> dict[str, Any]: ...
+
+
 class HttpEdge:
     """An ASGI 3 application that serves `recommender`.
 
     Args:
         recommender: Answers decoded requests. intake: Takes decoded events. recorded: Shows earlier answers.
+        catalogue: Takes descriptions of items.
         max_body_bytes: Larger bodies are refused with 413, before or while they arrive.
 
     `routes` has every route; there is no other way in.
     """
 
     def __init__(
-        self, recommender: Recommender, intake: Intake, recorded: RecordedAnswers, *, max_body_bytes: int = 524_288
+        self,
+        recommender: Recommender,
+        intake: Intake,
+        recorded: RecordedAnswers,
+        catalogue: Catalogue,
+        *,
+        max_body_bytes: int = 524_288,
     ) -> None:
-        self._recommender, self._intake, self._recorded = recommender, intake, recorded
+        self._recommender, self._intake = recommender, intake
+        self._recorded, self._catalogue = recorded, catalogue
         self._max_body_bytes = max_body_bytes
         self.routes = Routes(
             {
@@ -93,6 +124,13 @@ class HttpEdge:
                 "/v1/recommendations/{recommendation_id}:replay": {"POST": Route(self._replay)},
                 "/v1/similar": {"POST": Route(self._similar, reads_body=True)},
                 "/v1/events": {"POST": Route(self._events, reads_body=True)},
+                "/v1/items:batch": {"POST": Route(self._put_items, reads_body=True)},
+                "/v1/items/{item_id}": {
+                    **_readable(self._show_item),
+                    "PUT": Route(self._put_item, reads_body=True),
+                    "PATCH": Route(self._patch_item, reads_body=True),
+                    "DELETE": Route(self._delete_item),
+                },
                 "/readyz": _readable(self._readyz),
                 **{path: _readable(_always(answer)) for path, answer in _fixed_answers().items()},
             }
@@ -145,6 +183,21 @@ class HttpEdge:
 
     async def _replay(self, _: bytes, recommendation_id: str) -> Answer:
         return Answer(200, _LIVE_JSON, _encode(await self._recorded.replay(recommendation_id)))
+
+    async def _show_item(self, _: bytes, item_id: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._catalogue.show(checked_id(item_id))))
+
+    async def _put_item(self, body: bytes, item_id: str) -> Answer:
+        return Answer(200, _JSON, _encode(await self._catalogue.put(checked_id(item_id), decode_item(body))))
+
+    async def _patch_item(self, body: bytes, item_id: str) -> Answer:
+        return Answer(200, _JSON, _encode(await self._catalogue.patch(checked_id(item_id), decode_item_patch(body))))
+
+    async def _delete_item(self, _: bytes, item_id: str) -> Answer:
+        return Answer(200, _JSON, _encode(await self._catalogue.delete(checked_id(item_id))))
+
+    async def _put_items(self, body: bytes) -> Answer:
+        return Answer(200, _JSON, _encode(await self._catalogue.put_many(decode_items(body))))
 
     async def _readyz(self, _: bytes) -> Answer:
         ready, details = self._recommender.readiness()

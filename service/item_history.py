@@ -1,6 +1,8 @@
 """The item snapshot of any past moment, made from the import, the archive and the log."""
 
+import copy
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,23 +19,53 @@ from service.log_entries import Entry, text_of
 from service.state_keys import SHARDS
 
 
-def snapshot_at(
-    client: redis.Redis, dataset: Dataset | None, imported_s: int, archive: Archive, horizon_ms: int
-) -> Snapshot:
-    """All that happened before a moment of the store's clock that has passed.
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemHistory:
+    """Everything that counts for items up to a moment of the store's clock, from which any earlier snapshot follows.
 
-    Args:
-        imported_s: When the last imported event is taken to have happened, at the earliest; UTC epoch seconds. Data of
-            another decade would otherwise weigh nothing beside one click.
-    Raises:
-        ArchiveError: a file cannot be read. RedisError: the store failed.
+    Attributes:
+        base: Names the import. until_ms: The moment.
+        imported: Counters of the import alone.
+        ms: uint64 [e], positions of the events of archive and log, ascending. item_key: uint64 [e]. verb: uint8 [e].
+        ts_s: uint32 [e].
+        catalogue: Entries of the catalogue.
     """
-    counts = ItemCounts.empty()
-    if dataset is not None and len(dataset.events):
-        counts.apply(**_imported(dataset, imported_s))
-    counts.apply(**_logged(client, archive, horizon_ms))
-    entries = _entries(client, CATALOGUE, "-", horizon_ms)
-    return Snapshot(_base(dataset, imported_s), horizon_ms, counts, changed_items(entries, horizon_ms))
+
+    base: str
+    until_ms: int
+    imported: ItemCounts
+    ms: np.ndarray
+    item_key: np.ndarray
+    verb: np.ndarray
+    ts_s: np.ndarray
+    catalogue: list[Entry]
+
+    @classmethod
+    def read(
+        cls, client: redis.Redis, dataset: Dataset | None, imported_s: int, archive: Archive, until_ms: int
+    ) -> "ItemHistory":
+        """Read it.
+
+        Args:
+            imported_s: When the last imported event is taken to have happened, at the earliest; UTC epoch seconds. Data
+                of another decade would otherwise weigh nothing beside one click.
+            until_ms: A moment that has passed.
+        Raises:
+            ArchiveError: a file cannot be read. RedisError: the store failed.
+        """
+        imported = ItemCounts.empty()
+        if dataset is not None and len(dataset.events):
+            imported.apply(**_imported(dataset, imported_s))
+        catalogue = _entries(client, CATALOGUE, "-", until_ms)
+        ms, item_key, verb, ts_s = _logged(client, archive, until_ms)
+        return cls(_base(dataset, imported_s), until_ms, imported, ms, item_key, verb, ts_s, catalogue)
+
+    def at(self, horizon_ms: int) -> Snapshot:
+        """The snapshot as of a moment, at most `until_ms`. Cost: 0.1 us an event."""
+        counts = copy.deepcopy(self.imported)
+        before = slice(int(np.searchsorted(self.ms, horizon_ms)))
+        counts.apply(item_key=self.item_key[before], verb=self.verb[before], ts_s=self.ts_s[before])
+        return Snapshot(self.base, horizon_ms, counts, changed_items(self.catalogue, horizon_ms))
 
 
 def _base(dataset: Dataset | None, imported_s: int) -> str:
@@ -49,8 +81,8 @@ def _imported(dataset: Dataset, imported_s: int) -> dict[str, np.ndarray]:
     return {"item_key": key, "verb": events.verb, "ts_s": (ts_s + later_s).astype(np.uint32)}
 
 
-def _logged(client: redis.Redis, archive: Archive, horizon_ms: int) -> dict[str, np.ndarray]:
-    """Events of archive and log before a moment, in the order in which they count."""
+def _logged(client: redis.Redis, archive: Archive, horizon_ms: int) -> tuple[np.ndarray, ...]:
+    """Events of archive and log before a moment, in the order in which they count: ms, item_key, verb, ts_s."""
     until = archive.until()
     rows = archive.read(columns=("stream", "ms", "sequence", "item_id", "ts_ms", "verb"))
     stream, ms, sequence = (rows[name].to_numpy() for name in ("stream", "ms", "sequence"))
@@ -63,20 +95,16 @@ def _logged(client: redis.Redis, archive: Archive, horizon_ms: int) -> dict[str,
     ]
     newer = [one for one in in_order(entries, horizon_ms) if one[2].verb]
     item = rows["item_id"].combine_chunks().dictionary_encode()
-    order = np.lexsort(
-        (
-            np.concatenate([stream, np.array([number for _, number, _ in newer], np.uint8)]),
-            np.concatenate([sequence, np.array([position[1] for position, _, _ in newer], np.uint64)]),
-            np.concatenate([ms, np.array([position[0] for position, _, _ in newer], np.uint64)]),
-        )
-    )
+    stream = np.concatenate([stream, np.array([number for _, number, _ in newer], np.uint8)])
+    sequence = np.concatenate([sequence, np.array([position[1] for position, _, _ in newer], np.uint64)])
+    ms = np.concatenate([ms, np.array([position[0] for position, _, _ in newer], np.uint64)])
+    order = np.lexsort((stream, sequence, ms))
     archived_key = item_keys(item.dictionary.to_pylist())[item.indices.to_numpy()]
     newer_ts_s = np.array([event.ts_ms // 1000 for *_, event in newer], np.int64)
-    return {
-        "item_key": np.concatenate([archived_key, item_keys(event.item_id for *_, event in newer)])[order],
-        "verb": np.concatenate([rows["verb"].to_numpy(), np.array([e.verb for *_, e in newer], np.uint8)])[order],
-        "ts_s": np.concatenate([rows["ts_ms"].to_numpy() // 1000, newer_ts_s]).astype(np.uint32)[order],
-    }
+    item_key = np.concatenate([archived_key, item_keys(event.item_id for *_, event in newer)])
+    verb = np.concatenate([rows["verb"].to_numpy(), np.array([event.verb for *_, event in newer], np.uint8)])
+    ts_s = np.concatenate([rows["ts_ms"].to_numpy() // 1000, newer_ts_s]).astype(np.uint32)
+    return ms[order], item_key[order], verb[order], ts_s[order]
 
 
 def _entries(client: redis.Redis, stream: str, start: str, horizon_ms: int) -> list[Entry]:

@@ -62,7 +62,7 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     items: dict[str, Item]
 
 
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_encode = msgspec.msgpack.Encoder().encode  # items in the order in which they were first changed
 
 
 def snapshot_key(namespace: str) -> str:

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 from redis.exceptions import RedisError
 
 from recsys.errors import StateError
 from recsys.types import World
 from service.item_snapshot import HEAD_BYTES, decode, head, snapshot_key, version_key
+from service.overlaid_world import OverlaidWorlds
 from service.round_trips import RoundTrips
 from service.stages import Named, StageUnavailable
 from service.state_keys import live_key
@@ -21,11 +21,12 @@ class LiveWorld:
     """A bundle with item stats that follow the snapshots in the store.
 
     Attributes:
-        world: The newest; what it was built with until a snapshot is found.
+        built: As the bundle makes it. world: The newest; `built` until a snapshot is found.
     """
 
     def __init__(self, world: World, store: RoundTrips) -> None:
-        self.world = self._built = world
+        self.world = self.built = world
+        self._worlds = OverlaidWorlds(world)
         self._store = store
         self._kept: dict[str, World] = {}
         self._followers: list[Callable[[World], None]] = []
@@ -61,10 +62,10 @@ class LiveWorld:
             StageUnavailable: it is of another bundle, or nobody has these item stats any more.
         """
         bundle_id, version = named
-        if bundle_id != self._built.bundle.id:
+        if bundle_id != self.built.bundle.id:
             raise StageUnavailable(stage, "other_bundle")
-        if version == self._built.item_stats.version:
-            return self._built
+        if version == self.built.item_stats.version:
+            return self.built
         if version not in self._kept:
             with suppress(RedisError, OSError, TimeoutError, StateError):
                 (value,) = await self._store.demand([("GET", version_key(version))])
@@ -75,16 +76,8 @@ class LiveWorld:
         return self._kept[version]
 
     async def _take(self, value: bytes) -> World:
-        world = await asyncio.to_thread(self._made, value)
+        world = await asyncio.to_thread(lambda: self._worlds.of(decode(value)))
         self._kept[world.item_stats.version] = world
         while len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
-        return world
-
-    def _made(self, value: bytes) -> World:
-        """Computes now what the first request would have to wait for."""
-        built = self._built
-        world = replace(built, item_stats=decode(value).stats(built.bundle.vocabulary))
-        for _ in (world.item_columns, world.available_bits, world.available_count, world.item_stats_digest):
-            pass
         return world

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from service import errors, examples
+from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest, ItemsResponse, ItemState
 from service.record_schemas import RecordedAnswer, Replay
 from service.routes import parameters
 from service.schemas import (
@@ -34,6 +35,11 @@ _STRUCTS = (
     EventsResponse,
     RecordedAnswer,
     Replay,
+    ItemDescription,
+    ItemPatch,
+    ItemsRequest,
+    ItemState,
+    ItemsResponse,
     Validation,
     Readiness,
     Problem,
@@ -47,9 +53,11 @@ _REFUSALS: tuple[type[errors.HttpError], ...] = (
 )
 _LIST_REFUSALS = (*_REFUSALS, errors.Unprocessable, errors.BatchFailed)
 _EVENT_REFUSALS = (*_REFUSALS, errors.LogUnavailable)
+_ITEM_REFUSALS = (*_REFUSALS, errors.CatalogueUnavailable)
 _RECORD_REFUSALS = (errors.NotFound, errors.Overloaded, errors.InternalError, errors.RecordsUnavailable)
 
-_IDS = {"recommendation_id": "Of an earlier answer."}  # by their name in a path; percent-encoded as every segment
+# By their name in a path; percent-encoded as every segment.
+_IDS = {"recommendation_id": "Of an earlier answer.", "item_id": "Of an item; at most 256 UTF-8 bytes."}
 
 
 def version() -> str:
@@ -105,6 +113,7 @@ def document() -> dict[str, Any]:
                 )
             },
             **_records(),
+            **_items(),
             **_probes(),
         },
         "components": {"schemas": {name: _as_3_0(schema) for name, schema in components.items()}},
@@ -132,6 +141,42 @@ def _records() -> dict[str, Any]:
     return {
         **_with_ids("/v1/recommendations/{recommendation_id}", get=show),
         **_with_ids("/v1/recommendations/{recommendation_id}:replay", post=replay),
+    }
+
+
+def _items() -> dict[str, Any]:
+    """The routes about items."""
+    state = _content(_ref(ItemState), examples.ITEM_STATE)
+    put = _operation(
+        "putItem",
+        "Describe an item, a new one or not; lists know it within two seconds",
+        _body(ItemDescription, examples.ITEM_EXAMPLES),
+        "As it is from now on",
+        state,
+        _ITEM_REFUSALS,
+    )
+    patch = _operation(
+        "patchItem",
+        "Change some fields of an item",
+        _body(ItemPatch, examples.ITEM_PATCH_EXAMPLES),
+        "As it is from now on",
+        state,
+        (*_ITEM_REFUSALS, errors.NotFound),
+    )
+    gone = (errors.NotFound, errors.Overloaded, errors.InternalError, errors.CatalogueUnavailable)
+    show = _operation("showItem", "An item as it is described", None, "The item", state, gone)
+    delete = _operation("deleteItem", "Take an item out of all lists", None, "Deleted, or was so already", state, gone)
+    many = _operation(
+        "putItems",
+        "Describe up to 1,000 items, all or none of them",
+        _body(ItemsRequest, examples.ITEMS_EXAMPLES),
+        "All are described",
+        _content(_ref(ItemsResponse), {"accepted": 2}),
+        _ITEM_REFUSALS,
+    )
+    return {
+        "/v1/items:batch": {"post": many},
+        **_with_ids("/v1/items/{item_id}", get=show, put=put, patch=patch, delete=delete),
     }
 
 

@@ -18,13 +18,15 @@ class Query(msgspec.Struct, frozen=True, eq=False):
 
     Attributes:
         count: Items wanted. session, excluded: uint64 item keys. categories: int32 category numbers, empty = no filter.
-        seed, now_s: Of this request. unknown_ids: Ids of the request that the bundle does not know.
+        explore: Probability of a new item at the end. seed, now_s: Of this request.
+        unknown_ids: Ids of the request that the bundle does not know.
     """
 
     count: int
     session: np.ndarray
     excluded: np.ndarray
     categories: np.ndarray
+    explore: float
     seed: int
     now_s: int
     unknown_ids: list[str]
@@ -43,6 +45,7 @@ def resolve(
     filter_: Filter | None,
     seed: int,
     now_s: int,
+    explore: float = 0.0,
 ) -> Query:
     """Turn ids and names of a request into keys and numbers.
 
@@ -56,6 +59,7 @@ def resolve(
         _keys(bundle, session_ids, unknown),
         _keys(bundle, excluded_ids, unknown),
         categories,
+        explore,
         seed,
         now_s,
         list(dict.fromkeys(unknown)),
@@ -72,6 +76,7 @@ def batch_of(queries: Sequence[Query], states: UserStates) -> QueryBatch:
         session=Ragged.of([q.session for q in queries], np.uint64),
         excluded=Ragged.of([q.excluded for q in queries], np.uint64),
         categories=Ragged.of([q.categories for q in queries], np.int32),
+        explore=np.array([q.explore for q in queries], np.float32),
     )
 
 

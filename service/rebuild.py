@@ -24,7 +24,7 @@ from recsys.features.codec import pack, unpack
 from recsys.features.matrix import SCHEMA_HASH
 from service.errors import StackError
 from service.event_log import stream_key
-from service.item_history import snapshot_at
+from service.item_history import ItemHistory
 from service.item_snapshot import encode, snapshot_key
 from service.log_entries import position_of, text_of
 from service.round_trips import RoundTrips
@@ -88,8 +88,9 @@ def rebuild(
                 users, events = users + len(timeline.user_id), events + len(timeline)
                 progress(1)
             source = _source(url, dataset, users=users, events=events)
-            snapshot = snapshot_at(client, dataset, source.imported_s, archive, int(client.time()[0]) * 1000)
-            client.set(snapshot_key(name), encode(snapshot))
+            now_ms = int(client.time()[0]) * 1000
+            items = ItemHistory.read(client, dataset, source.imported_s, archive, now_ms).at(now_ms)
+            client.set(snapshot_key(name), encode(items))
             asyncio.run(_catch_up(url, name))
             client.set(_source_key(name), msgspec.json.encode(source))
             client.set(live_key(), name)

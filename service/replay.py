@@ -17,7 +17,7 @@ from recsys.filtering import Reason
 from recsys.recommend import recommend
 from recsys.types import Slates, World
 from service.decisions import Decision
-from service.errors import HttpError
+from service.errors import ServiceError
 from service.queries import Query, batch_of, resolve
 from service.record_schemas import Made, Outcome, Place, Replay
 from service.schemas import RecommendationRequest
@@ -47,7 +47,7 @@ def replay(record: Decision, world_of: Callable[[Decision], World]) -> Replay:
     try:
         world = world_of(record)
         query = query_of(record, world.bundle)
-    except (RecsysError, HttpError, msgspec.ValidationError) as error:
+    except (RecsysError, ServiceError, msgspec.ValidationError) as error:
         return _refused(record, str(error))
     if record.item_stats != world.item_stats.version:
         return _refused(
@@ -70,6 +70,7 @@ def query_of(record: Decision, bundle: Bundle) -> Query:
         session_ids=request.session.item_ids if request.session else [],
         excluded_ids=request.exclude_item_ids,
         filter_=request.filter,
+        explore=record.explore,
         seed=record.seed,
         now_s=record.now_s,
     )

@@ -155,6 +155,9 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     score: float | UnsetType = UNSET
     sources: Annotated[list[str], Meta(description="Which retrieval sources offered it.")] | UnsetType = UNSET
     reasons: list[str] | UnsetType = UNSET
+    propensity: (
+        Annotated[float, Meta(description="Of a new item drawn by chance: how probable just this one was.")] | UnsetType
+    ) = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
 
 

@@ -43,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # --- the request ---
     candidates: Annotated[int, Meta(ge=10, le=2000)] = 200  # ranked per request
+    explore: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.1  # share of lists that end with a new item, where there is any
     deadline_ms: Annotated[int, Meta(ge=1, le=10_000)] = 100  # when the request names none
     max_batch: Annotated[int, Meta(ge=1, le=256)] = 32  # requests per micro-batch
     max_waiting: Annotated[int, Meta(ge=1, le=100_000)] = 128  # per Gateway; more are shed with 429

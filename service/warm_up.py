@@ -1,6 +1,7 @@
 """First requests as fast as the thousandth: every code path runs before the replica says it is ready."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -28,6 +29,9 @@ def warm_up(world: World, *, max_batch: int) -> None:
         batch = _batch(world, b)
         for _ in range(ROUNDS):
             recommend(world, batch)
+    fresh = np.zeros(1, np.int32)
+    fresh.flags.writeable = False
+    recommend(replace(world, bundle=replace(world.bundle, fresh=fresh)), _batch(world, 2))
 
 
 async def warm_up_gateway(
@@ -77,4 +81,5 @@ def _batch(world: World, b: int) -> QueryBatch:
         session=Ragged.empty(b, np.uint64),
         excluded=Ragged.empty(b, np.uint64),
         categories=Ragged.empty(b, np.int32),
+        explore=np.ones(b, np.float32),
     )

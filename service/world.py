@@ -5,13 +5,23 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import redis
+
 from recsys.bundle_files import load
 from recsys.registry import Registry
 from recsys.types import World
+from service.archives import event_archive
 from service.decisions import Decision
+from service.errors import StackError
+from service.imports import current_dataset
+from service.item_history import ItemHistory
+from service.item_snapshot import Snapshot
+from service.overlaid_world import OverlaidWorlds
+from service.rebuild import live_source
 from service.settings import Settings
 
 KEPT = 2  # bundles of earlier answers in memory, besides the one in service
+VERSIONS_KEPT = 16  # of item stats
 
 
 def registry(settings: Settings) -> Registry:
@@ -32,22 +42,63 @@ def load_world(settings: Settings, bundle_id: str | None = None) -> World:
     return World(bundle, bundle.item_stats, settings.candidates)
 
 
-def recorded_worlds(settings: Settings, served: World | None = None) -> Callable[[Decision], World]:
-    """A function from a record to the world of its bundle, ranking as many candidates as then.
+def recorded_worlds(settings: Settings, store_url: str, served: World | None = None) -> Callable[[Decision], World]:
+    """A function from a record to the world that it was made in: its bundle, its item stats, as many candidates.
 
-    It loads bundles when they are asked for, and raises what `load_world` does.
+    It loads bundles and makes item stats again when they are asked for, and raises what `load_world` does, ArchiveError
+    and StackError. Where the item stats of the record cannot be had any more, the world has others.
 
     Args:
-        served: The world in service, which need not be loaded again.
+        served: A world of the bundle in service, which need not be loaded again.
     """
+    history = PastItems(settings, store_url)
 
     @lru_cache(KEPT)
-    def loaded(bundle_id: str) -> World:
-        return load_world(settings, bundle_id)
+    def overlaid(bundle_id: str) -> OverlaidWorlds:
+        is_served = served is not None and served.bundle.id == bundle_id
+        return OverlaidWorlds(served if served is not None and is_served else load_world(settings, bundle_id))
 
-    @lru_cache(KEPT)  # each new world computes its own columns of items
-    def ranking(bundle_id: str, candidates: int) -> World:
-        world = served if served is not None and served.bundle.id == bundle_id else loaded(bundle_id)
+    @lru_cache(VERSIONS_KEPT)  # each new world computes its own columns of items
+    def world_of(bundle_id: str, version: str, candidates: int) -> World:
+        worlds = overlaid(bundle_id)
+        snapshot = None if version == worlds.built.item_stats.version else history.at(version)
+        world = worlds.built if snapshot is None else worlds.of(snapshot)
         return world if world.candidates == candidates else replace(world, candidates=candidates)
 
-    return lambda record: ranking(record.bundle, record.candidates)
+    return lambda record: world_of(record.bundle, record.item_stats, record.candidates)
+
+
+class PastItems:
+    """Item snapshots of past versions, from one reading of import, archive and log while that reaches far enough."""
+
+    def __init__(self, settings: Settings, store_url: str) -> None:
+        self._settings, self._store_url = settings, store_url
+        self._history: ItemHistory | None = None
+
+    def at(self, version: str) -> Snapshot | None:
+        """The snapshot of a version; None where it began from another import.
+
+        Raises:
+            StackError: the store does not answer. ArchiveError, DatasetError: files cannot be read.
+        """
+        base, _, horizon = version.partition(".")
+        if not horizon.isdecimal():
+            return None
+        if self._history is None or self._history.until_ms < int(horizon):
+            self._history = self._read()
+        if self._history is None or self._history.base != base or self._history.until_ms < int(horizon):
+            return None
+        return self._history.at(int(horizon))
+
+    def _read(self) -> ItemHistory | None:
+        live = live_source(self._store_url)
+        if live is None:
+            return None
+        dataset, archive = current_dataset(self._settings), event_archive(self._settings)
+        try:
+            with redis.Redis.from_url(self._store_url, socket_timeout=10) as client:
+                seconds, micros = client.time()
+                now_ms = int(seconds) * 1000 + int(micros) // 1000
+                return ItemHistory.read(client, dataset, live[1].imported_s, archive, now_ms)
+        except redis.RedisError as error:
+            raise StackError(f"the store does not answer: {error}; `riffle doctor` looks for causes") from error

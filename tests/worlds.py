@@ -136,6 +136,7 @@ class Ask:
     excluded: Sequence[str] = ()
     categories: Sequence[str] = ()
     count: int = 10
+    explore: float = 0.0
     now_s: int = START_S + 400 * DAY_S
 
 
@@ -179,6 +180,7 @@ def batch_of(world: World, asks: Sequence[Ask]) -> QueryBatch:
         session=Ragged.of([keys_of(world, ask.session) for ask in asks], np.uint64),
         excluded=Ragged.of([keys_of(world, ask.excluded) for ask in asks], np.uint64),
         categories=Ragged.of([np.array([number[n] for n in ask.categories]) for ask in asks], np.int32),
+        explore=np.array([ask.explore for ask in asks], np.float32),
     )
 
 

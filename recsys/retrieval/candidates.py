@@ -11,8 +11,10 @@ ALS_DEPTH = 128
 POPULAR_MIN = 64
 
 
-def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray) -> CandidateSet:
+def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray, explored: np.ndarray) -> CandidateSet:
     """Read every source of the recipe and fuse the lists by reciprocal rank; the best `wanted_candidates` stay.
+
+    `explored`, int32 [b], is a source of one item at most.
 
     All lists hold eligible items only, and the popular one alone holds more than `count` of them: a list comes back
     short only where the catalogue is.
@@ -38,6 +40,8 @@ def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray) -
             lists.append(related(source, table, users.history, recent, recipe.recent_decay, eligible))
     if Source.POPULAR in sources:
         lists.append(popular(world, filler, eligible))
+    drawn = explored[:, None]
+    lists.append(Lists(Source.NEW, drawn, np.zeros(drawn.shape, np.float32), 1))
     return _fused(lists, wanted)
 
 

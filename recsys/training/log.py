@@ -124,4 +124,5 @@ class NextItem:
             session=Ragged.empty(b, np.uint64),
             excluded=Ragged.empty(b, np.uint64),
             categories=Ragged.empty(b, np.int32),
+            explore=np.zeros(b, np.float32),
         )

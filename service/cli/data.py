@@ -11,11 +11,10 @@ from recsys.datasets import dataset as storage
 from recsys.datasets.dataset import Dataset
 from recsys.datasets.demo import fetch_demo_wheel, read_demo
 from recsys.datasets.detect import read_dataset
-from recsys.datasets.extend import COLUMNS, extended
 from recsys.datasets.synthetic import synthetic
 from recsys.errors import DatasetError
-from service.archives import event_archive
 from service.cli.console import output, waiting
+from service.imports import folder_of, stamp
 from service.settings import Settings, load
 
 
@@ -50,58 +49,17 @@ def import_dataset(settings: Settings, path: Path | None, *, synthetic_only: boo
     """
     with waiting(f"Importing {path.name if path else 'the demo data'}"):
         dataset = _read(settings, path, synthetic_only=synthetic_only)
-        folder = _folder(settings) / dataset.name
+        folder = folder_of(settings) / dataset.name
         storage.save(dataset, folder)
         current = {
             "name": dataset.name,
-            "source": _stamp(path),
+            "source": stamp(path),
             "positive_rating": settings.positive_rating,
         }
-        _folder(settings).joinpath("current.json").write_text(json.dumps(current), "utf-8")
+        folder_of(settings).joinpath("current.json").write_text(json.dumps(current), "utf-8")
     for line in dataset.report.summary().splitlines():
         output.print(f"  {line}", highlight=False, markup=False)
     return dataset
-
-
-def current_dataset(settings: Settings, path: Path | None = None) -> Dataset | None:
-    """The last import, if it was made with these settings and from `path` as that is now (None: from whatever).
-
-    Raises:
-        DatasetError: it is there, but damaged.
-    """
-    pointer = _folder(settings) / "current.json"
-    if not pointer.exists():
-        return None
-    try:
-        current = json.loads(pointer.read_text("utf-8"))
-        folder = _folder(settings) / current["name"]
-        source, positive_rating = current["source"], current.get("positive_rating")
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{pointer} is damaged ({error}); run `riffle import` again") from error
-    if positive_rating != settings.positive_rating or (path is not None and source != _stamp(path)):
-        return None
-    return storage.load(folder)
-
-
-def imported(settings: Settings) -> Dataset:
-    """The last import.
-
-    Raises:
-        DatasetError: nothing is imported.
-    """
-    dataset = current_dataset(settings)
-    if dataset is None:
-        raise DatasetError("no data set is imported; run `riffle import`, or `riffle import PATH`")
-    return dataset
-
-
-def history(settings: Settings) -> Dataset:
-    """The last import and what is archived since.
-
-    Raises:
-        DatasetError: nothing is imported. ArchiveError: a file of the archive cannot be read.
-    """
-    return extended(imported(settings), event_archive(settings).read(columns=COLUMNS))
 
 
 def describe(dataset: Dataset) -> str:
@@ -118,26 +76,9 @@ def _read(settings: Settings, path: Path | None, *, synthetic_only: bool) -> Dat
         return synthetic(settings.seed)
     if path is not None:
         return read_dataset(path, positive_rating=settings.positive_rating)
-    folder = _folder(settings) / "demo"
+    folder = folder_of(settings) / "demo"
     try:
         return read_demo(fetch_demo_wheel(folder), folder, positive_rating=settings.positive_rating)
     except DatasetError as error:
         output.print(f"Using a small synthetic world instead of real data: {error}", style="yellow", markup=False)
         return synthetic(settings.seed)
-
-
-def _folder(settings: Settings) -> Path:
-    folder = settings.home_path / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _stamp(path: Path | None) -> list[list[str | int]] | None:
-    """Names, sizes and times of the files at a path: what tells whether it changed since."""
-    if path is None:
-        return None
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    try:
-        return [[str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read: {error}; check the path and its permissions") from error

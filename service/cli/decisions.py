@@ -63,8 +63,9 @@ def moment_ms(text: str, now_ms: int) -> int:
 
 async def _replays(recommendation_id: str | None, most: int | None, since_ms: int) -> list[Replay]:
     settings = load()
-    world_of = recorded_worlds(settings)
-    store = RoundTrips(application.store_url(settings), timeout_ms=TIMEOUT_MS, connections=1)
+    url = application.store_url(settings)
+    world_of = recorded_worlds(settings, url)
+    store = RoundTrips(url, timeout_ms=TIMEOUT_MS, connections=1)
     stream = DecisionStream(store)
     try:
         if recommendation_id is not None:

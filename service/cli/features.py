@@ -10,8 +10,8 @@ from recsys.features.schema import described, difference
 from recsys.manifest import read_manifest
 from service.archives import event_archive
 from service.cli.console import output, plain_table, step
-from service.cli.data import current_dataset
 from service.errors import StackError
+from service.imports import current_dataset
 from service.rebuild import live_source, rebuild
 from service.settings import Settings, load
 from service.stack import valkey

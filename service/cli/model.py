@@ -24,8 +24,9 @@ from recsys.recommend import recommend as recommend_batch
 from recsys.training.log import Log, NextItem
 from recsys.training.train import EVALUATED_PER_USER, train, write
 from service.cli.console import output, plain_table, report_table, step
-from service.cli.data import describe, history
+from service.cli.data import describe
 from service.encoding import SOURCE_NAMES
+from service.imports import history
 from service.rebuild import live_source
 from service.settings import Settings, load
 from service.stack import valkey

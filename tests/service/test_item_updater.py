@@ -17,7 +17,7 @@ from recsys.errors import StateError
 from recsys.features.item_counts import ItemCounts
 from recsys.items import Item
 from recsys.vocabulary import Vocabulary, item_key
-from service.item_history import snapshot_at
+from service.item_history import ItemHistory
 from service.item_snapshot import CATALOGUE, Snapshot, decode, encode, head, snapshot_key
 from service.item_updater import ItemUpdater, run
 from service.rebuild import live_source, rebuild
@@ -51,7 +51,8 @@ def made_again(url: str, dataset: Dataset | None, archive: Archive, horizon_ms: 
     source = live_source(url)
     assert source is not None
     with redis.Redis.from_url(url) as server:
-        return snapshot_at(server, dataset, source[1].imported_s, archive, horizon_ms)
+        history = ItemHistory.read(server, dataset, source[1].imported_s, archive, horizon_ms + 10)
+    return history.at(horizon_ms)
 
 
 def put(url: str, item_id: str, item: Item) -> None:

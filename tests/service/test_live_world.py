@@ -148,9 +148,9 @@ async def test_a_damaged_snapshot_and_a_dead_store_leave_the_world_as_it_is(
     assert live.world is before
 
 
-def gateway_of(live: LiveWorld, kept: KeptDecisions | None = None, *, slow: str = "") -> Gateway:
+def gateway_of(live: LiveWorld, kept: KeptDecisions | None = None, *, slow: str = "", explore: float = 0.3) -> Gateway:
     stages = ColocatedStages(StateLookup(live._store))
     waiting = SlowStages(stages, slow, 0.5)
-    gateway = Gateway(live.world, waiting, kept or KeptDecisions(), Settings(deadline_ms=10_000))
+    gateway = Gateway(live.world, waiting, kept or KeptDecisions(), Settings(deadline_ms=10_000, explore=explore))
     live.follow(gateway.use)
     return gateway

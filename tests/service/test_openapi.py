@@ -63,7 +63,7 @@ def test_nullable_fields_say_so() -> None:
 
 def test_routes_and_document_name_the_same_paths_and_methods() -> None:
     recommender = RecordingRecommender()
-    edge = HttpEdge(recommender, recommender, recommender)
+    edge = HttpEdge(recommender, recommender, recommender, recommender)
     assets = {f"/docs/{name}" for name in docs_page.load_assets()}
     served = {
         path: {method.lower() for method in methods} - {"head"}

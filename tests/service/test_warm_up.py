@@ -22,7 +22,6 @@ from tests.service.gateways import KeptDecisions
 class NotedStages:
     """Stages over a world, without a store; notes batch sizes, and `refusals` times says that it is not there yet."""
 
-    world: World
     lookup_fails: str | None = None
     refusals: int = 0
     batches: list[int] = field(default_factory=list)
@@ -30,17 +29,17 @@ class NotedStages:
     async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
         return [None] * len(user_ids), self.lookup_fails
 
-    async def retrieve(self, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
+    async def retrieve(self, world: World, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
         assert timeout_s > 0
         if self.refusals:
             self.refusals -= 1
             raise StageUnavailable("retrieval", "unavailable")
-        return retrieve(self.world, batch)
+        return retrieve(world, batch)
 
-    async def rank(self, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
+    async def rank(self, world: World, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
         assert timeout_s > 0
         self.batches.append(len(batch))
-        return rank(self.world, batch, retrieved)
+        return rank(world, batch, retrieved)
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ def test_every_usual_batch_size_runs_through_the_ranker(world: World, monkeypatc
 
     monkeypatch.setattr(module, "recommend", noted)
     warm_up(replace(world, bundle=replace(world.bundle, ranker=ranker)), max_batch=24)
-    assert sorted(sizes) == [1, 2, 4, 8, 16, 24]
+    assert sorted(sizes) == [1, 2, 2, 4, 8, 16, 24]
     half = ranker.rows[sizes.index(1)] / 2  # users differ in how many candidates they have
     assert all(rows > half * size for size, rows in zip(sizes, ranker.rows, strict=True))
 
@@ -84,7 +83,7 @@ def test_bundle_of_five_items_warms_up(tiny: World) -> None:
 
 @pytest.mark.usefixtures("short")
 async def test_gateway_warms_up_over_its_own_stages_and_records_nothing(world: World) -> None:
-    stages, decisions = NotedStages(world), KeptDecisions()
+    stages, decisions = NotedStages(), KeptDecisions()
     assert await warm_up_gateway(world, stages, decisions, Settings(max_batch=8)) == []
     assert set(stages.batches) == {1, 4, 8}
     assert decisions.records == []
@@ -100,20 +99,20 @@ async def test_what_answers_at_a_deadline_is_loaded_too(world: World, monkeypatc
         return made[-1]
 
     monkeypatch.setattr(Gateway, "plain", noted)
-    await warm_up_gateway(world, NotedStages(world), KeptDecisions(), Settings(max_batch=4))
+    await warm_up_gateway(world, NotedStages(), KeptDecisions(), Settings(max_batch=4))
     assert [len(one.slates.item) for one in made] == [20]
 
 
 @pytest.mark.usefixtures("short")
 async def test_dead_store_is_reported_and_keeps_no_replica_from_serving(world: World) -> None:
-    stages = NotedStages(world, lookup_fails="unavailable")
+    stages = NotedStages(lookup_fails="unavailable")
     (degraded,) = await warm_up_gateway(world, stages, KeptDecisions(), Settings(max_batch=4))
     assert (degraded["stage"], degraded["cause"]) == ("features", "unavailable")
 
 
 @pytest.mark.usefixtures("short")
 async def test_stages_that_are_late_are_waited_for(world: World) -> None:
-    stages = NotedStages(world, refusals=2)
+    stages = NotedStages(refusals=2)
     assert await warm_up_gateway(world, stages, KeptDecisions(), Settings(max_batch=4)) == []
     assert stages.refusals == 0
 
@@ -121,11 +120,11 @@ async def test_stages_that_are_late_are_waited_for(world: World) -> None:
 async def test_stages_that_never_come_are_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STAGES_WAIT_S", 0.3)
     with pytest.raises(TimeoutError):
-        await warm_up_gateway(world, NotedStages(world, refusals=1_000), KeptDecisions(), Settings())
+        await warm_up_gateway(world, NotedStages(refusals=1_000), KeptDecisions(), Settings())
 
 
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("max_waiting", [1, 3, 4])
 async def test_gateway_warms_up_with_the_shortest_queue_that_settings_allow(world: World, max_waiting: int) -> None:
     settings = Settings(max_waiting=max_waiting)
-    assert await warm_up_gateway(world, NotedStages(world), KeptDecisions(), settings) == []
+    assert await warm_up_gateway(world, NotedStages(), KeptDecisions(), settings) == []

@@ -59,7 +59,8 @@ def with_sources(world: World, *sources: str) -> World:
 
 def unite(world: World, batch: QueryBatch) -> tuple[CandidateSet, Users]:
     users = Users.of(world, batch)
-    return union(world, batch, users, eligible(world, batch, users)[0]), users
+    nothing = np.full(len(batch), -1, np.int32)
+    return union(world, batch, users, eligible(world, batch, users)[0], nothing), users
 
 
 def popular_depth(world: World, count: int, has_taste: bool) -> int:
@@ -143,7 +144,7 @@ def test_union_of_hand_made_lists(tiny: World) -> None:
     c = by_name["c"]
     assert found.sources[c] == 0b1111
     assert found.retrieval_score[c] == pytest.approx(1 / 60 + 1 / 61 + 1 / 60 + 1 / 61)
-    assert found.source_score[:, c].tolist() == [0, 0.25, 0.75, 0]
+    assert found.source_score[:, c].tolist() == [0, 0.25, 0.75, 0, 0]
     assert found.retrieval_score[by_name["b"]] == pytest.approx(1 / 61 + 1 / 60 + 1 / 60)
     assert found.sources[by_name["e"]] == 1 << Source.POPULAR
 

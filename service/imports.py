@@ -1,0 +1,69 @@
+"""The data set that was imported last into this home, and what is archived since."""
+
+import json
+from pathlib import Path
+
+from recsys.datasets import dataset as storage
+from recsys.datasets.dataset import Dataset
+from recsys.datasets.extend import COLUMNS, extended
+from recsys.errors import DatasetError
+from service.archives import event_archive
+from service.settings import Settings
+
+
+def current_dataset(settings: Settings, path: Path | None = None) -> Dataset | None:
+    """The last import, if it was made with these settings and from `path` as that is now (None: from whatever).
+
+    Raises:
+        DatasetError: it is there, but damaged.
+    """
+    pointer = folder_of(settings) / "current.json"
+    if not pointer.exists():
+        return None
+    try:
+        current = json.loads(pointer.read_text("utf-8"))
+        folder = folder_of(settings) / current["name"]
+        source, positive_rating = current["source"], current.get("positive_rating")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{pointer} is damaged ({error}); run `riffle import` again") from error
+    if positive_rating != settings.positive_rating or (path is not None and source != stamp(path)):
+        return None
+    return storage.load(folder)
+
+
+def imported(settings: Settings) -> Dataset:
+    """The last import.
+
+    Raises:
+        DatasetError: nothing is imported.
+    """
+    dataset = current_dataset(settings)
+    if dataset is None:
+        raise DatasetError("no data set is imported; run `riffle import`, or `riffle import PATH`")
+    return dataset
+
+
+def history(settings: Settings) -> Dataset:
+    """The last import and what is archived since.
+
+    Raises:
+        DatasetError: nothing is imported. ArchiveError: a file of the archive cannot be read.
+    """
+    return extended(imported(settings), event_archive(settings).read(columns=COLUMNS))
+
+
+def folder_of(settings: Settings) -> Path:
+    folder = settings.home_path / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def stamp(path: Path | None) -> list[list[str | int]] | None:
+    """Names, sizes and times of the files at a path: what tells whether it changed since."""
+    if path is None:
+        return None
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    try:
+        return [[str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error}; check the path and its permissions") from error
