@@ -6,18 +6,19 @@ omission. Here each latency counts from the moment the request was due.
 
 import argparse
 import asyncio
-import contextlib
 import json
 import selectors
 import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httptools
 import numpy as np
+
+from loadtest.connection import Answer, Connections
 
 CONNECTIONS = 256
 TIMEOUT_S = 2.0
@@ -77,12 +78,9 @@ class _Load:
         self._latency_s = np.full(len(self._due), plan.timeout_s)
         self._send_delay_s = np.zeros(len(self._due))
         self._errors: Counter[str] = Counter()
-        self._degraded = self._opened = self._under_way = 0
-        self._opening: set[asyncio.Task[None]] = set()
-        self.connections: set[_Connection] = set()
-        self.idle: list[_Connection] = []
-        head = f"POST {plan.path} HTTP/1.1\r\nhost: {plan.host}:{plan.port}\r\ncontent-type: application/json\r\n"
-        self._requests = [f"{head}content-length: {len(body)}\r\n\r\n".encode() + body for body in plan.bodies]
+        self._degraded = self._under_way = 0
+        self._connections = Connections(plan.host, plan.port, limit=plan.connections)
+        self._requests = [self._connections.request(plan.path, body) for body in plan.bodies]
 
     async def run(self) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -96,55 +94,23 @@ class _Load:
             await asyncio.sleep(0.005)
         elapsed_s = loop.time() - self._began
         cpu_share = (time.process_time() - cpu_began) / elapsed_s
-        for connection in list(self.connections):
-            connection.close()
-        await asyncio.gather(*self._opening)
-        await asyncio.sleep(0)  # the closed transports' callbacks
+        await self._connections.close()
         return self._outcome(cpu_share)
 
-    def succeed(self, number: int, *, degraded: bool) -> None:
-        """Answered in time."""
-        self._under_way -= 1
-        self._latency_s[number] = asyncio.get_running_loop().time() - self.due(number)
-        self._degraded += degraded
-
-    def fail(self, kind: str) -> None:
-        """Not answered, or not well."""
-        self._under_way -= 1
-        self._errors[kind] += 1
-
-    def due(self, number: int) -> float:
-        """When a request was to leave, on the loop's clock."""
-        return self._began + float(self._due[number])
-
-    def request(self, number: int) -> bytes:
-        return self._requests[number % len(self._requests)]
-
     def _send(self, number: int) -> None:
+        due = self._began + float(self._due[number])
         self._under_way += 1
-        self._send_delay_s[number] = asyncio.get_running_loop().time() - self.due(number)
-        if self.idle:
-            self.idle.pop().send(number)
-        elif len(self.connections) + len(self._opening) < self.plan.connections:
-            task = asyncio.get_running_loop().create_task(self._send_on_new_connection(number))
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
-        else:
-            self.fail("no free connection")
+        self._send_delay_s[number] = asyncio.get_running_loop().time() - due
+        request = self._requests[number % len(self._requests)]
+        self._connections.send(request, due + self.plan.timeout_s, partial(self._count, number, due))
 
-    async def _send_on_new_connection(self, number: int) -> None:
-        loop = asyncio.get_running_loop()
-        self._opened += 1
-        try:
-            async with asyncio.timeout_at(self.due(number) + self.plan.timeout_s):
-                where = self.plan.host, self.plan.port
-                _, connection = await loop.create_connection(lambda: _Connection(self), *where)
-        except TimeoutError:
-            self.fail("timeout")
-        except OSError:
-            self.fail("not connected")
+    def _count(self, number: int, due: float, answer: Answer) -> None:
+        self._under_way -= 1
+        if 200 <= answer.status < 300:
+            self._latency_s[number] = asyncio.get_running_loop().time() - due
+            self._degraded += b'"degraded":[{' in answer.body
         else:
-            connection.send(number)
+            self._errors[answer.failure or f"status {answer.status}"] += 1
 
     def _outcome(self, cpu_share: float) -> Outcome:
         requests, failed = len(self._due), sum(self._errors.values())
@@ -158,76 +124,11 @@ class _Load:
             errors=dict(self._errors),
             latency_ms=_percentiles(self._latency_s),
             send_delay_ms=_percentiles(self._send_delay_s),
-            connections_opened=self._opened,
+            connections_opened=self._connections.opened,
             cpu_share=round(cpu_share, 3),
             duration_s=self.plan.duration_s,
             seed=self.plan.seed,
         )
-
-
-class _Connection(asyncio.Protocol):
-    """One kept-alive connection, one request at a time."""
-
-    def __init__(self, load: _Load) -> None:
-        self._load = load
-        self._parser = httptools.HttpResponseParser(self)
-        self._number: int | None = None
-        self._body = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._load.connections.add(self)
-
-    def send(self, number: int) -> None:
-        if self._transport.is_closing():
-            self._load.fail("connection lost")
-            return
-        self._number, self._body = number, b""
-        deadline = self._load.due(number) + self._load.plan.timeout_s
-        self._timer = asyncio.get_running_loop().call_at(deadline, self._abandon, "timeout")
-        self._transport.write(self._load.request(number))  # type: ignore[attr-defined]
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._abandon("not HTTP")
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body
-
-    def on_message_complete(self) -> None:
-        if self._number is None:
-            return
-        number, self._number = self._number, None
-        self._timer.cancel()
-        status = self._parser.get_status_code()
-        if 200 <= status < 300:
-            self._load.succeed(number, degraded=b'"degraded":[{' in self._body)
-        else:
-            self._load.fail(f"status {status}")
-        if self._parser.should_keep_alive():
-            self._load.idle.append(self)
-        else:
-            self.close()
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self._load.connections.discard(self)
-        with contextlib.suppress(ValueError):
-            self._load.idle.remove(self)
-        if self._number is not None:
-            self._abandon("connection lost")
-
-    def close(self) -> None:
-        self._transport.close()
-
-    def _abandon(self, kind: str) -> None:
-        """Give the request up, and the connection with it: a late answer must not be taken for the next one."""
-        if self._number is not None:
-            self._number = None
-            self._timer.cancel()
-            self._load.fail(kind)
-        self._transport.abort()  # type: ignore[attr-defined]
 
 
 def _percentiles(seconds: np.ndarray) -> dict[str, float]:
