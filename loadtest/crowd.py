@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.errors import DatasetError
+from recsys.simulation.visits import zipf_shares
 from service.imports import imported
 from service.settings import load
 
@@ -23,8 +24,7 @@ class Crowd:
     def __init__(self, user_ids: list[str], *, seed: int, unknown_share: float = UNKNOWN_SHARE) -> None:
         self._rng = np.random.default_rng(seed)
         self._ranked = self._rng.permutation(np.array(user_ids, dtype=object))
-        weight = np.arange(1, len(user_ids) + 1) ** -EXPONENT
-        self._cumulative = np.cumsum(weight) / weight.sum()
+        self._cumulative = np.cumsum(zipf_shares(len(user_ids), EXPONENT))
         self._unknown_share = unknown_share
 
     def draw(self, n: int) -> list[str]:

@@ -137,6 +137,24 @@ def test_recommender_reads_no_clock_and_draws_no_global_chance() -> None:
     assert places(pure, lambda node: isinstance(node, ast.Attribute) and ast.unparse(node) == "np.random") == []
 
 
+def test_simulation_reads_no_clock_and_draws_from_seeded_generators_alone() -> None:
+    paths = list((ROOT / "recsys" / "simulation").glob("*.py"))
+    assert len(paths) > 5
+    assert imports_of(paths, {"time", "datetime", "random", "secrets", "uuid", "os"}) == []
+
+    def unseeded(node: ast.AST) -> bool:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "np.random.default_rng":
+            return not node.args
+        allowed = ("np.random.default_rng", "np.random.Generator")
+        return (
+            isinstance(node, ast.Attribute)
+            and ast.unparse(node.value) == "np.random"
+            and ast.unparse(node) not in allowed
+        )
+
+    assert places(paths, unseeded) == []
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_module_and_its_functions_are_short(path: Path) -> None:
     lines = len(path.read_text("utf-8").splitlines())
