@@ -4,17 +4,20 @@ VENV := .venv
 RIFFLE := $(VENV)/bin/riffle
 DATA ?=
 
-.PHONY: help up down test check bench lock clean
+.PHONY: help up down demo-traffic test check bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 up: $(VENV)/.runtime ## from nothing to live recommendations; DATA=path serves your own data
 	@$(RIFFLE) up $(if $(DATA),--data "$(DATA)")
 
 down: ## end everything that `make up` started
 	@if [ -x $(RIFFLE) ]; then $(RIFFLE) down; else echo "Nothing to end: make up has not run here."; fi
+
+demo-traffic: $(VENV)/.runtime ## simulated users on what is up, to watch for a minute
+	@$(VENV)/bin/python -m loadtest.demo_traffic
 
 test: $(VENV)/.dev check ## lint, types and all tests, the end-to-end ones included
 	@$(VENV)/bin/python -m pytest

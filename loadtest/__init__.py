@@ -1,1 +1,1 @@
-"""Load on a running stack: people-like with Locust, capacity with wrk, tail latency with an open-loop generator."""
+"""Load on a running stack: capacity with wrk, tail latency in an open loop, people with Locust, simulated users."""

@@ -122,8 +122,8 @@ class _Load:
             answered=requests - failed,
             degraded=self._degraded,
             errors=dict(self._errors),
-            latency_ms=_percentiles(self._latency_s),
-            send_delay_ms=_percentiles(self._send_delay_s),
+            latency_ms=percentiles(self._latency_s),
+            send_delay_ms=percentiles(self._send_delay_s),
             connections_opened=self._connections.opened,
             cpu_share=round(cpu_share, 3),
             duration_s=self.plan.duration_s,
@@ -131,7 +131,8 @@ class _Load:
         )
 
 
-def _percentiles(seconds: np.ndarray) -> dict[str, float]:
+def percentiles(seconds: np.ndarray) -> dict[str, float]:
+    """The percentiles of durations, in ms by name; none of none."""
     if not len(seconds):
         return {}
     names = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9, "max": 100}

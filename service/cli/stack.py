@@ -220,9 +220,9 @@ def _show(settings: Settings, dataset: Dataset, bundle: Manifest) -> None:
     if dataset.attribution:
         output.print(f"Data: {dataset.attribution}", style="dim", highlight=False)
     output.print(
-        "\nNext: [bold]riffle recommend --user ID[/] explains a list, [bold]riffle bundles list[/] shows models, "
-        "[bold]make bench[/] measures,\n      README.md has the tour, [bold]make down[/] ends everything. "
-        "([bold]riffle[/] is .venv/bin/riffle.)"
+        "\nNext: [bold]make demo-traffic[/] sends simulated users, [bold]riffle recommend --user ID[/] explains a list,"
+        "\n      [bold]riffle bundles list[/] shows models, [bold]make bench[/] measures, README.md has the tour,\n"
+        "      [bold]make down[/] ends everything. ([bold]riffle[/] is .venv/bin/riffle.)"
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,13 +17,14 @@ class Behaviour:
     stall: tuple[float, float] | None = None
     refuse_every: int | None = None
     body: bytes = ANSWER
+    body_of: Callable[[str, bytes], bytes] | None = None  # makes the body, of the path and the body of the request
     raw: bytes | None = None  # sent in place of an answer
     hang_up: bool = False  # close without an answer
     close_every: int | None = None  # `connection: close` with every so many answers
     bodies: list[bytes] = field(default_factory=list)
     began: float | None = None
 
-    async def answer(self) -> bytes:
+    async def answer(self, path: str) -> bytes:
         """The bytes that answer the request just read."""
         loop = asyncio.get_running_loop()
         self.began = self.began or loop.time()
@@ -34,7 +35,8 @@ class Behaviour:
             return self.raw
         status = b"429 Too Many" if self.refuse_every and number % self.refuse_every == 0 else b"200 OK"
         close = b"connection: close\r\n" if self.close_every and number % self.close_every == 0 else b""
-        return b"HTTP/1.1 %s\r\n%scontent-length: %d\r\n\r\n%s" % (status, close, len(self.body), self.body)
+        body = self.body_of(path, self.bodies[number - 1]) if self.body_of else self.body
+        return b"HTTP/1.1 %s\r\n%scontent-length: %d\r\n\r\n%s" % (status, close, len(body), body)
 
 
 @contextmanager
@@ -55,6 +57,7 @@ def server(behaviour: Behaviour) -> Iterator[int]:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(0)  # the closed transports' callbacks
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
@@ -75,7 +78,7 @@ async def _handle(behaviour: Behaviour, reader: asyncio.StreamReader, writer: as
             behaviour.bodies.append(await reader.readexactly(int(length or b"0")))
             if behaviour.hang_up:
                 return
-            writer.write(answer := await behaviour.answer())
+            writer.write(answer := await behaviour.answer(head.split()[1].decode()))
             await writer.drain()
             if b"connection: close" in answer:
                 return
