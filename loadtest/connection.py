@@ -63,10 +63,10 @@ class Connections:
         return await answered
 
     async def close(self) -> None:
-        """Close every connection; requests under way fail."""
+        """Close every connection, also those that are being opened; requests under way fail."""
+        await asyncio.gather(*self._opening)
         for connection in list(self.open):
             connection.close()
-        await asyncio.gather(*self._opening)
         await asyncio.sleep(0)  # the closed transports' callbacks
 
     async def _send_on_new_connection(self, request: bytes, deadline: float, done: Done) -> None:

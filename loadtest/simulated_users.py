@@ -47,8 +47,11 @@ class SimulatedUsers:
         self._events = np.zeros(len(world.activity), int)
 
     async def come(self, visits: Visits, *, start_s: float, duration_s: float) -> None:
-        """Make the visits, the first moment of which is `start_s` of simulated time; those under way at the end are
-        broken off. `duration_s` is real."""
+        """Make the visits; those under way at the end are broken off.
+
+        Args:
+            start_s: When the run begins, of simulated time. duration_s: How long it lasts, of real time.
+        """
         self._start_s, self._began = start_s, asyncio.get_running_loop().time()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(duration_s), asyncio.TaskGroup() as under_way:
@@ -99,6 +102,8 @@ class SimulatedUsers:
         await self._tell(user, event_rows(f"{self._prefix}{user}", slate, reactions))
 
     async def _tell(self, user: int, rows: list[dict[str, Any]]) -> None:
+        if not rows:  # an empty list: the user has met everything
+            return
         taken = await self._post("/v1/events", {"events": rows}, EventsResponse)
         if taken:
             self._tally.recorded(accepted=taken.accepted, refused=taken.refused)

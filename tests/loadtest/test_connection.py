@@ -78,3 +78,15 @@ def test_a_call_that_is_given_up_leaves_the_others_alone() -> None:
 
     with server(Behaviour(delay_s=0.1)) as port:
         assert asyncio.run(run(port)).status == 200
+
+
+def test_a_connection_that_is_being_opened_is_closed_with_the_others() -> None:
+    async def run(port: int) -> tuple[Answer, int]:
+        connections = Connections("127.0.0.1", port, limit=8)
+        call = asyncio.create_task(connections.post("/", b"1", timeout_s=2))
+        await asyncio.sleep(0)  # it is on its way
+        await connections.close()
+        return await call, len(connections.open)
+
+    with server(Behaviour(delay_s=1)) as port:
+        assert asyncio.run(run(port)) == (Answer(0, failure="connection lost"), 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from loadtest.simulated_users import UNKNOWN, SimulatedUsers
 from loadtest.tally import Tally
 from recsys.datasets.dataset import Dataset
 from recsys.simulation.visits import Habits
-from recsys.simulation.world import SimulatedWorld
+from recsys.simulation.world import Appeal, SimulatedWorld
 from tests.loadtest.server import Behaviour, server
 from tests.loadtest.shop import Shop
 
@@ -29,7 +30,7 @@ def popular_ids(world: SimulatedWorld) -> list[str]:
     return [world.catalogue.item_id[row] for row in np.argsort(world.catalogue.rank)]
 
 
-def meet(world: SimulatedWorld, behaviour: Behaviour, *, prefix: str = "sim-", connections: int = 64) -> Tally:
+def meet(world: SimulatedWorld, behaviour: Behaviour, *, prefix: str = "sim-", connections: int = 512) -> Tally:
     """A second of visits."""
     tally = Tally(COUNT)
 
@@ -172,6 +173,15 @@ def test_a_list_of_other_data_is_an_error(world: SimulatedWorld) -> None:
     tally = meet(world, Behaviour(body_of=Shop(["stranger", *popular_ids(world)]).answer))
     assert tally.lists == 0
     assert set(tally.errors) == {UNKNOWN}
+
+
+def test_who_has_met_everything_gets_empty_lists_and_has_nothing_to_tell(world: SimulatedWorld) -> None:
+    shop = Shop(popular_ids(world)[:1])
+    tally = meet(replace(world, appeal=Appeal(base=50.0)), Behaviour(body_of=shop.answer))  # nobody resists
+    assert tally.errors == {}
+    assert [] in shop.lists.values()
+    assert tally.clicks == pytest.approx(len(shop.met), abs=2)
+    assert tally.lists > 2 * tally.clicks
 
 
 def test_requests_beyond_the_connections_are_errors(world: SimulatedWorld) -> None:
