@@ -18,7 +18,7 @@ README = ROOT / "README.md"
 DECISIONS = ROOT / "docs" / "decisions"
 INDEX = DECISIONS / "README.md"
 RECORDS = sorted(DECISIONS.glob("[0-9]*.md"))
-PAGES = [README, ROOT / "CHANGELOG.md", INDEX, *RECORDS]
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), INDEX, *RECORDS]
 
 SECTIONS = ["Context", "Decision", "Evidence", "Consequences", "Revisit when"]
 _LINK = re.compile(r"\]\(([^)\s]+)\)")

@@ -67,7 +67,7 @@ class Report:
         """Header and cells, for whatever draws tables."""
         metrics = list(self.rows[0].metrics)
         header = ["", *metrics, "coverage"]
-        return header, [[r.name, *(_shown(r.metrics[m]) for m in metrics), f"{r.coverage:.1%}"] for r in self.rows]
+        return header, [[r.name, *(shown(r.metrics[m]) for m in metrics), f"{r.coverage:.1%}"] for r in self.rows]
 
     def markdown(self) -> str:
         """Protocol, table and differences."""
@@ -75,11 +75,12 @@ class Report:
         lines = [f"{self.protocol} {self.questions:,} questions of {self.users:,} users.", ""]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         lines += ["| " + " | ".join(row) + " |" for row in cells]
-        lines += ["", *(f"- {name}: {_shown(value, sign=True)}" for name, value in self.differences.items())]
+        lines += ["", *(f"- {name}: {shown(value, sign=True)}" for name, value in self.differences.items())]
         lines += [f"- answers among the candidates: {self.retrieved:.1%}", ""]
         return "\n".join(lines)
 
 
-def _shown(value: Interval, *, sign: bool = False) -> str:
+def shown(value: Interval, *, sign: bool = False) -> str:
+    """A mean and its interval for people, to three decimals."""
     form = "+.3f" if sign else ".3f"
     return f"{value.mean:{form}} [{value.low:{form}}, {value.high:{form}}]"

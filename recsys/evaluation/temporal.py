@@ -1,7 +1,8 @@
 """Evaluation on a global temporal split: which positive comes next, all items ranked, seen items masked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -12,7 +13,7 @@ from recsys.evaluation.report import Report, Row
 from recsys.features.user import UserStates
 from recsys.recommend import Ranked, Retrieved, rank, retrieve, slate
 from recsys.training.log import Log, NextItem
-from recsys.types import QueryBatch, World
+from recsys.types import QueryBatch, Ragged, World
 
 BATCH = 32
 LENGTH = 20
@@ -37,6 +38,18 @@ class Answers:
     retrieved: np.ndarray
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is known where a question is asked, [q].
+
+    Attributes:
+        states: UserStates [q]. excluded: uint64 item keys that no list may hold, besides those that the state has seen.
+    """
+
+    states: UserStates
+    excluded: Ragged
+
+
 def evaluate(
     world: World,
     log: Log,
@@ -45,21 +58,40 @@ def evaluate(
     seed: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
+    """Compare a bundle with ALS alone and with popularity, each question in the state that the log gives its user."""
+    known = Known(log.states_at(questions.user, questions.ts_s), Ragged.empty(len(questions), np.uint64))
+    return compare(world, questions, known, protocol=PROTOCOL, seed=seed, progress=progress)
+
+
+def compare(
+    world: World,
+    questions: NextItem,
+    known: Known,
+    *,
+    protocol: str,
+    seed: int,
+    also: Mapping[str, Known] = MappingProxyType({}),
+    progress: Callable[[int], None] = lambda _: None,
+) -> Report:
     """Compare a bundle with ALS alone and with popularity, on the same questions.
 
     Every pipeline runs through `retrieve`, `rank` and `slate`; a baseline is the same world with fewer sources.
     Intervals are 95 % bootstrap intervals over users.
+
+    Args:
+        protocol: Goes into the report.
+        also: More baselines: the same bundle, knowing something else.
     """
-    states = log.states_at(questions.user, questions.ts_s)
     als = _only(world, "ALS", "POPULAR")
-    pipelines: dict[str, tuple[World, Score | None]] = {
-        "two-stage": (world, None),
-        "ALS": (als, _als_score),
-        "popularity": (_only(world, "POPULAR"), None),
+    pipelines: dict[str, tuple[World, Score | None, Known]] = {
+        "two-stage": (world, None, known),
+        "ALS": (als, _als_score, known),
+        "popularity": (_only(world, "POPULAR"), None, known),
+        **{name: (world, None, other) for name, other in also.items()},
     }
     answers = {}
-    for name, (of, score) in pipelines.items():
-        answers[name] = _ask(of, questions, states, score, seed, progress)
+    for name, (of, score, given) in pipelines.items():
+        answers[name] = _ask(of, questions, given, score, seed, progress)
     n = len(world.bundle.vocabulary)
     rows = tuple(
         Row(
@@ -77,7 +109,7 @@ def evaluate(
         if a is not ours
     }
     return Report(
-        PROTOCOL,
+        protocol,
         len(questions),
         len(np.unique(questions.user)),
         rows,
@@ -102,7 +134,7 @@ def _als_score(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndar
 def _ask(
     world: World,
     questions: NextItem,
-    states: UserStates,
+    known: Known,
     score: Score | None,
     seed: int,
     progress: Callable[[int], None],
@@ -112,7 +144,8 @@ def _ask(
     key = world.bundle.vocabulary.key
     for start in range(0, q, BATCH):
         rows = np.arange(start, min(start + BATCH, q))
-        batch = questions.batch(states, rows, count=LENGTH, seed=seed)
+        batch = questions.batch(known.states, rows, count=LENGTH, seed=seed)
+        batch = replace(batch, excluded=Ragged.of([known.excluded[row] for row in rows.tolist()], np.uint64))
         retrieved = retrieve(world, batch)
         ranked = Ranked.by(score(world, batch, retrieved), retrieved) if score else rank(world, batch, retrieved)
         slates = slate(retrieved, ranked, batch.count)

@@ -9,17 +9,29 @@ from recsys.features.schema import Feature
 if TYPE_CHECKING:
     from recsys.types import ItemStats
 
+_PRIOR = 0.1  # of the mean item's count; for rare items it keeps momentum near 1
+
 
 def _log_popularity(stats: "ItemStats") -> np.ndarray:
-    return np.log1p(stats.popularity)
+    return np.log1p(_relative(stats.popularity))
 
 
 def _log_trend(stats: "ItemStats") -> np.ndarray:
-    return np.log1p(stats.trend)
+    return np.log1p(_relative(stats.trend))
 
 
 def _momentum(stats: "ItemStats") -> np.ndarray:
-    return stats.trend / (stats.popularity + np.float32(5))
+    return (_relative(stats.trend) + _PRIOR) / (_relative(stats.popularity) + _PRIOR)
+
+
+def _relative(count: np.ndarray) -> np.ndarray:
+    """Counts in units of the mean item's.
+
+    Counts grow with the log, and the ranker learns on an older log than it serves: its highest border would lie below
+    the counts of all that is popular, and not tell them apart.
+    """
+    mean = count.mean()
+    return count / mean if mean > 0 else count
 
 
 def _positive_rate(stats: "ItemStats") -> np.ndarray:
@@ -27,9 +39,30 @@ def _positive_rate(stats: "ItemStats") -> np.ndarray:
 
 
 FEATURES = (
-    Feature("item_log_popularity", 1, 0.0, "log(1 + positives of the whole window)", "item", _log_popularity),
-    Feature("item_log_trend", 1, 0.0, "log(1 + positives decayed with a half-life of 30 days)", "item", _log_trend),
-    Feature("item_momentum", 1, 0.0, "trend / (popularity + 5): how recent the demand is", "item", _momentum),
+    Feature(
+        "item_log_popularity",
+        2,
+        0.0,
+        "log(1 + positives of the whole window / those of the mean item)",
+        "item",
+        _log_popularity,
+    ),
+    Feature(
+        "item_log_trend",
+        2,
+        0.0,
+        "log(1 + positives decayed with a half-life of 30 days / those of the mean item)",
+        "item",
+        _log_trend,
+    ),
+    Feature(
+        "item_momentum",
+        2,
+        1.0,
+        "(trend + 0.1) / (popularity + 0.1), both relative to the mean item: how recent the demand is",
+        "item",
+        _momentum,
+    ),
     Feature("item_positive_rate", 1, 0.0, "positives / interactions, shrunk to the mean", "item", _positive_rate),
 )
 

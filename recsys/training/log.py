@@ -93,10 +93,7 @@ class NextItem:
     def sample(cls, log: Log, *, start_s: int, end_s: int | None, per_user: int, seed: int) -> "NextItem":
         """Up to `per_user` first-time positives of each user with start_s <= time < end_s, drawn uniformly."""
         rng = np.random.default_rng(seed)
-        first = np.zeros(len(log), bool)
-        pair = log.user.astype(np.int64) << 32 | log.item
-        first[np.unique(pair, return_index=True)[1]] = True
-        within = log.positive & first & (log.ts_s >= start_s)
+        within = log.positive & first_time(log) & (log.ts_s >= start_s)
         if end_s is not None:
             within &= log.ts_s < end_s
         rows = rng.permutation(np.flatnonzero(within))
@@ -126,3 +123,10 @@ class NextItem:
             categories=Ragged.empty(b, np.int32),
             explore=np.zeros(b, np.float32),
         )
+
+
+def first_time(log: Log) -> np.ndarray:
+    """Whether each event is its user's first with its item, bool [e]."""
+    first = np.zeros(len(log), bool)
+    first[np.unique(log.user.astype(np.int64) << 32 | log.item, return_index=True)[1]] = True
+    return first

@@ -15,7 +15,9 @@ from recsys.bundle import Recipe
 from recsys.bundle_files import load as load_bundle
 from recsys.datasets.dataset import Dataset
 from recsys.errors import DatasetError, RegistryError
-from recsys.evaluation.report import Report
+from recsys.evaluation.cold_start import KNOWN, evaluate_cold_start
+from recsys.evaluation.curve import METRIC
+from recsys.evaluation.report import Report, shown
 from recsys.evaluation.temporal import evaluate as evaluate_world
 from recsys.features.history import History
 from recsys.manifest import Manifest, read_manifest
@@ -23,6 +25,7 @@ from recsys.reasons import reasons
 from recsys.recommend import recommend as recommend_batch
 from recsys.training.log import Log, NextItem
 from recsys.training.train import EVALUATED_PER_USER, train, write
+from recsys.types import World
 from service.cli.console import output, plain_table, report_table, step
 from service.cli.data import describe
 from service.encoding import SOURCE_NAMES
@@ -79,19 +82,31 @@ def train_and_publish(settings: Settings, dataset: Dataset, *, promote: bool) ->
 def evaluate(
     bundle: Annotated[str, typer.Argument(help="Bundle id, a unique prefix, or champion.")] = "champion",
     per_user: Annotated[int, typer.Option(min=1, help="Questions per user at most.")] = EVALUATED_PER_USER,
+    cold_start: Annotated[bool, typer.Option("--cold-start", help="New users only, after 0 to 20 events.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--report", help="With --cold-start: a folder for its table and its curve.")
+    ] = None,
 ) -> None:
     """Evaluate a bundle on the part of the imported data after the bundle's split, beside ALS and popularity.
 
     Next positives of each user, all unseen items ranked, 95 % bootstrap intervals over users.
     """
+    if folder and not cold_start:
+        raise typer.BadParameter("--report goes with --cold-start")
     settings = load()
     dataset = history(settings)
     world = load_world(settings, bundle)
     manifest = _manifest(settings, world.bundle.id)
-    if manifest.fields["dataset"]["fingerprint"] != dataset.fingerprint:
+    same_data = manifest.fields["dataset"]["fingerprint"] == dataset.fingerprint
+    split_s = int(np.datetime64(manifest.fields["data_window"]["split"][:19], "s").astype(np.int64))
+    if cold_start:
+        if not same_data:
+            raise DatasetError(f"{world.bundle.id} was trained on other data, so nobody is known to be new to it")
+        _cold_start(world, dataset, split_s, settings, folder)
+        return
+    if not same_data:
         output.print("[yellow]This bundle was trained on other data; only its split date is used.[/]")
     log = Log.of(dataset)
-    split_s = int(np.datetime64(manifest.fields["data_window"]["split"][:19], "s").astype(np.int64))
     questions = NextItem.sample(log, start_s=split_s, end_s=None, per_user=per_user, seed=settings.seed)
     if len(np.unique(questions.user)) < 2:
         raise DatasetError(f"the imported data has too few positives after {manifest.fields['data_window']['split']}")
@@ -100,6 +115,26 @@ def evaluate(
     output.print(report_table(report, f"Bundle {world.bundle.id}"))
     for name, interval in report.differences.items():
         output.print(f"  {name}: {interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]", markup=False)
+
+
+def _cold_start(world: World, dataset: Dataset, split_s: int, settings: Settings, folder: Path | None) -> None:
+    with step("Evaluating new users", len(KNOWN)) as done:
+        curve = evaluate_cold_start(world, Log.of(dataset), since_s=split_s, seed=settings.seed, progress=done)
+    header, rows = curve.table()
+    table = plain_table(f"{curve.newcomers:,} users who are new to {world.bundle.id}", *header)
+    for row in rows:
+        table.add_row(*row)
+    output.print(table)
+    for known, name, interval in curve.differences():
+        output.print(
+            f"  {known} known, {METRIC} over {name}: {shown(interval, sign=True)}", highlight=False, markup=False
+        )
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"cold-start-{dataset.name}"
+        path.with_suffix(".md").write_text(curve.markdown(), "utf-8")
+        path.with_suffix(".svg").write_text(curve.svg(f"New users of {dataset.title}"), "utf-8")
+        output.print(f"Written to {path}.md and {path}.svg", markup=False)
 
 
 def recommend(

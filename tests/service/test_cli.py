@@ -252,6 +252,30 @@ def test_evaluate_on_other_data_says_so(own_shop: Home) -> None:
     assert "trained on other data" in run.out
 
 
+def test_cold_start_is_evaluated_printed_and_written(empty: Home) -> None:
+    """Visits of the chain begin one after another, so the last users are new."""
+    assert empty.riffle("import", str(write_csv(empty.path / "chain", worlds.chain()))).code == 0
+    assert empty.riffle("train").code == 0
+    run = empty.riffle("evaluate", "--cold-start", "--report", "curves")
+    assert run.code == 0, run
+    assert re.search(r"1 known, NDCG@10 over popularity: \+0\.\d{3} \[\+", run.out)
+    assert "| 10 | " in (empty.path / "curves" / "cold-start-chain.md").read_text()
+    assert (empty.path / "curves" / "cold-start-chain.svg").read_text().startswith("<svg")
+
+
+def test_cold_start_on_other_data_is_refused_since_its_users_may_not_be_new(own_shop: Home) -> None:
+    assert own_shop.riffle("import", str(write_csv(own_shop.path / "other", worlds.two_tastes(seed=5)))).code == 0
+    assert "nobody is known to be new to it" in refused(own_shop.riffle("evaluate", "--cold-start"))
+
+
+def test_cold_start_without_new_users_is_refused(own_shop: Home) -> None:
+    assert "fewer than two users who are new" in refused(own_shop.riffle("evaluate", "--cold-start"))
+
+
+def test_report_of_the_cold_start_goes_with_it(shop: Home) -> None:
+    assert shop.riffle("evaluate", "--report", "curves").code == 2
+
+
 # --- bundles ---
 
 
