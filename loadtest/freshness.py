@@ -122,10 +122,12 @@ def alone(port: int, item_id: str, crowd: Crowd, *, duration_s: int) -> dict[str
     for thread in threads:
         thread.join()
     elapsed_s = time.monotonic() - began
+    catch_up_ms = effect_ms(Client(port), item_id)
     return {
         "batch": BATCH,
+        "events": sum(accepted),
         "events_per_s": round(sum(accepted) / elapsed_s, 1),
-        "catch_up_ms": round(effect_ms(Client(port), item_id), 1),
+        "catch_up_ms": round(catch_up_ms, 1) if catch_up_ms == catch_up_ms else None,  # None: not in time
     }
 
 

@@ -47,6 +47,24 @@ def commit() -> str:
     return found.stdout.strip() or "unknown"
 
 
+def stack_processes(settings: Settings) -> list[psutil.Process]:
+    """Every process of the stack: Ray with all that it started, HAProxy among it, and the embedded store."""
+    records = [processes.load(settings.home_path / "run" / name) for name in ("ray.json", "valkey.json")]
+    return [process for recorded in records if recorded for process in processes.session(recorded)]
+
+
+def stack_cpu_s(settings: Settings) -> dict[str, float]:
+    """Processor seconds that the stack's running processes have used so far, by process name."""
+    by_name: dict[str, float] = defaultdict(float)
+    for process in stack_processes(settings):
+        try:
+            times = process.cpu_times()
+            by_name[_kind(process.name())] += times.user + times.system
+        except psutil.Error:
+            continue  # it has just ended
+    return dict(by_name)
+
+
 def stack_memory(settings: Settings) -> dict[str, Any]:
     """Memory of every process of the stack, in MB, by process name.
 
@@ -54,18 +72,16 @@ def stack_memory(settings: Settings) -> dict[str, Any]:
     where the system does not tell. Zero of everything where no stack of this home runs.
     """
     by_name: dict[str, dict[str, Any]] = defaultdict(lambda: {"processes": 0, "pss": 0.0, "rss": 0.0})
-    for record in ("ray.json", "valkey.json"):
-        recorded = processes.load(settings.home_path / "run" / record)
-        for process in processes.session(recorded) if recorded else []:
-            try:
-                memory, name = process.memory_full_info(), _kind(process.name())
-            except psutil.Error:
-                continue  # it has just ended
-            entry = by_name[name]
-            pss = getattr(memory, "pss", None)
-            entry["processes"] += 1
-            entry["rss"] += memory.rss / _MB
-            entry["pss"] = None if pss is None or entry["pss"] is None else entry["pss"] + pss / _MB
+    for process in stack_processes(settings):
+        try:
+            memory, name = process.memory_full_info(), _kind(process.name())
+        except psutil.Error:
+            continue  # it has just ended
+        entry = by_name[name]
+        pss = getattr(memory, "pss", None)
+        entry["processes"] += 1
+        entry["rss"] += memory.rss / _MB
+        entry["pss"] = None if pss is None or entry["pss"] is None else entry["pss"] + pss / _MB
     told = [entry["pss"] for entry in by_name.values()]
     total = {"rss": sum(entry["rss"] for entry in by_name.values()), "pss": None if None in told else sum(told)}
     return {"total_mb": _rounded(total), "by_name_mb": {name: _rounded(by_name[name]) for name in sorted(by_name)}}
