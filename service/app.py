@@ -13,14 +13,15 @@ from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
-from ray.util import metrics
 from redis.exceptions import RedisError
 
 from recsys.errors import StateError
 from recsys.recommend import Ranked, Retrieved, rank, retrieve
 from recsys.types import QueryBatch
+from service import metrics
 from service.decision_stream import DecisionStream
 from service.decisions import DecisionLog
+from service.event_backlog import BacklogWatch
 from service.event_log import EventLog
 from service.events import EventIntake
 from service.gateway import Gateway
@@ -29,6 +30,7 @@ from service.items import ItemCatalogue
 from service.live_world import LiveWorld
 from service.log_followers import EventArchiverDeployment, FeatureUpdaterDeployment, ItemUpdaterDeployment
 from service.lookup import StateLookup
+from service.ray_metrics import Counts, gauge
 from service.recorded_answers import RecordedAnswers
 from service.round_trips import RoundTrips
 from service.settings import Settings
@@ -122,6 +124,7 @@ class GatewayDeployment:
         recorded = RecordedAnswers(world.bundle.vocabulary, stream, recorded_worlds(settings, redis_url, live.built))
         catalogue = ItemCatalogue(log, live.built.bundle.vocabulary)
         self._edge = HttpEdge(self._gateway, intake, recorded, catalogue, max_body_bytes=settings.max_body_bytes)
+        self._backlog = BacklogWatch(log)
         self._reporter = asyncio.get_running_loop().create_task(self._report())
 
     def __serve_build_asgi_app__(self) -> HttpEdge:
@@ -129,15 +132,14 @@ class GatewayDeployment:
 
     async def _report(self) -> None:
         """Hand counts to Ray's metrics (its dashboard, and Prometheus), away from the request path."""
-        counter = metrics.Counter("riffle_events", "Counts of the gateway, by what", tag_keys=("what",))
-        reported: Counter[str] = Counter()
+        counts = Counts(metrics.GATEWAY)
+        waiting, dead = gauge(metrics.WAITING), gauge(metrics.DEAD)
         while True:
             await asyncio.sleep(REPORT_S)
-            counts = self._gateway.counts + self._decisions.counts
-            counts["shed"] = self._gateway.shed
-            for what, value in (counts - reported).items():
-                counter.inc(value, tags={"what": what})
-            reported = counts
+            counts.report(self._gateway.counts + self._decisions.counts + Counter(shed=self._gateway.shed))
+            await self._backlog.look()
+            waiting.set(self._backlog.oldest_s)
+            dead.set(self._backlog.dead)
 
 
 def build_item_updater(*, redis_url: str) -> Any:

@@ -4,11 +4,13 @@ import time
 from typing import NamedTuple
 
 import redis
+from redis.exceptions import RedisError
 
 from service.errors import StackError
 from service.event_log import stream_key
+from service.round_trips import Command, RoundTrips
 from service.state_keys import SHARDS, live_key, live_name, position_key
-from service.updater import dead_key
+from service.updater import START, dead_key
 
 
 class Backlog(NamedTuple):
@@ -50,3 +52,41 @@ def backlog(url: str) -> Backlog:
     oldest_ms = min((int(position.partition(b"-")[0]) for position in entries), default=None)
     oldest_s = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
     return Backlog(len(entries), oldest_s, sum(replies[1::2]))
+
+
+class BacklogWatch:
+    """Looks at the log again and again, for a metric.
+
+    The gateways watch, not the updater: one that is stuck or gone does not tell. While the store does not answer nobody
+    knows what waits, so all that time counts as waiting.
+    """
+
+    def __init__(self, store: RoundTrips) -> None:
+        self._store = store
+        self._looked = time.monotonic()
+        self.oldest_s = 0.0
+        self.dead = 0
+
+    async def look(self) -> None:
+        """Bring `oldest_s`, the age in the log of the oldest event that no state knows, and `dead` up to date."""
+        try:
+            oldest_ms, self.dead = await self._read()
+        except (RedisError, OSError, TimeoutError):
+            now = time.monotonic()
+            self.oldest_s += now - self._looked
+            self._looked = now
+            return
+        self._looked = time.monotonic()
+        self.oldest_s = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
+
+    async def _read(self) -> tuple[int | None, int]:
+        """Three round trips, at most one entry of each shard: the backlog's size does not matter."""
+        numbers = range(SHARDS)
+        (live,) = await self._store.demand([("GET", live_key())])
+        keys = [position_key(live_name(live), number) for number in numbers]
+        (positions,) = await self._store.demand([("MGET", *keys)])
+        after = [position or START for position in positions]
+        oldest: Command = ("XREAD", "COUNT", "1", "STREAMS", *map(stream_key, numbers), *after)
+        waiting, *dead = await self._store.demand([oldest, *(("XLEN", dead_key(number)) for number in numbers)])
+        entries = [position for _, entries in waiting or [] for position, _ in entries]
+        return min((int(position.partition(b"-")[0]) for position in entries), default=None), sum(dead)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
 from recsys.archive import Position
 from service.event_log import Event
@@ -42,6 +43,11 @@ class Run:
             run.events.append(event)
             run.positions.append(position_of(position))
         return run
+
+    def ages_s(self, now_s: float) -> np.ndarray:
+        """Seconds since each event arrived: a time of day that a gateway noted, whose clock may be another one."""
+        received_ms = np.array([event.received_ms for event in self.events], np.float64)
+        return np.maximum(now_s - received_ms / 1000, 0)
 
 
 def position_of(text: bytes) -> Position:

@@ -1,16 +1,16 @@
 """The deployments that follow the event log: supervised by Serve, apart from the requests."""
 
 import asyncio
-from collections import Counter
 
 from ray import serve
-from ray.util import metrics
 
+from service import metrics
 from service.archiver import Archiver
 from service.archiver import run as run_archiver
 from service.archives import event_archive
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
+from service.ray_metrics import Counts
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.updater import Updater, run
@@ -31,9 +31,9 @@ class FeatureUpdaterDeployment:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(run(self._updater)), loop.create_task(self._report())]
 
-    async def __call__(self) -> dict[str, float]:
-        """What it has done so far, and its lag in seconds."""
-        return {**self._updater.counts, "lag_s": self._updater.lag_s}
+    async def __call__(self) -> dict[str, int]:
+        """What it has done so far."""
+        return dict(self._updater.counts)
 
     def check_health(self) -> None:
         """Serve restarts an updater whose loop has ended: a bug, since a failing store is waited for."""
@@ -42,15 +42,12 @@ class FeatureUpdaterDeployment:
                 raise RuntimeError("the updater has ended") from task.exception()
 
     async def _report(self) -> None:
-        counter = metrics.Counter("riffle_updater", "Counts of the feature updater, by what", tag_keys=("what",))
-        lag = metrics.Gauge("riffle_event_lag_seconds", "From an event's arrival to its state, last batch")
-        reported: Counter[str] = Counter()
+        counts, effect, effect_sum = map(Counts, (metrics.UPDATER, metrics.EFFECT, metrics.EFFECT_SUM))
         while True:
             await asyncio.sleep(REPORT_S)
-            for what, value in (self._updater.counts - reported).items():
-                counter.inc(value, tags={"what": what})
-            reported = self._updater.counts.copy()
-            lag.set(self._updater.lag_s)
+            counts.report(self._updater.counts)
+            effect.report(self._updater.effect_s.at_most())
+            effect_sum.report({"": self._updater.effect_s.sum})
 
 
 @serve.deployment(name="ItemUpdater", logging_config=_QUIET)

@@ -21,13 +21,16 @@ from recsys.features.matrix import SCHEMA_HASH
 from recsys.features.user import UserStates
 from recsys.vocabulary import item_keys
 from service.event_log import stream_key
+from service.histogram import Histogram
 from service.log_entries import Run
 from service.round_trips import Command, RoundTrips
 from service.state_keys import FIRST, SHARDS, live_key, live_name, position_key, state_key
 
 RETRY_S = 0.5
 BATCH = 512  # entries of one shard per commit
-_START = b"0-0"
+START = b"0-0"  # the position of a shard of which nothing is applied
+# Seconds. 0.25 is a bound because an alert asks whether 99 % of the events are at or below it.
+EFFECT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _log = logging.getLogger(__name__)
 
 # KEYS: position, dead letters, states. ARGV: expected position, new position, states, then three for each dead letter.
@@ -63,7 +66,7 @@ class Updater:
         self._namespace = namespace or FIRST
         self._shards = list(shards)
         self.counts: Counter[str] = Counter()  # "applied", "dead", "undecodable_states", "lost_commits"
-        self.lag_s = 0.0  # from an event's arrival to its commit, the oldest of the last step
+        self.effect_s = Histogram(EFFECT_BOUNDS_S)  # from each event's arrival to its commit
 
     async def step(self, *, block_ms: int = 1000) -> int:
         """Read once, apply, commit: four round trips, however many shards. Returns how many entries were committed.
@@ -71,7 +74,7 @@ class Updater:
         Raises:
             RedisError, OSError, TimeoutError: the store failed; calling again goes on from what is committed.
         """
-        after = [at or _START for at in await self._positions()]
+        after = [at or START for at in await self._positions()]
         streams = [stream_key(number) for number in self._shards]
         read = await self._one("XREAD", "COUNT", str(BATCH), "BLOCK", str(block_ms), "STREAMS", *streams, *after)
         if not read:
@@ -117,8 +120,7 @@ class Updater:
             committed += one.entries
             self.counts["applied"] += len(one.events)
             self.counts["dead"] += len(one.dead)
-        if arrived_ms := [event.received_ms for one in runs for event in one.events]:
-            self.lag_s = time.time() - min(arrived_ms) / 1000
+            self.effect_s.observe(one.ages_s(time.time()))
         return committed
 
     async def _one(self, *command: str | bytes) -> Any:

@@ -17,7 +17,7 @@ NO_SERVING = {
 PICKLES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 ENVIRONMENT = ("service/settings.py", "service/stack/")
 HAPROXY = "RAY_SERVE_HAPROXY_BINARY_PATH"  # Ray reads it itself, so the doctor looks where Ray will
-RAY = ("service/app.py", "service/log_followers.py", "service/stack/", "service/cli/")
+RAY = ("service/app.py", "service/log_followers.py", "service/ray_metrics.py", "service/stack/", "service/cli/")
 
 MODULE_LINES, FUNCTION_LINES = 300, 60
 LONG_MODULES: dict[str, str] = {}  # path -> why it is one subject

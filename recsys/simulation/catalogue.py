@@ -8,6 +8,7 @@ from recsys.datasets.dataset import Dataset
 from recsys.simulation import DAY_S
 from recsys.training.fit import item_stats
 from recsys.training.log import Log
+from recsys.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,9 +41,10 @@ class Catalogue:
     def of(cls, dataset: Dataset) -> "Catalogue":
         """The items of a data set, ranked by their newest demand: positives decayed with a half-life of 30 days."""
         n, log = len(dataset.item_id), Log.of(dataset)
-        stats = item_stats(log.item, log, n, until_s=int(log.ts_s[-1]) if len(log) else 0)
+        vocabulary, row_of = Vocabulary.build(dataset.item_id)
+        stats = item_stats(vocabulary.key, log, until_s=int(log.ts_s[-1]) if len(log) else 0)
         rank = np.empty(n, np.int64)
-        rank[stats.order] = np.arange(1, n + 1)
+        rank[np.argsort(row_of)[stats.order]] = np.arange(1, n + 1)
         return cls(dataset.item_id, rank, np.full(n, -np.inf), np.full(n, np.inf))
 
     def with_turnover(

