@@ -27,8 +27,8 @@ from recsys.errors import RecsysError
 from recsys.simulation.visits import Habits
 from recsys.simulation.world import SimulatedWorld
 from service.cli.console import output
-from service.cli.data import imported
 from service.errors import ServiceError
+from service.imports import imported
 from service.settings import Settings, load
 
 START_S = datetime(2025, 1, 6, 14, tzinfo=UTC).timestamp()  # simulated; the day is at its mean then, and rising

@@ -148,7 +148,7 @@ def test_backlog_is_watched(port: int) -> None:
             watch = BacklogWatch(store)
             await asyncio.sleep(0.02)
             await watch.look()
-            await Updater(store, kept=0).step(block_ms=1)
+            await Updater(store).step(block_ms=1)
             return watch
 
     assert 0.02 <= asyncio.run(look()).oldest_s < 30

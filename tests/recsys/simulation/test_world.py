@@ -149,6 +149,7 @@ def served(world: World, states: UserStates, catalogue_row: np.ndarray) -> np.nd
         session=none,
         excluded=none,
         categories=Ragged.empty(USERS, np.int32),
+        explore=np.zeros(USERS, np.float32),
     )
     return catalogue_row[recommend(world, batch).item].reshape(USERS, K)
 
