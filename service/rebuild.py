@@ -64,12 +64,18 @@ class Rebuilt(NamedTuple):
 
 
 def rebuild(
-    url: str, dataset: Dataset | None, archive: Archive, *, progress: Callable[[int], None] = lambda _: None
+    url: str,
+    dataset: Dataset | None,
+    archive: Archive,
+    *,
+    accept_loss: bool = False,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Rebuilt:
     """Replay everything through the online `update` into a new namespace, catch up with the log, and switch.
 
     Args:
         archive: Beside it lies the lock that one rebuild at a time holds. progress: Told of shards done, SHARDS in all.
+        accept_loss: Go on where entries have left the log that are not in the archive.
     Raises:
         StackError: the store failed, or entries left the log before they were replayed; the live states are as before.
         ArchiveError: a file of the archive cannot be read.
@@ -80,7 +86,7 @@ def rebuild(
             before = live_name(client.get(live_key()))
             _clear(client, keep=before)
             name = namespace(int(client.incr(_GENERATION)))
-            _hold(client, name, archive)
+            _hold(client, name, archive, accept_loss=accept_loss)
             users = events = 0
             for timeline in timelines(dataset, archive):
                 _load(client, name, timeline)
@@ -185,7 +191,7 @@ async def _catch_up(url: str, name: str) -> None:
         await store.close()
 
 
-def _hold(client: redis.Redis, name: str, archive: Archive) -> None:
+def _hold(client: redis.Redis, name: str, archive: Archive, *, accept_loss: bool) -> None:
     """Begin the new states where the archive ends, and keep in the log what comes after.
 
     Raises:
@@ -196,9 +202,12 @@ def _hold(client: redis.Redis, name: str, archive: Archive) -> None:
         client.mset({position_key(name, number): text_of(at) for number, at in enumerate(until)})
         client.set(rebuilt_key(), name, ex=_HELD_S)
         gaps = [number for number in range(SHARDS) if _left_after(client, number, until[number])]
-        if not gaps:
+        if not gaps or accept_loss:
             return
-    raise StackError(f"the log of shard {gaps[0]} has lost events that are not archived; restore the archive")
+    raise StackError(
+        f"the log of shard {gaps[0]} has lost events that are not archived; restore the archive, or let them go with "
+        "`riffle up --accept-loss`"
+    )
 
 
 def _left_after(client: redis.Redis, number: int, position: Position) -> bool:

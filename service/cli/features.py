@@ -63,14 +63,16 @@ def diff(
 
 
 @features.command("rebuild")
-def rebuild_() -> None:
+def rebuild_(
+    accept_loss: Annotated[bool, typer.Option("--accept-loss", help="Go on without events that are lost.")] = False,
+) -> None:
     """Make all user states anew from import, archive and log, beside the live ones, and switch to them at once."""
     settings = load()
     url = valkey.address(settings)
     if url is None:
         raise StackError("the store does not run; `riffle up` starts it, and makes states that are missing")
     with step("Making user states", SHARDS) as done:
-        made = rebuild(url, current_dataset(settings), event_archive(settings), progress=done)
+        made = rebuild(url, current_dataset(settings), event_archive(settings), accept_loss=accept_loss, progress=done)
     rate = made.source.events / made.seconds
     what = f"{made.source.users:,} users from {made.source.events:,} events of import and archive"
     output.print(f"[green]✓[/] {made.namespace} is live: {what} in {made.seconds:.1f} s ({rate:,.0f} events/s)")

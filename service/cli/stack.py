@@ -50,6 +50,9 @@ def up(
         Path | None,
         typer.Option(help="MovieLens folder or zip, or interactions.csv/.parquet; none: keep, or the demo data."),
     ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Make user states without events that log and archive have lost.")
+    ] = False,
 ) -> None:
     """From nothing to live recommendations: import, train, start, warm up. Again: only what is missing."""
     began = time.monotonic()
@@ -64,7 +67,7 @@ def up(
     if bundle is None:
         raise RegistryError("the bundle just trained is not the champion; run `riffle bundles list`")
     output.print(f"[green]✓[/] champion {bundle.id}")
-    _bring_up(settings, dataset, bundle.id)
+    _bring_up(settings, dataset, bundle.id, accept_loss=accept_loss)
     _show(settings, dataset, bundle)
     output.print(f"[dim]Done in {time.monotonic() - began:.0f} s.[/]")
 
@@ -181,7 +184,7 @@ def _champion_for(settings: Settings, dataset: Dataset) -> Manifest | None:
     return manifest if same and fields["feature_schema_hash"] == SCHEMA_HASH else None
 
 
-def _bring_up(settings: Settings, dataset: Dataset | None, bundle_id: str) -> None:
+def _bring_up(settings: Settings, dataset: Dataset | None, bundle_id: str, *, accept_loss: bool = False) -> None:
     """Start store and Ray, load states, deploy; what this call started is ended when it fails."""
     was_running = stack.running(settings)
     try:
@@ -192,7 +195,8 @@ def _bring_up(settings: Settings, dataset: Dataset | None, bundle_id: str) -> No
                 if is_live(store.url, dataset):
                     done(SHARDS)
                 else:
-                    rebuild(store.url, dataset, event_archive(settings), progress=done)
+                    archive = event_archive(settings)
+                    rebuild(store.url, dataset, archive, accept_loss=accept_loss, progress=done)
         with waiting("Starting the service behind HAProxy"):
             application.deploy(settings, redis_url=store.url, bundle_id=bundle_id)
     except BaseException:

@@ -153,6 +153,8 @@ async def test_a_log_that_lost_what_is_not_archived_is_refused_and_the_live_stat
         with pytest.raises(StackError, match="has lost events that are not archived"):
             await asyncio.to_thread(rebuild, url, None, archive_in(tmp_path))
         assert server.get(live_key()) is None
+        await asyncio.to_thread(rebuild, url, None, archive_in(tmp_path), accept_loss=True)
+        assert live_name(server.get(live_key())) == namespace(2)
 
 
 def test_a_damaged_archive_is_named_and_the_live_states_stay(breakable_store: BreakableStore, tmp_path: Path) -> None:
