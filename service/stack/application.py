@@ -21,6 +21,7 @@ from service.stack.ray_environment import environment
 
 NAME = "riffle"
 UPDATER = "riffle-features"
+ITEM_UPDATER = "riffle-items"
 ARCHIVER = "riffle-archive"
 _READY_S = 120.0
 _WARM_REQUESTS = 50
@@ -53,7 +54,7 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions
 
-    from service.app import build, build_archiver, build_updater
+    from service.app import build, build_archiver, build_item_updater, build_updater
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # what it has to say is said in our words
     ray.init(address=ray_head.address(settings), namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
@@ -63,6 +64,7 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
         application = build(settings, redis_url=redis_url, bundle_id=bundle_id)
         try:
             serve.run(build_updater(redis_url=redis_url), name=UPDATER, route_prefix=None)
+            serve.run(build_item_updater(redis_url=redis_url), name=ITEM_UPDATER, route_prefix=None)
             serve.run(build_archiver(settings, redis_url=redis_url), name=ARCHIVER, route_prefix=None)
             serve.run(application, name=NAME, route_prefix="/")
         except Exception as error:
