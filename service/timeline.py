@@ -38,7 +38,7 @@ def timelines(dataset: Dataset | None, archive: Archive, shards: Sequence[int] =
     key = item_keys(dataset.item_id if dataset else [])
     for number in shards:
         archived = _archived(number, archive)
-        yield _joined(_imported(dataset, of_user == number, key), archived) if dataset else archived
+        yield joined(_imported(dataset, of_user == number, key), archived) if dataset else archived
 
 
 def _imported(dataset: Dataset, mine: np.ndarray, key: np.ndarray) -> Timeline:
@@ -69,7 +69,7 @@ def _archived(number: int, archive: Archive) -> Timeline:
     )
 
 
-def _joined(first: Timeline, then: Timeline) -> Timeline:
+def joined(first: Timeline, then: Timeline) -> Timeline:
     """Two of the same shard; the users of the first keep their numbers."""
     number_of = {user: number for number, user in enumerate(first.user_id)}
     renumbered = np.array([number_of.setdefault(user, len(number_of)) for user in then.user_id], np.int64)

@@ -1,16 +1,15 @@
 """Commands about recorded answers."""
 
 import asyncio
-import re
 import time
 from collections import Counter
-from datetime import datetime
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from service.cli.console import output, step, waiting
+from service.cli.moments import SINCE, moment_ms
 from service.decision_stream import DecisionStream
 from service.record_schemas import Outcome, Replay
 from service.replay import replay as make_again
@@ -22,7 +21,6 @@ from service.world import recorded_worlds
 SAMPLE = 100
 SHOWN = 20  # differences printed one by one
 TIMEOUT_MS = 10_000
-_UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +33,7 @@ def replay(
     sample: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help=f"How many of the newest; {SAMPLE} without --since.")
     ] = None,
-    since: Annotated[
-        str | None, typer.Option(help="Those from a moment on (RFC 3339) or of the last 30s, 15m, 2h, 7d.")
-    ] = None,
+    since: Annotated[str | None, typer.Option(help=SINCE)] = None,
 ) -> None:
     """Make recorded answers again, from record and bundle, and compare every stage bit for bit with what was served."""
     since_ms = 0 if since is None else moment_ms(since, time.time_ns() // 1_000_000)
@@ -46,19 +42,6 @@ def replay(
     _print(verdicts)
     if any(one.outcome is Outcome.DIFFERENT for one in verdicts):
         raise typer.Exit(1)
-
-
-def moment_ms(text: str, now_ms: int) -> int:
-    """A moment, or a duration back from `now_ms`, as UTC epoch milliseconds. Raises typer.BadParameter."""
-    if duration := re.fullmatch(r"([0-9]{1,9})([smhd])", text):
-        return max(0, now_ms - int(duration[1]) * _UNIT_S[duration[2]] * 1000)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise typer.BadParameter(f"{text!r} is neither 2026-11-23T12:00:00Z, with an offset, nor 30s, 15m, 2h or 7d")
-    return max(0, int(moment.timestamp() * 1000))
 
 
 async def _replays(recommendation_id: str | None, most: int | None, since_ms: int) -> list[Replay]:

@@ -1,4 +1,4 @@
-"""`riffle features`: the definitions of this version, how they differ from a bundle's, and states made anew."""
+"""`riffle features`: the definitions of this version, how they differ from a bundle's, states made anew or verified."""
 
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ from recsys.features.schema import described, difference
 from recsys.manifest import read_manifest
 from service.archives import event_archive
 from service.cli.console import output, plain_table, step
+from service.cli.parity import verify_
 from service.errors import StackError
 from service.imports import current_dataset
 from service.rebuild import live_source, rebuild
@@ -23,6 +24,7 @@ features = typer.Typer(help="Feature definitions and the user states made by the
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    features.command("verify")(verify_)
     app.add_typer(features, name="features")
 
 

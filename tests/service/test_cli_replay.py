@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.types import World
-from service.cli.decisions import moment_ms
+from service.cli.moments import moment_ms
 from service.decisions import STREAM, Decision, DecisionLog
 from service.gateway import Gateway
 from service.round_trips import RoundTrips
