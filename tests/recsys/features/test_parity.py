@@ -80,7 +80,7 @@ def test_missing_event_among_items_that_come_again_is_named_where_the_ring_shows
 
 
 @pytest.mark.parametrize("kind", [Difference.MISSING, Difference.DOUBLED])
-@pytest.mark.parametrize("place", [100, 1_500, RING + SEEN_MAX + 60])
+@pytest.mark.parametrize("place", [101, 1_500, RING + SEEN_MAX + 60])
 def test_fault_is_named_in_a_state_that_has_forgotten_its_first_events(kind: Difference, place: int) -> None:
     events = history(RING + SEEN_MAX + 100)
     again = [] if kind is Difference.MISSING else [events[place], events[place]]
