@@ -20,7 +20,6 @@ from recsys.errors import RecsysError
 from recsys.features.codec import unpack
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.features.parity import Difference, Interaction, first_differing
-from recsys.features.user import UserStates
 from recsys.recommend import Ranked, Retrieved, features, retrieve
 from recsys.types import QueryBatch, World
 from recsys.verbs import Verb
@@ -104,10 +103,9 @@ class Parity:
 
 
 class _Served(NamedTuple):
-    """A record, its state as a single row, and how that differs from the events."""
+    """A record, and how its state differs from what the events give."""
 
     record: Decision
-    state: UserStates
     unequal: Unequal | None
 
 
@@ -140,10 +138,9 @@ def verify(
     for number, history in histories(sorted(by_shard)):
         own = by_shard[number]
         states, _ = unpack([record.user_state for record in own], SCHEMA_HASH)
-        for row, compared in enumerate(compare_states(own, states, history, fresh_ms=fresh_ms)):
-            record = own[row]
-            one = _Served(record, states.take(np.array([row])), compared.unequal)
-            served[record.bundle, record.item_stats, record.candidates].append(one)
+        for record, compared in zip(own, compare_states(own, states, history, fresh_ms=fresh_ms), strict=True):
+            of_world = served[record.bundle, record.item_stats, record.candidates]
+            of_world.append(_Served(record, compared.unequal))
             parity.behind += compared.behind_ms > 0
             parity.oldest_ms = max(parity.oldest_ms, compared.behind_ms)
         progress(len(own))
@@ -186,7 +183,8 @@ def _verify(group: Sequence[_Served], world_of: Callable[[Decision], World], par
     if not sound:
         return
     parity.verified += len(sound)
-    made = _Made.of(world, batch_of(queries, UserStates.concatenate([one.state for one in sound])))
+    states, _ = unpack([one.record.user_state for one in sound], SCHEMA_HASH)
+    made = _Made.of(world, batch_of(queries, states))
     for row, (one, query) in enumerate(zip(sound, queries, strict=True)):
         stage, values = _redefined(one.record, made, row)
         if one.unequal is None:
@@ -257,8 +255,7 @@ def _named(what: Interaction, vocabulary: Vocabulary) -> PastEvent:
 
 def _differing(made: _Made, row: int, query: Query, unequal: Unequal) -> list[Value]:
     """The features that the events give other values than the served state does."""
-    states = unequal.rebuilt.take(np.array([unequal.row]))
-    again = _Made.of(made.world, batch_of([query], states))
+    again = _Made.of(made.world, batch_of([query], unequal.rebuilt))
     (served, served_item), (now, now_item) = made.row(row), again.row(0)
     item_id = made.world.bundle.vocabulary.item_id
     return [

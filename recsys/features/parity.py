@@ -122,9 +122,11 @@ def _named(shown: Sequence[_Shown], place: int, events: Sequence[Interaction], t
         what = Difference.FOREIGN if earlier is None else Difference.DOUBLED
         return Parting(what, earlier, one.detail)
     event = events[turn]
+    surplus = len(shown) - (applied - (turn - place))
     is_later = any(one.is_of(other) for other in events[turn + 1 :])
-    comes = any(other.is_of(event) for other in shown[place + 1 :])
-    if earlier is not None and (not is_later or len(shown) > applied - (turn - place)):
+    # A fingerprint may be of another event with the same item: where the state has too few, it is.
+    comes = any(other.is_of(event) for other in shown[place + 1 :] if other.detail or surplus >= 0)
+    if earlier is not None and (not is_later or surplus > 0):
         return Parting(Difference.DOUBLED, earlier, one.detail)
     if is_later:
         return Parting(Difference.DISPLACED if comes else Difference.MISSING, turn, one.detail)

@@ -90,6 +90,8 @@ def _print(parity: Parity) -> None:
         alike[one.record.query["user_id"], one.difference, one.event, one.stage].append(one)
     for group in list(alike.values())[:SHOWN]:
         _print_one(group)
+    if len(alike) > SHOWN:
+        output.print(f"{len(alike) - SHOWN} more users or events are not shown")
     for reason, count in parity.not_verified.most_common(10):
         output.print(f"[yellow]not verified[/] {count}: {escape(reason)}", soft_wrap=True)
     for feature, count in Counter(value.feature for one in parity.findings for value in one.values).most_common():

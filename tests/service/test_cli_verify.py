@@ -20,6 +20,7 @@ from recsys.types import World
 from recsys.verbs import Verb
 from service import updater as updating
 from service.archives import event_archive
+from service.cli import parity
 from service.decisions import DecisionLog
 from service.event_log import Event
 from service.gateway import Gateway
@@ -133,6 +134,10 @@ def test_fault_of_the_updater_is_named_with_feature_user_values_and_first_event(
     assert "user_log_idle_s" in run.out
     assert "user_log_activity_1h differs in 2" in run.out
     assert "1 verified to the bit, 2 without parity, 1 not verified" in run.out
+    monkeypatch.setattr(parity, "SHOWN", 0)
+    few = deployed.riffle("features", "verify")
+    assert "differs user" not in few.out
+    assert "1 more users or events are not shown" in few.out
 
 
 def test_definition_that_changed_is_told_from_a_fault_of_the_state(

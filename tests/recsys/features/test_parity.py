@@ -66,17 +66,26 @@ def test_single_fault_is_named_with_its_event(n: int, place: int, kind: Differen
     assert (found.difference, found.event) == (kind, place)
 
 
-@settings(max_examples=60, deadline=None)
-@given(n=st.integers(66, 140), place=st.integers(0, 139), seed=st.integers(0, 20))
-def test_missing_event_among_items_that_come_again_is_named_where_the_ring_shows_it(
-    n: int, place: int, seed: int
+@settings(max_examples=100, deadline=None)
+@given(
+    n=LENGTHS,
+    place=st.integers(0, 139),
+    seed=st.integers(0, 20),
+    kind=st.sampled_from([Difference.MISSING, Difference.DOUBLED]),
+)
+def test_fault_among_items_that_come_again_is_named_at_the_event_or_one_like_it(
+    n: int, place: int, seed: int, kind: Difference
 ) -> None:
-    assume(n - RING < place < n)
+    """Of what has left the ring only the item shows: among equal ones that follow each other the last is named."""
+    assume(place < n)
     events = history(n, items=3, seed=seed)
-    found = parted(events[:place] + events[place + 1 :], events)
-    assert found.difference is Difference.MISSING
-    # Of what has left the ring only the item shows, so the event after an equal item may be named in its place.
-    assert found.event == place or all(events[place].item_key == one.item_key for one in events[place : found.event])
+    again = [events[place]] * 2 if kind is Difference.DOUBLED else []
+    found = parted([*events[:place], *again, *events[place + 1 :]], events)
+    assert found.difference is kind
+    assert found.event is not None
+    assert {one.item_key for one in events[place : found.event + 1]} == {events[place].item_key}
+    if place >= n - RING + 1:
+        assert found.event == place
 
 
 @pytest.mark.parametrize("kind", [Difference.MISSING, Difference.DOUBLED])
