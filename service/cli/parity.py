@@ -15,10 +15,10 @@ from recsys.digests import Stage
 from recsys.features.parity import Difference
 from service.archives import event_archive
 from service.cli.console import output, plain_table, step, waiting
-from service.cli.data import current_dataset
 from service.cli.moments import SINCE, moment_ms
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
+from service.imports import current_dataset
 from service.parity import Finding, Parity, PastEvent, verify
 from service.round_trips import RoundTrips
 from service.settings import load
@@ -62,7 +62,7 @@ def verify_(
     later = [record for record in records if record.time_ms >= imported_ms]
     histories = partial(user_histories, url, dataset, event_archive(settings))
     with step("Verifying answers", 2 * len(later)) as done:
-        parity = verify(later, recorded_worlds(settings), histories, progress=done)
+        parity = verify(later, recorded_worlds(settings, url), histories, progress=done)
     if earlier := len(records) - len(later):
         parity.not_verified["answered before the present import was live"] += earlier
     _print(parity)
