@@ -222,9 +222,15 @@ def _left_after(client: redis.Redis, number: int, position: Position) -> bool:
 def _clear(client: redis.Redis, *, keep: str) -> None:
     """Remove all states of this schema, and what belongs to them, but those of one namespace."""
     schema = keep.partition(".")[0]
-    for key in client.scan_iter(match=f"riffle:*:{schema}.*", count=1000):
+    others: list[bytes] = []
+    for key in client.scan_iter(match=f"riffle:*:{schema}.*", count=_CHUNK):
         if key.split(b":")[2] != keep.encode():
-            client.unlink(key)
+            others.append(key)
+        if len(others) == _CHUNK:
+            client.unlink(*others)
+            others.clear()
+    if others:
+        client.unlink(*others)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ def apply(
     ts_s: np.ndarray,
     event_id: np.ndarray,
 ) -> None:
-    """Apply events to `states`, in place: events of one user in turn, users side by side.
+    """Apply events to `states`, in place and in order.
 
     An event whose id is not above the last one applied to its user changes nothing, so applying a run again is safe.
 
@@ -35,13 +35,7 @@ def apply(
     widest = room(int((states.length + states.seen_count + np.bincount(row, minlength=len(states))).max()))
     if widest > states.seen.shape[1]:
         states.seen = np.pad(states.seen, ((0, 0), (0, widest - states.seen.shape[1])))
-    by_user = np.argsort(row, kind="stable")
-    first = np.flatnonzero(np.diff(row[by_user], prepend=-1))
-    turn = np.empty(len(row), np.int64)  # how many earlier events of this run the user has
-    turn[by_user] = np.arange(len(row)) - np.repeat(first, np.diff(first, append=len(row)))
-    by_turn = np.argsort(turn, kind="stable")
-    for now in np.split(by_turn, np.cumsum(np.bincount(turn))[:-1]):
-        update(states, row[now], item_key=item_key[now], verb=verb[now], ts_s=ts_s[now], event_id=event_id[now])
+    update(states, row, item_key=item_key, verb=verb, ts_s=ts_s, event_id=event_id)
 
 
 def states_of(
