@@ -22,7 +22,7 @@ from service.queries import batch_of, resolve
 from service.record_schemas import Outcome, RecordedAnswer, Replay
 from service.schemas import EventsResponse, Problem, Readiness, RecommendationResponse, SimilarResponse
 from service.stack import processes
-from service.world import load_world
+from service.world import recorded_worlds
 from tests.e2e.conftest import Riffle
 
 pytestmark = pytest.mark.e2e
@@ -225,17 +225,20 @@ def _assert_answers_can_be_made_again(client: httpx.Client, riffle: Riffle) -> N
     # Bits are compared here, not times: a machine that others use must not make a list a degraded one.
     served = [_ask(client, {**body, "deadline_ms": 5_000}) for body in bodies]
     records = _records(riffle, {one.recommendation_id for one in served})
-    world = load_world(riffle.settings)
+    world_of = recorded_worlds(riffle.settings, f"redis://127.0.0.1:{riffle.settings.valkey_port}/0")
     for one in served:
         assert one.degraded == []
         record = records[one.recommendation_id]
         assert record.bundle == one.bundle
+        world = world_of(record)
+        assert world.item_stats.version == record.item_stats
         query = resolve(
             world.bundle,
             count=record.query["count"],
             session_ids=(record.query["session"] or {}).get("item_ids", []),
             excluded_ids=record.query["exclude_item_ids"],
             filter_=None,
+            explore=record.explore,
             seed=record.seed,
             now_s=record.now_s,
         )
