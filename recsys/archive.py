@@ -6,38 +6,25 @@ their numbers, and those it covers do not count.
 """
 
 import fcntl
-import json
-import os
-import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys.archive_files import File, Position, counting, readable, sweep, write
 from recsys.errors import ArchiveError
 
 MERGED_AT = 32  # files of one day that become one
 DAY_MS = 86_400_000
 POSITION = (pa.field("stream", pa.uint8()), pa.field("ms", pa.uint64()), pa.field("sequence", pa.uint64()))
-_UNTIL = b"riffle.until"
-_NAME = re.compile(r"(\d{10})-(\d{10})\.parquet")
-
-Position = tuple[int, int]  # milliseconds, sequence
 START: Position = (0, 0)
 
-
-class _File(NamedTuple):
-    """One file and the numbers that it covers."""
-
-    path: Path
-    first: int
-    last: int
+Condition = tuple[str, str, Any]  # column, "=", ">=", "in" and the like, value
 
 
 class Archive:
@@ -78,39 +65,76 @@ class Archive:
         with self._locked():
             if self._reached() != list(after):
                 return False
-            number = max((one.last for one in self._files()), default=-1) + 1
+            number = max((one.last for one in counting(self.root)), default=-1) + 1
             reached = list(after)
             parts = _by_day(rows) or [(_day(max(until)[0]), rows)]
             for place, (day, part) in enumerate(parts):
                 for stream, position in _ends(part).items():
                     reached[stream] = position
                 last = place == len(parts) - 1
-                self._write(part, day, number, number, until if last else reached)
+                target = File.at(self.root, day, number, number)
+                write(part, target, self.schema, until if last else reached)
                 number += 1
             return True
 
     def read(
-        self, *, stream: int | None = None, columns: Sequence[str] | None = None, days: Sequence[date] | None = None
+        self,
+        *,
+        stream: int | None = None,
+        columns: Sequence[str] | None = None,
+        days: Sequence[date] | None = None,
+        where: Sequence[Condition] = (),
     ) -> pa.Table:
         """What is archived, ascending by stream and position within each file, the files in order of their numbers.
 
         Args:
-            stream: Only this one. columns: Only these. days: Only what arrived on these (UTC).
+            stream: Only this one. columns: Only these. days: Only what arrived on these (UTC). where: Only rows that
+                meet all of these; parts of files whose statistics rule them out are not read.
         Raises:
             ArchiveError: a file cannot be read.
         """
         schema = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
-        wanted = None if stream is None else [("stream", "=", stream)]
+        wanted = [*where, *([] if stream is None else [("stream", "=", stream)])]
         parts = [schema.empty_table()]
         if not self.root.exists():
             return parts[0]
         with self._locked(fcntl.LOCK_SH):  # no file goes while it is wanted
-            for one in self._files():
-                if days is None or _day_of(one.path) in days:
-                    with _readable(one.path):
-                        part = pq.read_table(one.path, columns=schema.names, filters=wanted, partitioning=None)
+            for one in counting(self.root):
+                if days is None or one.day in days:
+                    with readable(one.path):
+                        part = pq.read_table(one.path, columns=schema.names, filters=wanted or None, partitioning=None)
                         parts.append(part.cast(schema))
         return pa.concat_tables(parts)
+
+    def newest(self, *, columns: Sequence[str], since_ms: int = 0) -> Iterator[pa.Table]:
+        """Parts of an archive of one stream, the newest first, rows within each ascending, read when they are asked for.
+
+        Args:
+            since_ms: What arrived before this moment (UTC epoch milliseconds) may be left out, and need not be.
+        Raises:
+            ArchiveError: a file cannot be read.
+        """
+        if not self.root.exists():
+            return
+        with self._locked(fcntl.LOCK_SH):
+            days = {one.day for one in counting(self.root)}
+        for day in sorted(days, reverse=True):
+            if day < _day(since_ms):
+                return
+            with (
+                ExitStack() as opened
+            ):  # rows stay in their day, so what is merged meanwhile is neither lost nor doubled
+                with self._locked(fcntl.LOCK_SH):
+                    files = [one for one in counting(self.root) if one.day == day]
+                    handles = []
+                    for one in files:
+                        with readable(one.path):
+                            handles.append(opened.enter_context(pq.ParquetFile(one.path)))
+                for one, handle in reversed(list(zip(files, handles, strict=True))):
+                    for group in reversed(range(handle.num_row_groups)):
+                        with readable(one.path):
+                            part = handle.read_row_group(group, columns=list(columns))
+                        yield part
 
     def merge(self, *, today: date) -> int:
         """Merge the files of days that are over into one each, and many small ones of today; returns files saved.
@@ -120,9 +144,9 @@ class Archive:
         """
         saved = 0
         with self._locked():
-            days: dict[date, list[_File]] = {}
-            for one in self._files():
-                days.setdefault(_day_of(one.path), []).append(one)
+            days: dict[date, list[File]] = {}
+            for one in counting(self.root):
+                days.setdefault(one.day, []).append(one)
             for day, files in days.items():
                 small = [one for one in files if one.first == one.last]
                 chosen = files if day < today else small if len(small) >= MERGED_AT else []
@@ -131,31 +155,33 @@ class Archive:
                     saved += len(chosen) - 1
         return saved
 
-    def rewrite(self, change: Callable[[pa.Table], pa.Table]) -> int:
-        """Put what `change` makes of each file in its place, file by file; returns how many rows are gone.
+    def rewrite(self, change: Callable[[pa.Table], pa.Table], *, where: Sequence[Condition] = ()) -> None:
+        """Put what `change` makes of each file in its place, file by file; what a death has left beside them goes.
 
         Args:
             change: Returns the very table that it got where nothing changes. Doing it twice is safe.
+            where: Files without a row that meets all of these are left as they are.
         Raises:
             ArchiveError: a file cannot be read, or the disk refuses; files before it are changed already.
         """
-        gone = 0
+        if not self.root.exists():
+            return
         with self._locked():
-            for one in self._files():
-                with _readable(one.path):
-                    rows = pq.read_table(one.path, partitioning=None)
+            sweep(self.root)
+            for one in counting(self.root):
+                if where and not _some(one, where):
+                    continue
+                rows = one.rows()
                 kept = change(rows)
                 if kept is not rows:
-                    self._write(kept, _day_of(one.path), one.first, one.last, self._until(one))
-                    gone += len(rows) - len(kept)
-        return gone
+                    write(kept, one, self.schema, one.until(self._streams))
 
     def _reached(self) -> list[Position]:
-        files = self._files()
-        return self._until(files[-1]) if files else [START] * self._streams
+        files = counting(self.root)
+        return files[-1].until(self._streams) if files else [START] * self._streams
 
-    def _merge(self, day: date, files: Sequence[_File]) -> None:
-        runs: list[list[_File]] = []
+    def _merge(self, day: date, files: Sequence[File]) -> None:
+        runs: list[list[File]] = []
         for one in files:  # what is merged must cover its range without a gap
             if runs and runs[-1][-1].last + 1 == one.first:
                 runs[-1].append(one)
@@ -164,59 +190,11 @@ class Archive:
         for run in runs:
             if len(run) == 1:
                 continue
-            tables = []
-            for one in run:
-                with _readable(one.path):
-                    tables.append(pq.read_table(one.path, partitioning=None))
-            self._write(pa.concat_tables(tables), day, run[0].first, run[-1].last, self._until(run[-1]))
+            rows = pa.concat_tables([one.rows() for one in run])
+            target = File.at(self.root, day, run[0].first, run[-1].last)
+            write(rows, target, self.schema, run[-1].until(self._streams))
             for one in run:
                 one.path.unlink()
-
-    def _write(self, rows: pa.Table, day: date, first: int, last: int, until: Sequence[Position]) -> None:
-        folder = self.root / f"day={day.isoformat()}"
-        target = folder / f"{first:010d}-{last:010d}.parquet"
-        temporary = target.with_suffix(".writing")
-        rows = rows.sort_by([("stream", "ascending"), ("ms", "ascending"), ("sequence", "ascending")])
-        metadata = {_UNTIL: json.dumps(until).encode()}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                with pq.ParquetWriter(file, self.schema.with_metadata(metadata), compression="zstd") as writer:
-                    for stream in np.unique(
-                        rows["stream"].to_numpy()
-                    ).tolist():  # a row group each: `read` skips others
-                        writer.write_table(
-                            rows.filter(pc.equal(rows["stream"], stream)).replace_schema_metadata(metadata)
-                        )
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-            for changed in (folder, self.root):
-                _sync(changed)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
-            raise ArchiveError(f"cannot write {target}: {error}; free disk space or mend the folder") from error
-
-    def _until(self, one: _File) -> list[Position]:
-        with _readable(one.path):
-            found = json.loads(pq.read_schema(one.path).metadata[_UNTIL])
-            if len(found) != self._streams:
-                raise ValueError(f"it is about {len(found)} streams, not {self._streams}")
-            return [(int(ms), int(sequence)) for ms, sequence in found]
-
-    def _files(self) -> list[_File]:
-        """Those that count, by rising number."""
-        found = []
-        for path in self.root.glob("day=*/*.parquet"):
-            if name := _NAME.fullmatch(path.name):
-                found.append(_File(path, int(name[1]), int(name[2])))
-        found.sort(key=lambda one: (one.first, -one.last))
-        files: list[_File] = []
-        for one in found:
-            if not files or one.last > files[-1].last:
-                files.append(one)
-        return files
 
     @contextmanager
     def _locked(self, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
@@ -242,25 +220,11 @@ def _ends(rows: pa.Table) -> dict[int, Position]:
     return {number: (int(ms[row]), int(sequence[row])) for number, row in last.items()}
 
 
+def _some(one: File, where: Sequence[Condition]) -> bool:
+    """Whether a file has rows that meet all conditions."""
+    with readable(one.path):
+        return len(pq.read_table(one.path, columns=["ms"], filters=list(where), partitioning=None)) > 0
+
+
 def _day(ms: int) -> date:
     return datetime.fromtimestamp(ms / 1000, UTC).date()
-
-
-def _day_of(path: Path) -> date:
-    return date.fromisoformat(path.parent.name.removeprefix("day="))
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise ArchiveError(f"{path} cannot be read: {error}; restore the file") from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.archive import START, Archive, Position
+from recsys.archive import START, Archive
+from recsys.archive_files import GROUP_ROWS, Position
 from recsys.errors import ArchiveError
 
 DAY_MS = 86_400_000
@@ -148,11 +149,70 @@ def test_rewriting_takes_rows_out_and_keeps_the_position(tmp_path: Path) -> None
         kept = table.filter(pa.array([word != "goes" for word in table["word"].to_pylist()], pa.bool_()))
         return table if len(kept) == len(table) else kept
 
-    assert archive.rewrite(without) == 2
+    archive.rewrite(without)
     assert words(archive) == ["stays", "stays"]
     assert archive.until() == [(NOON, 3), START]
     assert (archive.root / files(archive)[2]).stat().st_ino == untouched
-    assert archive.rewrite(without) == 0
+    changed = [(archive.root / name).stat().st_ino for name in files(archive)]
+    archive.rewrite(without)
+    assert [(archive.root / name).stat().st_ino for name in files(archive)] == changed
+
+
+def test_rewriting_reads_only_files_with_rows_that_are_meant_and_makes_nothing_where_there_is_no_archive(
+    tmp_path: Path,
+) -> None:
+    archive, seen = archive_at(tmp_path), []
+    archive.rewrite(lambda table: seen.append(table) or table)
+    assert not archive.root.exists()
+    add(archive, (0, NOON, 0, "a"))
+    add(archive, (0, NOON, 1, "b"))
+    archive.rewrite(lambda table: seen.append(table["word"].to_pylist()) or table, where=[("word", "in", {"b", "c"})])
+    assert seen == [["b"]]
+
+
+def test_rewriting_removes_what_a_death_has_left(tmp_path: Path) -> None:
+    archive = archive_at(tmp_path)
+    for number in range(2):
+        add(archive, (0, NOON - DAY_MS + number, 0, f"{number}"))
+    kept = {name: (archive.root / name).read_bytes() for name in files(archive)}
+    archive.merge(today=TODAY)
+    (merged,) = files(archive)
+    for name, content in kept.items():
+        (archive.root / name).write_bytes(content)
+    (archive.root / merged).with_suffix(".writing").write_bytes(b"half")
+    archive.rewrite(lambda table: table)
+    assert [str(path.relative_to(archive.root)) for path in archive.root.glob("day=*/*")] == [merged]
+    assert words(archive) == ["0", "1"]
+
+
+def test_newest_parts_come_first_across_days_files_and_groups_and_older_days_are_not_read(tmp_path: Path) -> None:
+    archive, n = archive_at(tmp_path, streams=1), GROUP_ROWS + 10
+    add(archive, *((0, NOON - DAY_MS + number, 0, f"{number}") for number in range(n)))
+    add(archive, (0, NOON, 0, "a"), (0, NOON, 1, "b"))
+    add(archive, (0, NOON, 2, "c"))
+    parts = [part["word"].to_pylist() for part in archive.newest(columns=["word"])]
+    assert [word for part in parts for word in reversed(part)] == ["c", "b", "a", *map(str, reversed(range(n)))]
+    assert len(parts) == 4
+    assert [len(part) for part in archive.newest(columns=["ms"], since_ms=NOON)] == [1, 2]
+    assert list(archive_at(tmp_path / "other").newest(columns=["ms"])) == []
+
+
+def test_newest_parts_are_those_of_the_beginning_though_files_are_merged_meanwhile(tmp_path: Path) -> None:
+    archive = archive_at(tmp_path, streams=1)
+    for number in range(3):
+        add(archive, (0, NOON - DAY_MS + number, 0, f"{number}"))
+    parts = archive.newest(columns=["word"])
+    found = next(parts)["word"].to_pylist()
+    archive.merge(today=TODAY)
+    assert [*found, *(part["word"][0].as_py() for part in parts)] == ["2", "1", "0"]
+
+
+def test_only_rows_that_meet_the_conditions_are_read(tmp_path: Path) -> None:
+    archive = archive_at(tmp_path)
+    add(archive, (0, NOON, 0, "a"), (0, NOON, 1, "b"), (1, NOON, 0, "b"))
+    assert len(archive.read(where=[("word", "=", "b")])) == 2
+    assert words(archive, stream=1, where=[("word", "=", "b")]) == ["b"]
+    assert words(archive, where=[("word", "=", "b"), ("ms", ">", NOON)]) == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1 and then rubbish", b"\0" * 4096])
