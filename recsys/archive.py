@@ -107,7 +107,7 @@ class Archive:
         return pa.concat_tables(parts)
 
     def newest(self, *, columns: Sequence[str], since_ms: int = 0) -> Iterator[pa.Table]:
-        """Parts of an archive of one stream, the newest first, rows within each ascending, read when they are asked for.
+        """Parts of an archive of one stream, the newest first, rows in each ascending; read as they are asked for.
 
         Args:
             since_ms: What arrived before this moment (UTC epoch milliseconds) may be left out, and need not be.

@@ -19,6 +19,8 @@ from recsys.errors import StateError
 from recsys.recommend import Ranked, Retrieved, rank, retrieve
 from recsys.types import QueryBatch
 from service import metrics
+from service.archives import decision_archive
+from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import DecisionLog
 from service.event_backlog import BacklogWatch
@@ -28,7 +30,7 @@ from service.gateway import Gateway
 from service.http import HttpEdge
 from service.items import ItemCatalogue
 from service.live_world import LiveWorld
-from service.log_followers import EventArchiverDeployment, FeatureUpdaterDeployment, ItemUpdaterDeployment
+from service.log_followers import ArchiverDeployment, FeatureUpdaterDeployment, ItemUpdaterDeployment
 from service.lookup import StateLookup
 from service.ray_metrics import Counts, gauge
 from service.recorded_answers import RecordedAnswers
@@ -121,7 +123,8 @@ class GatewayDeployment:
         intake = EventIntake(EventLog(log, limit=settings.event_limit), world.bundle.vocabulary, settings)
         live.follow(lambda world: intake.know(world.bundle.vocabulary))
         stream = DecisionStream(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
-        recorded = RecordedAnswers(world.bundle.vocabulary, stream, recorded_worlds(settings, redis_url, live.built))
+        records = DecisionRecords(stream, decision_archive(settings))
+        recorded = RecordedAnswers(world.bundle.vocabulary, records, recorded_worlds(settings, redis_url, live.built))
         catalogue = ItemCatalogue(log, live.built.bundle.vocabulary)
         self._edge = HttpEdge(self._gateway, intake, recorded, catalogue, max_body_bytes=settings.max_body_bytes)
         self._backlog = BacklogWatch(log)
@@ -149,7 +152,7 @@ def build_item_updater(*, redis_url: str) -> Any:
 
 def build_archiver(settings: Settings, *, redis_url: str) -> Any:
     """The application that keeps the archive; an updater that is busy does not wait for its disk."""
-    return EventArchiverDeployment.options(**_ONE_IN_THE_BACKGROUND).bind(settings, redis_url)  # type: ignore[attr-defined]
+    return ArchiverDeployment.options(**_ONE_IN_THE_BACKGROUND).bind(settings, redis_url)  # type: ignore[attr-defined]
 
 
 def build_updater(*, redis_url: str) -> Any:

@@ -1,4 +1,4 @@
-"""The archiver: from the event log to Parquet, and out of Redis what is on disk and in the states.
+"""The archiver: from streams to Parquet, and out of Redis what is on disk.
 
 How far it has come is what the archive itself reaches to. So one that dies, or a second one started by mistake, loses
 nothing and keeps nothing twice.
@@ -9,109 +9,86 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
+import pyarrow as pa
 from redis.exceptions import RedisError
 
 from recsys.archive import Archive, Position
 from recsys.errors import ArchiveError
-from service.archives import event_rows
-from service.event_log import stream_key
-from service.log_entries import Run, position_of, text_of
+from service.log_entries import Entry, position_of, text_of
 from service.round_trips import RoundTrips
-from service.state_keys import SHARDS, live_key, live_name, position_key, rebuilt_key
 
-# KEYS: the names of the live states and of those being rebuilt; per shard its stream, and its position in each of them.
-# ARGV: these two names; how many there are; entries that a stream may keep; per shard how far it is archived.
-_TRIM = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 0 end
-local function before(a, b)
-  local a_ms, a_sequence = string.match(a, '(%d+)-(%d+)')
-  local b_ms, b_sequence = string.match(b, '(%d+)-(%d+)')
-  if a_ms ~= b_ms then return tonumber(a_ms) < tonumber(b_ms) end
-  return tonumber(a_sequence) < tonumber(b_sequence)
-end
-local each, trimmed = 1 + tonumber(ARGV[3]), 0
-for shard = 1, #ARGV - 4 do
-  local first, done = 3 + (shard - 1) * each, ARGV[4 + shard]
-  for key = first + 1, first + each - 1 do
-    local position = redis.call('GET', KEYS[key]) or '0-0'
-    if before(position, done) then done = position end
-  end
-  if redis.call('XLEN', KEYS[first]) > tonumber(ARGV[4]) then
-    trimmed = trimmed + redis.call('XTRIM', KEYS[first], 'MINID', done)
-  end
-end
-return trimmed
-"""
-READ = 2_000  # entries of one shard at a time: about 10 MB, and 30 ms of decoding
+READ = 2_000  # entries of one stream at a time: of events about 10 MB, and 30 ms of decoding
 _log = logging.getLogger(__name__)
 
 
-class Archiver:
-    """Moves events.
+class Streams(Protocol):
+    """What is moved: where it lies, what becomes of it, and what may leave the store.
 
-    Args:
-        kept: Entries up to which a shard's stream keeps what is archived and applied.
+    Attributes:
+        keys: Of the streams, by their number in the archive.
     """
 
-    def __init__(self, store: RoundTrips, archive: Archive, *, kept: int) -> None:
-        self._store, self._archive, self._kept = store, archive, kept
-        self.counts: Counter[str] = Counter()  # "archived", "trimmed", "merged"
+    keys: Sequence[str]
+
+    async def rows(self, entries: Sequence[tuple[int, Sequence[Entry]]]) -> pa.Table:
+        """Rows of the archive from (stream, what was read of it)."""
+        ...
+
+    async def release(self, after: Sequence[Position], until: Sequence[Position]) -> Counter[str]:
+        """See to the store, now that what came after `after` is archived up to `until`; what was done, by name."""
+        ...
+
+
+class Archiver:
+    """Moves what lies in streams to an archive.
+
+    Args:
+        store: Its timeout allows for READ entries of each stream.
+    """
+
+    def __init__(self, store: RoundTrips, archive: Archive, streams: Streams) -> None:
+        self._store, self.archive, self._streams = store, archive, streams
+        self.counts: Counter[str] = Counter()  # "archived", "merged", and what the streams count
 
     async def step(self) -> bool:
-        """Read what is not archived yet, archive it, trim; whether there is more.
+        """Read what is not archived yet, archive it, release it; whether there is more.
 
         Raises:
             RedisError, OSError, TimeoutError: the store failed. ArchiveError: the disk did. Calling again goes on.
         """
-        after = await asyncio.to_thread(self._archive.until)
-        streams = {stream_key(number).encode(): number for number in range(SHARDS)}
+        after = await asyncio.to_thread(self.archive.until)
+        number_of = {key.encode(): number for number, key in enumerate(self._streams.keys)}
         positions = [text_of(one) for one in after]
-        (read,) = await self._store.demand([("XREAD", "COUNT", str(READ), "STREAMS", *streams, *positions)])
-        runs = [Run.of(streams[stream], entries) for stream, entries in read or []]
-        if not runs:
-            await self._trim(after)
+        (read,) = await self._store.demand([("XREAD", "COUNT", str(READ), "STREAMS", *number_of, *positions)])
+        entries = [(number_of[stream], found) for stream, found in read or []]
+        if not entries:
+            self.counts += await self._streams.release(after, after)
             return False
         until = list(after)
-        for one in runs:
-            until[one.shard] = position_of(one.end)
-        logged = [
-            (one.shard, position, event)
-            for one in runs
-            for position, event in zip(one.positions, one.events, strict=True)
-        ]
-        if await asyncio.to_thread(self._archive.append, event_rows(logged), after=after, until=until):
-            self.counts["archived"] += len(logged)
-            await self._trim(until)
-        return any(one.entries == READ for one in runs)
+        for number, found in entries:
+            until[number] = position_of(found[-1][0])
+        rows = await self._streams.rows(entries)
+        if await asyncio.to_thread(self.archive.append, rows, after=after, until=until):
+            self.counts["archived"] += len(rows)
+            self.counts += await self._streams.release(after, until)
+        return any(len(found) == READ for _, found in entries)
 
     async def merge(self) -> None:
         """Make one file of many where that is due. Raises ArchiveError."""
-        self.counts["merged"] += await asyncio.to_thread(self._archive.merge, today=datetime.now(UTC).date())
-
-    async def _trim(self, archived: Sequence[Position]) -> None:
-        """Drop from streams that are long what is archived, in the live states and in those being rebuilt."""
-        lengths = await self._store.demand([("XLEN", stream_key(number)) for number in range(SHARDS)])
-        if max(lengths) <= self._kept:
-            return
-        live, rebuilt = await self._store.demand([("GET", live_key()), ("GET", rebuilt_key())])
-        names = [live_name(live), *([rebuilt.decode()] if rebuilt else [])]
-        keys = [live_key(), rebuilt_key()]
-        for number in range(SHARDS):
-            keys += [stream_key(number), *(position_key(name, number) for name in names)]
-        arguments = [live or b"", rebuilt or b"", str(len(names)), str(self._kept), *map(text_of, archived)]
-        (trimmed,) = await self._store.demand([("EVAL", _TRIM, str(len(keys)), *keys, *arguments)])
-        self.counts["trimmed"] += trimmed
+        self.counts["merged"] += await asyncio.to_thread(self.archive.merge, today=datetime.now(UTC).date())
 
 
-async def run(archiver: Archiver, *, every_s: float) -> None:
-    """Step for ever; what fails is tried again after a while, and the log waits."""
+async def run(archivers: Sequence[Archiver], *, every_s: float) -> None:
+    """Step for ever; what fails is tried again after a while, and the streams wait."""
     failing = False
     while True:
         try:
-            while await archiver.step():
-                pass
-            await archiver.merge()
+            for one in archivers:
+                while await one.step():
+                    pass
+                await one.merge()
             failing = False
         except (RedisError, OSError, TimeoutError, ArchiveError) as error:
             if not failing:

@@ -7,11 +7,12 @@ import msgspec
 import pyarrow as pa
 
 from recsys.archive import Archive, Position
+from service.decisions import Decision, Erased
 from service.event_log import Event
 from service.settings import Settings
 from service.state_keys import SHARDS
 
-_COLUMNS = (
+_EVENT_COLUMNS = (
     pa.field("event_id", pa.string()),
     pa.field("type", pa.string()),
     pa.field("user_id", pa.string()),
@@ -24,21 +25,59 @@ _COLUMNS = (
     pa.field("value", pa.float64()),
     pa.field("properties", pa.string()),  # JSON
 )
+_DECISION_COLUMNS = (
+    pa.field("id", pa.string()),
+    pa.field("time_ms", pa.int64()),
+    pa.field("user_id", pa.string()),  # null where an answer was nobody's, and where its user was forgotten
+    pa.field("record", pa.binary()),  # as in the stream; null where the user was forgotten
+)
 
 
 def event_archive(settings: Settings) -> Archive:
     """The events of this home; its streams are the shards."""
-    return Archive(settings.home_path / "archive" / "events", streams=SHARDS, columns=_COLUMNS)
+    return Archive(settings.home_path / "archive" / "events", streams=SHARDS, columns=_EVENT_COLUMNS)
+
+
+def decision_archive(settings: Settings) -> Archive:
+    """The decision records of this home; it has one stream."""
+    return Archive(settings.home_path / "archive" / "decisions", streams=1, columns=_DECISION_COLUMNS)
 
 
 def event_rows(logged: Sequence[tuple[int, Position, Event]]) -> pa.Table:
     """Rows of an event archive, from (shard, position, event)."""
-    columns: dict[str, Any] = {
-        "stream": pa.array([shard for shard, _, _ in logged], pa.uint8()),
-        "ms": pa.array([position[0] for _, position, _ in logged], pa.uint64()),
-        "sequence": pa.array([position[1] for _, position, _ in logged], pa.uint64()),
-    }
-    for column in _COLUMNS[:-1]:
+    columns = _positions([(shard, position) for shard, position, _ in logged])
+    for column in _EVENT_COLUMNS[:-1]:
         columns[column.name] = pa.array([getattr(event, column.name) for _, _, event in logged], column.type)
     properties = [msgspec.json.encode(event.properties).decode() for _, _, event in logged]
     return pa.table(columns | {"properties": pa.array(properties, pa.string())})
+
+
+def decision_rows(logged: Sequence[tuple[Position, Decision | Erased, bytes | None]]) -> pa.Table:
+    """Rows of a decision archive, from (position, record, its bytes); what is left of an erased one has none."""
+    records = [record for _, record, _ in logged]
+    users = [user_of(record) for record in records]
+    return pa.table(
+        _positions([(0, position) for position, _, _ in logged])
+        | {
+            "id": pa.array([record.id for record in records], pa.string()),
+            "time_ms": pa.array([record.time_ms for record in records], pa.int64()),
+            "user_id": pa.array(users, pa.string()),
+            "record": pa.array([value for _, _, value in logged], pa.binary()),
+        }
+    )
+
+
+def user_of(record: Decision | Erased) -> str | None:
+    """Whose list a record is about; None of items like others, which are nobody's, and where nobody knows any more."""
+    if isinstance(record, Erased) or not isinstance(record.query, dict):
+        return None
+    user = record.query.get("user_id")
+    return user if isinstance(user, str) else None
+
+
+def _positions(logged: Sequence[tuple[int, Position]]) -> dict[str, Any]:
+    return {
+        "stream": pa.array([stream for stream, _ in logged], pa.uint8()),
+        "ms": pa.array([position[0] for _, position in logged], pa.uint64()),
+        "sequence": pa.array([position[1] for _, position in logged], pa.uint64()),
+    }

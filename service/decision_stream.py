@@ -6,8 +6,10 @@ from uuid import UUID
 import msgspec
 from redis.exceptions import RedisError
 
+from recsys.archive import Position
 from service.decisions import STREAM, Decision
 from service.errors import NotFound, RecordsUnavailable
+from service.log_entries import position_of
 from service.round_trips import RoundTrips
 
 PAGE = 100  # records per round trip, some 300 kB: the gateway parses a page between two micro-batches
@@ -33,21 +35,14 @@ class DecisionStream:
             NotFound: it is no recommendation id, or there is no such record.
             RecordsUnavailable: the store does not answer.
         """
-        try:
-            identity = UUID(recommendation_id)
-        except ValueError as error:
-            raise NotFound(
-                f"{recommendation_id[:100]!r} is no recommendation id; it is a UUID, as in an answer"
-            ) from error
-        answered_ms = identity.int >> 80
+        identity = identity_of(recommendation_id)
+        answered_ms = answered_at_ms(identity)
         wanted = str(identity).encode("ascii")
-        async for value in self._values("XRANGE", str(answered_ms), str(answered_ms + WRITTEN_WITHIN_MS)):
+        async for _, value in self._values("XRANGE", str(answered_ms), str(answered_ms + WRITTEN_WITHIN_MS)):
             # The id stands in the record as text: other records need not be decoded.
-            if wanted in value and (record := _record(value)) and record.id == str(identity):
+            if wanted in value and (record := record_of(value)) and record.id == str(identity):
                 return record
-        raise NotFound(
-            f"no record of {identity}; it was not sampled, or the stream has dropped it: it keeps the newest"
-        )
+        raise NotFound(f"no record of {identity}; it was not sampled, or the stream has dropped it")
 
     async def newest(self, count: int | None = None, *, since_ms: int = 0) -> AsyncIterator[Decision]:
         """The newest `count` records (all: None) of answers given at `since_ms` or later, newest first.
@@ -58,8 +53,7 @@ class DecisionStream:
             RecordsUnavailable: the store does not answer.
         """
         given = 0
-        async for value in self._values("XREVRANGE", "+", str(since_ms)):
-            record = _record(value)
+        async for _, record in self.newest_entries(since_ms=since_ms):
             if record is None or record.time_ms < since_ms:
                 continue
             yield record
@@ -67,12 +61,21 @@ class DecisionStream:
             if given == count:
                 return
 
-    async def _values(self, command: str, begin: str, end: str) -> AsyncIterator[bytes]:
+    async def newest_entries(self, *, since_ms: int = 0) -> AsyncIterator[tuple[Position, Decision | None]]:
+        """Every entry written at `since_ms` or later, newest first, with its position; None where it is no record.
+
+        Raises:
+            RecordsUnavailable: the store does not answer.
+        """
+        async for position, value in self._values("XREVRANGE", "+", str(since_ms)):
+            yield position, record_of(value)
+
+    async def _values(self, command: str, begin: str, end: str) -> AsyncIterator[tuple[Position, bytes]]:
         """What each entry holds, page by page, in the order of the command."""
         while True:
             page = await self._page(command, begin, end)
-            for _, fields in page:
-                yield dict(zip(fields[::2], fields[1::2], strict=True)).get(b"d", b"")
+            for position, fields in page:
+                yield position_of(position), dict(zip(fields[::2], fields[1::2], strict=True)).get(b"d", b"")
             if len(page) < PAGE:
                 return
             begin = f"({page[-1][0].decode('ascii')}"
@@ -88,7 +91,21 @@ class DecisionStream:
         return page
 
 
-def _record(value: bytes) -> Decision | None:
+def identity_of(recommendation_id: str) -> UUID:
+    """A recommendation id as it was made. Raises NotFound where it is none."""
+    try:
+        return UUID(recommendation_id)
+    except ValueError as error:
+        raise NotFound(f"{recommendation_id[:100]!r} is no recommendation id; it is a UUID, as in an answer") from error
+
+
+def answered_at_ms(identity: UUID) -> int:
+    """When the answer of a recommendation id was begun, UTC epoch milliseconds."""
+    return identity.int >> 80
+
+
+def record_of(value: bytes) -> Decision | None:
+    """What was written, None where it is no record of this version."""
     try:
         return _decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError):

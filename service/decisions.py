@@ -57,6 +57,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     digests: bytes = b""
 
 
+class Erased(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of a record whose user was forgotten: that there was an answer, and when."""
+
+    id: str
+    time_ms: int
+
+
 class DecisionLog:
     """A bounded queue in front of a Redis stream. A full queue or a failing stream drops records, and counts them.
 

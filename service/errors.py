@@ -7,6 +7,7 @@ ServiceError
     RequestError            400  the request is malformed; points at each field
     NotFound                404  no such route or named resource
     MethodNotAllowed        405  the route exists, the method does not; `Allow`
+    Gone                    410  it was there, and was erased
     PayloadTooLarge         413  the body is over the limit
     UnsupportedMediaType    415  the body is not plain JSON in UTF-8
     Unprocessable           422  well-formed, but cannot be satisfied; points at the fields in conflict
@@ -89,6 +90,12 @@ class MethodNotAllowed(HttpError):
 
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         return ((b"allow", self.allow.encode("ascii")),)
+
+
+class Gone(HttpError):
+    """What was asked for was erased, because its user was forgotten."""
+
+    status, type, title = 410, "urn:riffle:problem:erased", "Erased"
 
 
 class PayloadTooLarge(HttpError):

@@ -5,9 +5,10 @@ import asyncio
 from ray import serve
 
 from service import metrics
+from service.archived_streams import DecisionStreams, EventStreams
 from service.archiver import Archiver
 from service.archiver import run as run_archiver
-from service.archives import event_archive
+from service.archives import decision_archive, event_archive
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
 from service.ray_metrics import Counts
@@ -68,19 +69,22 @@ class ItemUpdaterDeployment:
             raise RuntimeError("the item updater has ended") from self._task.exception()
 
 
-@serve.deployment(name="EventArchiver", logging_config=_QUIET)
-class EventArchiverDeployment:
-    """Moves events from the log to the archive. One is enough; two do no harm."""
+@serve.deployment(name="Archiver", logging_config=_QUIET)
+class ArchiverDeployment:
+    """Moves events and decision records to their archives. One is enough; two do no harm."""
 
     async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
         store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
-        self._archiver = Archiver(store, event_archive(settings), kept=settings.event_kept)
-        work = run_archiver(self._archiver, every_s=settings.archive_every_s)
+        self._archivers = {
+            "events": Archiver(store, event_archive(settings), EventStreams(store, kept=settings.event_kept)),
+            "decisions": Archiver(store, decision_archive(settings), DecisionStreams(store)),
+        }
+        work = run_archiver(list(self._archivers.values()), every_s=settings.archive_every_s)
         self._task = asyncio.get_running_loop().create_task(work)
 
     async def __call__(self) -> dict[str, float]:
         """What it has done so far."""
-        return dict(self._archiver.counts)
+        return {f"{of}.{what}": n for of, one in self._archivers.items() for what, n in one.counts.items()}
 
     def check_health(self) -> None:
         """Serve restarts an archiver whose loop has ended: a bug, since a failing store or disk is waited for."""

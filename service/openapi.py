@@ -128,7 +128,7 @@ def _records() -> dict[str, Any]:
         None,
         "The record",
         _content(_ref(RecordedAnswer), examples.RECORDED_ANSWER),
-        _RECORD_REFUSALS,
+        (*_RECORD_REFUSALS, errors.Gone),
     )
     replay = _operation(
         "replayRecommendation",

@@ -64,6 +64,7 @@ class Outcome(StrEnum):
     IDENTICAL = "identical"
     DIFFERENT = "different"
     NOT_REPLAYABLE = "not_replayable"  # the answer was not made by `recommend` alone, or what made it is gone
+    ERASED = "erased"  # its user was forgotten
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,11 +14,11 @@ from recsys.features.matrix import SCHEMA_HASH
 from recsys.types import World
 from recsys.verbs import Verb
 from recsys.vocabulary import Vocabulary
-from service.decision_stream import DecisionStream
-from service.decisions import Decision
-from service.errors import Overloaded
+from service.decision_records import DecisionRecords
+from service.decisions import Decision, Erased
+from service.errors import Gone, Overloaded
 from service.record_schemas import Interaction, RecordedAnswer, StateSummary
-from service.replay import places, removed_by, replay
+from service.replay import ERASED, places, removed_by, replay
 from service.schemas import Degradation
 
 RECENT = 10  # interactions of a user that are shown
@@ -32,8 +32,8 @@ class RecordedAnswers:
         world_of: The world that a record was made in; may load a bundle, so it is called in a thread.
     """
 
-    def __init__(self, vocabulary: Vocabulary, stream: DecisionStream, world_of: Callable[[Decision], World]) -> None:
-        self._vocabulary, self._stream, self._world_of = vocabulary, stream, world_of
+    def __init__(self, vocabulary: Vocabulary, records: DecisionRecords, world_of: Callable[[Decision], World]) -> None:
+        self._vocabulary, self._records, self._world_of = vocabulary, records, world_of
         self._showing, self._replaying = asyncio.Lock(), asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="replay")
 
@@ -41,11 +41,14 @@ class RecordedAnswers:
         """What was served; shaped as `RecordedAnswer`.
 
         Raises:
-            NotFound: no such record. Overloaded: another one is being read. RecordsUnavailable: no store.
+            NotFound: no such record. Gone: its user was forgotten. Overloaded: another one is being read.
+            RecordsUnavailable: no store.
         """
         _shed_if_busy(self._showing)
         async with self._showing:
-            record = await self._stream.find(recommendation_id)
+            record = await self._records.find(recommendation_id)
+        if isinstance(record, Erased):
+            raise Gone(f"{record.id}: {ERASED}")
         return msgspec.to_builtins(_answer(record, self._vocabulary))
 
     async def replay(self, recommendation_id: str) -> dict[str, Any]:
@@ -56,7 +59,7 @@ class RecordedAnswers:
         """
         _shed_if_busy(self._replaying)
         async with self._replaying:
-            record = await self._stream.find(recommendation_id)
+            record = await self._records.find(recommendation_id)
             loop = asyncio.get_running_loop()
             return msgspec.to_builtins(await loop.run_in_executor(self._thread, replay, record, self._world_of))
 

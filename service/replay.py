@@ -16,12 +16,13 @@ from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.filtering import Reason
 from recsys.recommend import recommend
 from recsys.types import Slates, World
-from service.decisions import Decision
+from service.decisions import Decision, Erased
 from service.errors import ServiceError
 from service.queries import Query, batch_of, resolve
 from service.record_schemas import Made, Outcome, Place, Replay
 from service.schemas import RecommendationRequest
 
+ERASED = "its user was forgotten, and the record with them"
 UNDECODABLE = "undecodable_state"  # cause in `degraded` of an answer whose state was treated as missing
 
 _WHAT = {
@@ -36,12 +37,14 @@ _WHAT = {
 _NO_DIGESTS = "the record has no digests of this version, so no stage can be named"
 
 
-def replay(record: Decision, world_of: Callable[[Decision], World]) -> Replay:
+def replay(record: Decision | Erased, world_of: Callable[[Decision], World]) -> Replay:
     """Make one answer again.
 
     Args:
         world_of: The world that a record was made in; raises RecsysError where it cannot be had.
     """
+    if isinstance(record, Erased):
+        return Replay(recommendation_id=record.id, outcome=Outcome.ERASED, detail=ERASED)
     if reason := _not_replayable(record):
         return _refused(record, reason)
     try:

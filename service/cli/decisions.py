@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from service.archives import decision_archive
 from service.cli.console import output, step, waiting
 from service.cli.moments import SINCE, moment_ms
+from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.record_schemas import Outcome, Replay
 from service.replay import replay as make_again
@@ -49,16 +51,16 @@ async def _replays(recommendation_id: str | None, most: int | None, since_ms: in
     url = application.store_url(settings)
     world_of = recorded_worlds(settings, url)
     store = RoundTrips(url, timeout_ms=TIMEOUT_MS, connections=1)
-    stream = DecisionStream(store)
+    records = DecisionRecords(DecisionStream(store), decision_archive(settings))
     try:
         if recommendation_id is not None:
-            return [make_again(await stream.find(recommendation_id), world_of)]
+            return [make_again(await records.find(recommendation_id), world_of)]
         if most is None:
             with waiting("Making answers again"):
-                return [make_again(record, world_of) async for record in stream.newest(since_ms=since_ms)]
+                return [make_again(record, world_of) async for record in records.newest(since_ms=since_ms)]
         verdicts = []
         with step("Making answers again", most) as done:
-            async for record in stream.newest(most, since_ms=since_ms):
+            async for record in records.newest(most, since_ms=since_ms):
                 verdicts.append(make_again(record, world_of))
                 done(1)
             done(most - len(verdicts))

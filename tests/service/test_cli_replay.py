@@ -87,7 +87,7 @@ def test_replay_takes_one_answer_a_sample_or_all_since_a_moment(
 ) -> None:
     first, *_ = asyncio.run(_serve(served, store_url, breakable_store.url))
     one = deployed.riffle("replay", first)
-    assert (one.code, one.out.splitlines()[-1]) == (0, "1 identical, 0 different, 0 not replayable")
+    assert (one.code, one.out.splitlines()[-1]) == (0, "1 identical, 0 different, 0 not replayable, 0 erased")
     sample = deployed.riffle("replay", "--sample", "3")
     assert "2 identical, 0 different, 1 not replayable" in sample.out
     assert "not replayable 1: answers of kind 'similar'" in sample.out

@@ -14,6 +14,7 @@ import redis
 
 from recsys.types import World
 from recsys.verbs import Verb
+from service.archived_streams import EventStreams
 from service.archiver import Archiver
 from service.archives import event_archive
 from service.event_log import Event, EventLog, stream_key
@@ -190,7 +191,7 @@ async def test_full_log_is_a_429_with_retry_after(
         event_archive(Settings(home=str(tmp_path))),
         RoundTrips(breakable_store.url, timeout_ms=3000, connections=1),
     )
-    archiver = Archiver(store, archive, kept=50)
+    archiver = Archiver(store, archive, EventStreams(store, kept=50))
     async with api(served, breakable_store.url, event_limit=100, event_kept=50) as (client, updater):
         rows = [row(served, event_id=str(i)) for i in range(101)]
         response = await client.post("/v1/events", json={"events": rows})

@@ -16,6 +16,8 @@ import redis
 
 from recsys.errors import RegistryError
 from recsys.types import World
+from service.archives import decision_archive
+from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import STREAM, Decision, DecisionLog
 from service.gateway import Gateway
@@ -56,12 +58,17 @@ class Service:
 
 @asynccontextmanager
 async def service(
-    world: World, states_url: str, url: str, world_of: Callable[[Decision], World] | None = None
+    world: World,
+    states_url: str,
+    url: str,
+    world_of: Callable[[Decision], World] | None = None,
+    home: str = "a home without an archive",
 ) -> AsyncIterator[Service]:
     """`world_of` gives the worlds of replays; without it, the one in service."""
     written, read = (RoundTrips(url, timeout_ms=2000, connections=1) for _ in range(2))
     log = DecisionLog(written, queue=100, stream_length=1000)
-    recorded = RecordedAnswers(world.bundle.vocabulary, DecisionStream(read), world_of or (lambda _: world))
+    records = DecisionRecords(DecisionStream(read), decision_archive(Settings(home=home)))
+    recorded = RecordedAnswers(world.bundle.vocabulary, records, world_of or (lambda _: world))
     try:
         async with colocated(states_url) as stages:
             gateway = Gateway(world, stages, log, Settings(deadline_ms=10_000))
