@@ -26,6 +26,7 @@ from service.decisions import DecisionLog
 from service.event_backlog import BacklogWatch
 from service.event_log import EventLog
 from service.events import EventIntake
+from service.forgetting import Forgetting
 from service.gateway import Gateway
 from service.http import HttpEdge
 from service.items import ItemCatalogue
@@ -126,7 +127,10 @@ class GatewayDeployment:
         records = DecisionRecords(stream, decision_archive(settings))
         recorded = RecordedAnswers(world.bundle.vocabulary, records, recorded_worlds(settings, redis_url, live.built))
         catalogue = ItemCatalogue(log, live.built.bundle.vocabulary)
-        self._edge = HttpEdge(self._gateway, intake, recorded, catalogue, max_body_bytes=settings.max_body_bytes)
+        forgetting = Forgetting(log, refuse_s=settings.forget_refuse_s)
+        self._edge = HttpEdge(
+            self._gateway, intake, recorded, catalogue, forgetting, max_body_bytes=settings.max_body_bytes
+        )
         self._backlog = BacklogWatch(log)
         self._reporter = asyncio.get_running_loop().create_task(self._report())
 

@@ -1,5 +1,6 @@
 """The streams that go to archives: events by shard, and decision records."""
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -7,9 +8,10 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from recsys.archive import Position
-from service.archives import decision_rows, event_rows
+from recsys.erased_users import ErasedUsers, user_digest
+from service.archives import decision_rows, event_rows, user_of
 from service.decision_stream import record_of
-from service.decisions import STREAM
+from service.decisions import STREAM, Decision, Erased
 from service.event_log import stream_key
 from service.log_entries import Entry, Run, position_of, text_of
 from service.round_trips import RoundTrips
@@ -81,21 +83,32 @@ class EventStreams:
 class DecisionStreams:
     """The stream of decision records, which drops its oldest by itself, archived or not.
 
+    A user who was forgotten may ask for lists, and some were on their way into the stream: of those only the stub is
+    archived, and the stream loses the record.
+
     Counts "gaps": how often it had dropped entries that may not have been archived. How many they were nobody knows.
     """
 
-    def __init__(self, store: RoundTrips) -> None:
+    def __init__(self, store: RoundTrips, erased: ErasedUsers) -> None:
         self.keys: Sequence[str] = [STREAM]
-        self._store = store
+        self._store, self._erased = store, erased
 
     async def rows(self, entries: Sequence[tuple[int, Sequence[Entry]]]) -> pa.Table:
         """Rows of the decision archive; entries that are no records are passed over."""
         ((_, found),) = entries
-        logged = []
+        erased = await asyncio.to_thread(self._erased.read)  # after the entries: who was listed before them is known
+        logged: list[tuple[Position, Decision | Erased, bytes | None]] = []
+        gone = []
         for position, fields in found:
             value = dict(zip((fields or [])[::2], (fields or [])[1::2], strict=False)).get(b"d", b"")
-            if record := record_of(value):
-                logged.append((position_of(position), record, value))
+            record, at = record_of(value), position_of(position)
+            if record and at[0] < erased.get(user_digest(user_of(record) or ""), 0):
+                logged.append((at, Erased(id=record.id, time_ms=record.time_ms), None))
+                gone.append(position)
+            elif record:
+                logged.append((at, record, value))
+        if gone:  # a death after this costs a stub, one before would keep the record
+            await self._store.demand([("XDEL", STREAM, *gone)])
         return decision_rows(logged)
 
     async def release(self, after: Sequence[Position], until: Sequence[Position]) -> Counter[str]:

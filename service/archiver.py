@@ -7,7 +7,7 @@ nothing and keeps nothing twice.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 from redis.exceptions import RedisError
 
 from recsys.archive import Archive, Position
-from recsys.errors import ArchiveError
+from recsys.errors import ArchiveError, DatasetError
 from service.log_entries import Entry, position_of, text_of
 from service.round_trips import RoundTrips
 
@@ -80,8 +80,10 @@ class Archiver:
         self.counts["merged"] += await asyncio.to_thread(self.archive.merge, today=datetime.now(UTC).date())
 
 
-async def run(archivers: Sequence[Archiver], *, every_s: float) -> None:
-    """Step for ever; what fails is tried again after a while, and the streams wait."""
+async def run(
+    archivers: Sequence[Archiver], *, every_s: float, orders: Callable[[], Awaitable[int]] | None = None
+) -> None:
+    """Step for ever, then carry out orders; what fails is tried again after a while, and streams and orders wait."""
     failing = False
     while True:
         try:
@@ -89,8 +91,10 @@ async def run(archivers: Sequence[Archiver], *, every_s: float) -> None:
                 while await one.step():
                     pass
                 await one.merge()
+            if orders:
+                await orders()
             failing = False
-        except (RedisError, OSError, TimeoutError, ArchiveError) as error:
+        except (RedisError, OSError, TimeoutError, ArchiveError, DatasetError) as error:
             if not failing:
                 _log.warning("the archiver waits: %s", str(error) or type(error).__name__)
             failing = True

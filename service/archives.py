@@ -7,6 +7,7 @@ import msgspec
 import pyarrow as pa
 
 from recsys.archive import Archive, Position
+from recsys.erased_users import ErasedUsers
 from service.decisions import Decision, Erased
 from service.event_log import Event
 from service.settings import Settings
@@ -41,6 +42,11 @@ def event_archive(settings: Settings) -> Archive:
 def decision_archive(settings: Settings) -> Archive:
     """The decision records of this home; it has one stream."""
     return Archive(settings.home_path / "archive" / "decisions", streams=1, columns=_DECISION_COLUMNS)
+
+
+def erased_users(settings: Settings) -> ErasedUsers:
+    """Who of this home was forgotten."""
+    return ErasedUsers(settings.home_path / "archive" / "erased-users.json")
 
 
 def event_rows(logged: Sequence[tuple[int, Position, Event]]) -> pa.Table:

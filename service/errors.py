@@ -16,6 +16,7 @@ ServiceError
     BatchFailed             503  the micro-batch of this request failed
     CatalogueUnavailable  503  an item could not be described; `Retry-After`
     LogUnavailable          503  events could not be put on record; `Retry-After`
+    StoreUnavailable        503  an order could not be put on record, or its receipt not read; `Retry-After`
     RecordsUnavailable      503  decision records cannot be read; `Retry-After`
 
 Every error survives pickling: it crosses process boundaries in the distributed topology.
@@ -146,6 +147,15 @@ class LogUnavailable(HttpError):
     """Events could not be put into the log, or nobody knows whether they are; sending them again is safe."""
 
     status, type, title = 503, "urn:riffle:problem:log-unavailable", "Event log unavailable"
+
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        return ((b"retry-after", b"1"),)
+
+
+class StoreUnavailable(HttpError):
+    """An order could not be put on record, or its receipt not be read; sending it again is safe."""
+
+    status, type, title = 503, "urn:riffle:problem:store-unavailable", "Store unavailable"
 
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         return ((b"retry-after", b"1"),)

@@ -16,20 +16,22 @@ from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError
 
 from service.errors import LogUnavailable, Overloaded
 from service.round_trips import RoundTrips
-from service.state_keys import shard
+from service.state_keys import refused_key, shard
 
 _BUCKETS = 4096  # at a million events a day 244 ids each: hashes this small are stored compactly
 _DAY_S = 86_400
 
-# KEYS: per event today's and yesterday's ids, the stream. ARGV: entries at which a shard is full; seconds for which
-# today's ids are kept; per event its id and body digests, and the event.
+# KEYS: per event today's and yesterday's ids, the stream, what says that its user is refused. ARGV: entries at which a
+# shard is full; seconds for which today's ids are kept; per event its id and body digests, and the event.
 _APPEND = """
 local results = {}
-for i = 1, #KEYS / 3 do
-  local today, yesterday, stream = KEYS[3 * i - 2], KEYS[3 * i - 1], KEYS[3 * i]
+for i = 1, #KEYS / 4 do
+  local today, yesterday, stream = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1]
   local id, body, event = ARGV[3 * i], ARGV[3 * i + 1], ARGV[3 * i + 2]
   local known = redis.call('HGET', today, id) or redis.call('HGET', yesterday, id)
-  if known then
+  if redis.call('EXISTS', KEYS[4 * i]) == 1 then
+    results[i] = '-'
+  elseif known then
     results[i] = (string.sub(known, 1, #body) == body and '=' or '!') .. string.sub(known, #body + 1)
   elseif redis.call('XLEN', stream) >= tonumber(ARGV[1]) then
     results[i] = '#'
@@ -72,6 +74,7 @@ class Outcome(Enum):
     ACCEPTED = "+"
     DUPLICATE = "="  # the same id with the same body is in the log already
     CONFLICT = "!"  # the same id with another body is
+    REFUSED = "-"  # its user was forgotten
     FULL = "#"
 
 
@@ -114,7 +117,8 @@ class EventLog:
         for event in events:
             id_digest = hashlib.blake2b(event.event_id.encode(), digest_size=16).digest()
             bucket = int.from_bytes(id_digest[:2], "little") % _BUCKETS
-            keys += (_ids_key(day, bucket), _ids_key(day - 1, bucket), stream_key(shard(event.user_id)))
+            stream = stream_key(shard(event.user_id))
+            keys += (_ids_key(day, bucket), _ids_key(day - 1, bucket), stream, refused_key(event.user_id))
             arguments += (id_digest, _body_digest(event), _encode(event))
         try:
             (reply,) = await self._store.call([("EVAL", _APPEND, str(len(keys)), *keys, *arguments)])

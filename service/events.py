@@ -54,6 +54,9 @@ class EventIntake:
                 detail = f"event {event.event_id!r} is in the log with another body"
                 error = FieldError(f"/events/{place}/event_id", "conflict", detail)
                 results[place] = _result(rows[place], _CONFLICT, error)
+            elif outcome is Outcome.REFUSED:
+                error = FieldError(f"/events/{place}/user_id", "forgotten_user", "this user was forgotten")
+                results[place] = _result(rows[place], _REFUSED, error)
             else:
                 results[place] = _result(rows[place], _ACCEPTED)
         accepted = sum(result["status"] == _ACCEPTED for result in results)

@@ -116,3 +116,12 @@ ITEM_STATE: dict[str, Any] = {
     "expires_at": None,
     "deleted": False,
 }
+ERASURE: dict[str, Any] = {
+    "receipt_id": "5b1f0c3a9d2e4f60b7a1c2d3e4f50617",
+    "user": "9c1d6a7f0e2b4c8d93a5b6c7d8e9f001",
+    "status": "done",
+    "requested_at": "2026-11-23T12:00:00.000Z",
+    "refused_until": "2026-12-23T12:00:00.000Z",
+    "done_at": "2026-11-23T12:00:08.000Z",
+    "removed": {"archived_events": 31, "events": 4, "archived_decisions": 12, "decisions": 12, "imported_events": 120},
+}

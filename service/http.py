@@ -94,12 +94,25 @@ class Catalogue(Protocol):
     async def put_many(self, request: ItemsRequest) -> dict[str, Any]: ...
 
 
+class Forgetting(Protocol):
+    """What takes orders to forget users. May raise `HttpError`."""
+
+    async def forget(self, user_id: str) -> dict[str, Any]:
+        """The receipt, shaped as `Erasure`, once the order is on record."""
+        ...
+
+    async def receipt(self, receipt_id: str) -> dict[str, Any]:
+        """How far an order is, shaped as `Erasure`."""
+        ...
+
+
 class HttpEdge:
     """An ASGI 3 application that serves `recommender`.
 
     Args:
         recommender: Answers decoded requests. intake: Takes decoded events. recorded: Shows earlier answers.
         catalogue: Takes descriptions of items.
+        forgetting: Forgets users.
         max_body_bytes: Larger bodies are refused with 413, before or while they arrive.
 
     `routes` has every route; there is no other way in.
@@ -111,11 +124,12 @@ class HttpEdge:
         intake: Intake,
         recorded: RecordedAnswers,
         catalogue: Catalogue,
+        forgetting: Forgetting,
         *,
         max_body_bytes: int = 524_288,
     ) -> None:
-        self._recommender, self._intake = recommender, intake
-        self._recorded, self._catalogue = recorded, catalogue
+        self._recommender, self._intake, self._recorded = recommender, intake, recorded
+        self._catalogue, self._forgetting = catalogue, forgetting
         self._max_body_bytes = max_body_bytes
         self.routes = Routes(
             {
@@ -131,6 +145,8 @@ class HttpEdge:
                     "PATCH": Route(self._patch_item, reads_body=True),
                     "DELETE": Route(self._delete_item),
                 },
+                "/v1/users/{user_id}": {"DELETE": Route(self._forget)},
+                "/v1/erasures/{receipt_id}": _readable(self._erasure),
                 "/readyz": _readable(self._readyz),
                 **{path: _readable(_always(answer)) for path, answer in _fixed_answers().items()},
             }
@@ -154,7 +170,8 @@ class HttpEdge:
         except HttpError as error:
             answer = _problem(error, request_id)
         except Exception:
-            _log.exception("%s %r failed, request %s", method, path, request_id.decode("ascii"))
+            shown = path if path in self.routes.table else "a path with an id in it"  # ids of users are not logged
+            _log.exception("%s %r failed, request %s", method, shown, request_id.decode("ascii"))
             answer = _problem(InternalError(_UNEXPECTED), request_id)
         length = b"%d" % len(answer.body)
         await send(
@@ -198,6 +215,12 @@ class HttpEdge:
 
     async def _put_items(self, body: bytes) -> Answer:
         return Answer(200, _JSON, _encode(await self._catalogue.put_many(decode_items(body))))
+
+    async def _forget(self, _: bytes, user_id: str) -> Answer:
+        return Answer(202, _LIVE_JSON, _encode(await self._forgetting.forget(user_id)))
+
+    async def _erasure(self, _: bytes, receipt_id: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._forgetting.receipt(receipt_id)))
 
     async def _readyz(self, _: bytes) -> Answer:
         ready, details = self._recommender.readiness()

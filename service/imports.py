@@ -6,8 +6,9 @@ from pathlib import Path
 from recsys.datasets import dataset as storage
 from recsys.datasets.dataset import Dataset
 from recsys.datasets.extend import COLUMNS, extended
+from recsys.datasets.leave_out import without_users
 from recsys.errors import DatasetError
-from service.archives import event_archive
+from service.archives import erased_users, event_archive
 from service.settings import Settings
 
 
@@ -15,7 +16,7 @@ def current_dataset(settings: Settings, path: Path | None = None) -> Dataset | N
     """The last import, if it was made with these settings and from `path` as that is now (None: from whatever).
 
     Raises:
-        DatasetError: it is there, but damaged.
+        DatasetError: it is there, but damaged. ArchiveError: the list of who was forgotten is.
     """
     pointer = folder_of(settings) / "current.json"
     if not pointer.exists():
@@ -28,7 +29,8 @@ def current_dataset(settings: Settings, path: Path | None = None) -> Dataset | N
         raise DatasetError(f"{pointer} is damaged ({error}); run `riffle import` again") from error
     if positive_rating != settings.positive_rating or (path is not None and source != stamp(path)):
         return None
-    return storage.load(folder)
+    dataset = storage.load(folder)
+    return without_users(dataset, erased_users(settings).among(dataset.user_id))
 
 
 def imported(settings: Settings) -> Dataset:

@@ -8,7 +8,8 @@ from service import metrics
 from service.archived_streams import DecisionStreams, EventStreams
 from service.archiver import Archiver
 from service.archiver import run as run_archiver
-from service.archives import decision_archive, event_archive
+from service.archives import decision_archive, erased_users, event_archive
+from service.eraser import Eraser
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
 from service.ray_metrics import Counts
@@ -71,20 +72,21 @@ class ItemUpdaterDeployment:
 
 @serve.deployment(name="Archiver", logging_config=_QUIET)
 class ArchiverDeployment:
-    """Moves events and decision records to their archives. One is enough; two do no harm."""
+    """Moves events and decision records to their archives, and forgets users. One is enough; two do no harm."""
 
     async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
         store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
-        self._archivers = {
-            "events": Archiver(store, event_archive(settings), EventStreams(store, kept=settings.event_kept)),
-            "decisions": Archiver(store, decision_archive(settings), DecisionStreams(store)),
-        }
-        work = run_archiver(list(self._archivers.values()), every_s=settings.archive_every_s)
+        erased = erased_users(settings)
+        events = Archiver(store, event_archive(settings), EventStreams(store, kept=settings.event_kept))
+        decisions = Archiver(store, decision_archive(settings), DecisionStreams(store, erased))
+        eraser = Eraser(store, events, decisions, erased, data=settings.home_path / "data")
+        self._counts = {"events": events.counts, "decisions": decisions.counts, "users": eraser.counts}
+        work = run_archiver([events, decisions], every_s=settings.archive_every_s, orders=eraser.step)
         self._task = asyncio.get_running_loop().create_task(work)
 
     async def __call__(self) -> dict[str, float]:
         """What it has done so far."""
-        return {f"{of}.{what}": n for of, one in self._archivers.items() for what, n in one.counts.items()}
+        return {f"{of}.{what}": n for of, counts in self._counts.items() for what, n in counts.items()}
 
     def check_health(self) -> None:
         """Serve restarts an archiver whose loop has ended: a bug, since a failing store or disk is waited for."""

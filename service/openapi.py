@@ -1,7 +1,7 @@
 """The OpenAPI document, generated from the structs of `service.schemas` and `record_schemas`.
 
 OpenAPI 3.0.3: Swagger UI 4.15.5, the one in the wheel swagger-ui-bundle, refuses any document whose version
-does not begin with "3.0.". msgspec writes JSON Schema 2020-12; `_as_3_0` maps the differences we meet.
+does not begin with "3.0.". msgspec writes JSON Schema 2020-12; `as_3_0` maps the differences we meet.
 """
 
 import functools
@@ -12,9 +12,11 @@ import msgspec
 
 from service import errors, examples
 from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest, ItemsResponse, ItemState
+from service.openapi_parts import as_3_0, body, content, get, operation, plain, ref
 from service.record_schemas import RecordedAnswer, Replay
 from service.routes import parameters
 from service.schemas import (
+    Erasure,
     EventsRequest,
     EventsResponse,
     Problem,
@@ -40,6 +42,7 @@ _STRUCTS = (
     ItemsRequest,
     ItemState,
     ItemsResponse,
+    Erasure,
     Validation,
     Readiness,
     Problem,
@@ -56,8 +59,15 @@ _EVENT_REFUSALS = (*_REFUSALS, errors.LogUnavailable)
 _ITEM_REFUSALS = (*_REFUSALS, errors.CatalogueUnavailable)
 _RECORD_REFUSALS = (errors.NotFound, errors.Overloaded, errors.InternalError, errors.RecordsUnavailable)
 
+_STORE_REFUSALS = (errors.Overloaded, errors.InternalError, errors.StoreUnavailable)
+
 # By their name in a path; percent-encoded as every segment.
-_IDS = {"recommendation_id": "Of an earlier answer.", "item_id": "Of an item; at most 256 UTF-8 bytes."}
+_IDS = {
+    "recommendation_id": "Of an earlier answer.",
+    "item_id": "Of an item; at most 256 UTF-8 bytes.",
+    "user_id": "Whose.",
+    "receipt_id": "Of the order to forget a user.",
+}
 
 
 def version() -> str:
@@ -72,7 +82,7 @@ def version() -> str:
 def document() -> dict[str, Any]:
     """The OpenAPI 3.0.3 document; the same object at every call."""
     _, components = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
-    answer = {"oneOf": [_ref(RecommendationResponse), _ref(Validation)]}
+    answer = {"oneOf": [ref(RecommendationResponse), ref(Validation)]}
     return {
         "openapi": "3.0.3",
         "info": {
@@ -83,59 +93,60 @@ def document() -> dict[str, Any]:
         },
         "paths": {
             "/v1/recommendations": {
-                "post": _operation(
+                "post": operation(
                     "recommend",
                     "A ranked list for one user",
-                    _body(RecommendationRequest, examples.REQUEST_EXAMPLES),
+                    body(RecommendationRequest, examples.REQUEST_EXAMPLES),
                     "The list",
-                    _content(answer, examples.RECOMMENDATION_ANSWER),
+                    content(answer, examples.RECOMMENDATION_ANSWER),
                     _LIST_REFUSALS,
                 )
             },
             "/v1/similar": {
-                "post": _operation(
+                "post": operation(
                     "similar",
                     "Items like the given ones",
-                    _body(SimilarRequest, examples.SIMILAR_EXAMPLES),
+                    body(SimilarRequest, examples.SIMILAR_EXAMPLES),
                     "The list",
-                    _content(_ref(SimilarResponse), examples.SIMILAR_ANSWER),
+                    content(ref(SimilarResponse), examples.SIMILAR_ANSWER),
                     _LIST_REFUSALS,
                 )
             },
             "/v1/events": {
-                "post": _operation(
+                "post": operation(
                     "recordEvents",
                     "Put what users did on record; their next list knows it",
-                    _body(EventsRequest, examples.EVENTS_EXAMPLES),
+                    body(EventsRequest, examples.EVENTS_EXAMPLES),
                     "In the log, or refused, row by row",
-                    _content(_ref(EventsResponse), examples.EVENTS_ANSWER),
+                    content(ref(EventsResponse), examples.EVENTS_ANSWER),
                     _EVENT_REFUSALS,
                 )
             },
             **_records(),
             **_items(),
+            **_users(),
             **_probes(),
         },
-        "components": {"schemas": {name: _as_3_0(schema) for name, schema in components.items()}},
+        "components": {"schemas": {name: as_3_0(schema) for name, schema in components.items()}},
     }
 
 
 def _records() -> dict[str, Any]:
     """The routes about earlier answers."""
-    show = _operation(
+    show = operation(
         "showRecommendation",
         "What was served, and what it was made from",
         None,
         "The record",
-        _content(_ref(RecordedAnswer), examples.RECORDED_ANSWER),
+        content(ref(RecordedAnswer), examples.RECORDED_ANSWER),
         (*_RECORD_REFUSALS, errors.Gone),
     )
-    replay = _operation(
+    replay = operation(
         "replayRecommendation",
         "Make an earlier answer again and name the first stage that differs",
         None,
         "Identical, different, or why it cannot be made again",
-        _content(_ref(Replay), examples.REPLAY),
+        content(ref(Replay), examples.REPLAY),
         _RECORD_REFUSALS,
     )
     return {
@@ -146,37 +157,57 @@ def _records() -> dict[str, Any]:
 
 def _items() -> dict[str, Any]:
     """The routes about items."""
-    state = _content(_ref(ItemState), examples.ITEM_STATE)
-    put = _operation(
+    state = content(ref(ItemState), examples.ITEM_STATE)
+    put = operation(
         "putItem",
         "Describe an item, a new one or not; lists know it within two seconds",
-        _body(ItemDescription, examples.ITEM_EXAMPLES),
+        body(ItemDescription, examples.ITEM_EXAMPLES),
         "As it is from now on",
         state,
         _ITEM_REFUSALS,
     )
-    patch = _operation(
+    patch = operation(
         "patchItem",
         "Change some fields of an item",
-        _body(ItemPatch, examples.ITEM_PATCH_EXAMPLES),
+        body(ItemPatch, examples.ITEM_PATCH_EXAMPLES),
         "As it is from now on",
         state,
         (*_ITEM_REFUSALS, errors.NotFound),
     )
     gone = (errors.NotFound, errors.Overloaded, errors.InternalError, errors.CatalogueUnavailable)
-    show = _operation("showItem", "An item as it is described", None, "The item", state, gone)
-    delete = _operation("deleteItem", "Take an item out of all lists", None, "Deleted, or was so already", state, gone)
-    many = _operation(
+    show = operation("showItem", "An item as it is described", None, "The item", state, gone)
+    delete = operation("deleteItem", "Take an item out of all lists", None, "Deleted, or was so already", state, gone)
+    many = operation(
         "putItems",
         "Describe up to 1,000 items, all or none of them",
-        _body(ItemsRequest, examples.ITEMS_EXAMPLES),
+        body(ItemsRequest, examples.ITEMS_EXAMPLES),
         "All are described",
-        _content(_ref(ItemsResponse), {"accepted": 2}),
+        content(ref(ItemsResponse), {"accepted": 2}),
         _ITEM_REFUSALS,
     )
     return {
         "/v1/items:batch": {"post": many},
         **_with_ids("/v1/items/{item_id}", get=show, put=put, patch=patch, delete=delete),
+    }
+
+
+def _users() -> dict[str, Any]:
+    """The routes about users."""
+    receipt = content(ref(Erasure), examples.ERASURE)
+    forget = operation(
+        "forgetUser",
+        "Forget a user: state and refusal at once, all other stores within seconds",
+        None,
+        "On record; the receipt says when it is done. The same receipt while the user is refused",
+        receipt,
+        (errors.RequestError, *_STORE_REFUSALS),
+        status="202",
+    )
+    refusals = (errors.NotFound, *_STORE_REFUSALS)
+    show = operation("showErasure", "How far an order is", None, "The receipt", receipt, refusals)
+    return {
+        **_with_ids("/v1/users/{user_id}", delete=forget),
+        **_with_ids("/v1/erasures/{receipt_id}", get=show),
     }
 
 
@@ -197,101 +228,23 @@ def _with_ids(template: str, **operations: dict[str, Any]) -> dict[str, Any]:
 def _probes() -> dict[str, Any]:
     """The routes for operators and browsers."""
     return {
-        "/livez": _get("livez", "Is the process alive", {"200": _plain("Alive")}),
-        "/readyz": _get(
+        "/livez": get("livez", "Is the process alive", {"200": plain("Alive")}),
+        "/readyz": get(
             "readyz",
             "Can requests be served",
             {
-                "200": {"description": "Ready", "content": _content(_ref(Readiness), {"ready": True})},
+                "200": {"description": "Ready", "content": content(ref(Readiness), {"ready": True})},
                 "503": {
                     "description": "Not ready, and why",
-                    "content": _content(_ref(Readiness), {"ready": False, "reasons": ["no bundle is loaded"]}),
+                    "content": content(ref(Readiness), {"ready": False, "reasons": ["no bundle is loaded"]}),
                 },
             },
         ),
-        "/openapi.json": _get("openapi", "This document", {"200": _plain("OpenAPI 3.0.3")}),
-        "/docs": _get(
+        "/openapi.json": get("openapi", "This document", {"200": plain("OpenAPI 3.0.3")}),
+        "/docs": get(
             "docs",
             "This document as a page",
             {"200": {"description": "HTML", "content": {"text/html": {"schema": {"type": "string"}}}}},
         ),
-        "/": _get("index", "Where to begin", {"200": _plain("Name, version and links")}),
+        "/": get("index", "Where to begin", {"200": plain("Name, version and links")}),
     }
-
-
-def _operation(
-    operation_id: str,
-    summary: str,
-    body: dict[str, Any] | None,
-    answered: str,
-    answer: dict[str, Any],
-    refusals: tuple[type[errors.HttpError], ...],
-) -> dict[str, Any]:
-    return {
-        "operationId": operation_id,
-        "summary": summary,
-        "parameters": [
-            {
-                "name": "X-Request-ID",
-                "in": "header",
-                "description": "Echoed in the answer and in problems; generated when absent.",
-                "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
-            }
-        ],
-        **({} if body is None else {"requestBody": body}),
-        "responses": {"200": {"description": answered, "content": answer}, **_problems(refusals)},
-    }
-
-
-def _problems(refusals: tuple[type[errors.HttpError], ...]) -> dict[str, Any]:
-    by_status: dict[str, list[type[errors.HttpError]]] = {}
-    for kind in refusals:
-        by_status.setdefault(str(kind.status), []).append(kind)
-    responses: dict[str, Any] = {}
-    for status, kinds in by_status.items():
-        responses[status] = {
-            "description": "; ".join(f"{kind.title} (`{kind.type}`)" for kind in kinds),
-            "content": {"application/problem+json": {"schema": _ref(Problem)}},
-        }
-    responses["429"]["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
-    return responses
-
-
-def _get(operation_id: str, summary: str, responses: dict[str, Any]) -> dict[str, Any]:
-    return {"get": {"operationId": operation_id, "summary": summary, "responses": responses}}
-
-
-def _plain(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": {"type": "object"}}}}
-
-
-def _body(struct: type, examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    named = {name: {"value": value} for name, value in examples.items()}
-    return {"required": True, "content": {"application/json": {"schema": _ref(struct), "examples": named}}}
-
-
-def _content(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
-    return {"application/json": {"schema": schema, "example": example}}
-
-
-def _ref(struct: type) -> dict[str, Any]:
-    return {"$ref": f"#/components/schemas/{struct.__name__}"}
-
-
-def _as_3_0(schema: Any) -> Any:
-    """JSON Schema 2020-12 in OpenAPI 3.0's terms: `nullable`, no `propertyNames`, no empty `required`."""
-    if isinstance(schema, (list, tuple)):
-        return [_as_3_0(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    schema = {
-        key: _as_3_0(value)
-        for key, value in schema.items()
-        if key != "propertyNames" and (key, value) != ("required", [])
-    }
-    if {"type": "null"} not in schema.get("anyOf", []):
-        return schema
-    (choice,) = (choice for choice in schema.pop("anyOf") if choice != {"type": "null"})
-    if "$ref" in choice:  # 3.0 ignores whatever stands beside a $ref, and `nullable` without a `type`
-        choice = {"type": "object", "allOf": [choice]}
-    return {**schema, **choice, "nullable": True}

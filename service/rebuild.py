@@ -28,7 +28,7 @@ from service.item_history import ItemHistory
 from service.item_snapshot import encode, snapshot_key
 from service.log_entries import position_of, text_of
 from service.round_trips import RoundTrips
-from service.state_keys import SHARDS, live_key, live_name, namespace, position_key, rebuilt_key, state_key
+from service.state_keys import SHARDS, live_key, live_name, namespace, position_key, rebuilt_key, refused_key, state_key
 from service.timeline import Timeline, timelines
 from service.updater import Updater
 
@@ -37,6 +37,13 @@ _GENERATION = f"{live_key()}:generation"
 _CHUNK = 1000
 _HELD_S = 600  # a shard takes less; a rebuild that dies lets go of the log after that
 _ATTEMPTS = 3
+# KEYS: states, then for each what says that its user is refused: what was read before may know who was forgotten since.
+_WRITE = """
+local states = #KEYS / 2
+for i = 1, states do
+  if redis.call('EXISTS', KEYS[i + states]) == 0 then redis.call('SET', KEYS[i], ARGV[i]) end
+end
+"""
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +147,8 @@ def is_live(url: str, dataset: Dataset) -> bool:
     found = live_source(url)
     if found is None or found[1].dataset != dataset.fingerprint:
         return False
+    if not dataset.user_id:  # all were forgotten
+        return True
     try:
         with redis.Redis.from_url(url, socket_timeout=5) as client:
             value = client.get(state_key(found[0], dataset.user_id[0]))
@@ -161,12 +170,8 @@ def _load(client: redis.Redis, name: str, timeline: Timeline) -> None:
         values = pack(states, SCHEMA_HASH)
         for start in range(0, len(values), _CHUNK):
             users = timeline.user_id[first + start : first + start + _CHUNK]
-            client.mset(
-                {
-                    state_key(name, user): value
-                    for user, value in zip(users, values[start : start + _CHUNK], strict=False)
-                }
-            )
+            keys = [*(state_key(name, user) for user in users), *map(refused_key, users)]
+            client.eval(_WRITE, len(keys), *keys, *values[start : start + _CHUNK])
 
 
 def _source(url: str, dataset: Dataset | None, *, users: int, events: int) -> Source:

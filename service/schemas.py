@@ -147,6 +147,20 @@ class EventsResponse(msgspec.Struct, frozen=True, kw_only=True):
     results: list[EventResult]
 
 
+class Erasure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The receipt of an order to forget a user."""
+
+    receipt_id: str
+    user: Annotated[str, Meta(description="BLAKE2b digest of the id; the id itself is kept nowhere.")]
+    status: Literal["pending", "done"]
+    requested_at: Annotated[str, Meta(description="RFC 3339, UTC.")]
+    refused_until: Annotated[str, Meta(description="Until then events of this user are refused.")]
+    done_at: str | UnsetType = UNSET
+    removed: Annotated[dict[str, int], Meta(description="What was found, by store, in the run that finished.")] | (
+        UnsetType
+    ) = UNSET
+
+
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One item of a list. Optional parts are absent, not null, when they were not asked for."""
 

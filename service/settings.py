@@ -60,6 +60,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     event_kept: Annotated[int, Meta(ge=1)] = 20_000  # of a shard; beyond, those archived and applied are dropped
     archive_every_s: Annotated[float, Meta(gt=0)] = 10.0  # between moves from the log to the archive
 
+    # --- forgetting ---
+    forget_refuse_s: Annotated[int, Meta(ge=60, le=31_536_000)] = 2_592_000  # events of a forgotten user are refused
+
     # --- decision records ---
     decision_sample: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of answers recorded
     decision_queue: Annotated[int, Meta(ge=1)] = 2048  # per Gateway; beyond it records are dropped, and counted

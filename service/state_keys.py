@@ -6,6 +6,7 @@ rebuild under way, lie beside the live ones, never mixed; one key says which nam
 
 import zlib
 
+from recsys.erased_users import user_digest
 from recsys.features.matrix import SCHEMA_HASH
 
 SHARDS = 16  # event shards; the keys of one shard share a hash tag, so they stay together on Redis Cluster
@@ -42,6 +43,11 @@ def live_name(value: bytes | None) -> str:
 def state_key(namespace: str, user_id: str) -> str:
     """Where a user's state lies."""
     return f"riffle:{{s{shard(user_id):02d}}}:{namespace}:user:{user_id}"
+
+
+def refused_key(user_id: str) -> str:
+    """What lies here while a user who was forgotten is refused: the receipt. No state of theirs is written then."""
+    return f"riffle:{{s{shard(user_id):02d}}}:refused:{user_digest(user_id)}"
 
 
 def position_key(namespace: str, number: int) -> str:

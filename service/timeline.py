@@ -44,13 +44,14 @@ def timelines(dataset: Dataset | None, archive: Archive, shards: Sequence[int] =
 def _imported(dataset: Dataset, mine: np.ndarray, key: np.ndarray) -> Timeline:
     events = dataset.events
     rows = np.flatnonzero(mine[events.user])
+    place = rows + 1 if dataset.place is None else dataset.place[rows]
     return Timeline(
         [dataset.user_id[user] for user in np.flatnonzero(mine).tolist()],
         (np.cumsum(mine) - 1)[events.user[rows]],
         key[events.item[rows]],
         events.verb[rows],
         (events.ts_ms[rows] // 1000).astype(np.uint32),
-        np.stack([np.zeros(len(rows), np.uint64), rows.astype(np.uint64) + np.uint64(1)], axis=1),
+        np.stack([np.zeros(len(rows), np.uint64), place.astype(np.uint64)], axis=1),
     )
 
 

@@ -24,7 +24,7 @@ from service.event_log import stream_key
 from service.histogram import Histogram
 from service.log_entries import Run
 from service.round_trips import Command, RoundTrips
-from service.state_keys import FIRST, SHARDS, live_key, live_name, position_key, state_key
+from service.state_keys import FIRST, SHARDS, live_key, live_name, position_key, refused_key, state_key
 
 RETRY_S = 0.5
 BATCH = 512  # entries of one shard per commit
@@ -33,11 +33,15 @@ START = b"0-0"  # the position of a shard of which nothing is applied
 EFFECT_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _log = logging.getLogger(__name__)
 
-# KEYS: position, dead letters, states. ARGV: expected position, new position, states, then three for each dead letter.
+# KEYS: position, dead letters, states, for each state what says that its user is refused: a state read before its user
+# was forgotten must not come back. ARGV: expected position, new position, states, then three for each dead letter.
 _COMMIT = """
 if (redis.call('GET', KEYS[1]) or '0-0') ~= ARGV[1] then return 0 end
-for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[i]) end
-for i = #KEYS + 1, #ARGV, 3 do
+local states = (#KEYS - 2) / 2
+for i = 3, states + 2 do
+  if redis.call('EXISTS', KEYS[i + states]) == 0 then redis.call('SET', KEYS[i], ARGV[i]) end
+end
+for i = states + 3, #ARGV, 3 do
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*',
              'position', ARGV[i], 'reason', ARGV[i + 1], 'entry', ARGV[i + 2])
 end
@@ -107,7 +111,7 @@ class Updater:
         start = 0
         for one, own in zip(runs, users, strict=True):
             states = [state_key(self._namespace, user) for user in own]
-            keys = (position_key(self._namespace, one.shard), dead_key(one.shard), *states)
+            keys = (position_key(self._namespace, one.shard), dead_key(one.shard), *states, *map(refused_key, own))
             packed = values[start : start + len(own)]
             start += len(own)
             dead = [part for entry in one.dead for part in entry]

@@ -101,6 +101,7 @@ class Dataset:
         item_category: int32 [nnz], index into `categories`, ascending within an item.
         events: The interactions.
         report: What the import found.
+        place: int64 [e], the place of each event among all that were imported, from 1; None where all are there.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Dataset:
     item_category: np.ndarray
     events: Events
     report: ImportReport
+    place: np.ndarray | None = None
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -205,8 +207,9 @@ def load(directory: Path) -> Dataset:
         categories=manifest.categories,
         item_category_indptr=np.array(category.offsets, dtype=np.int64),
         item_category=np.array(category.values, dtype=np.int32),
-        events=Events(**{name: np.array(events[name]) for name in events.column_names}),
+        events=Events(**{name: np.array(events[name]) for name in Events.__annotations__}),
         report=manifest.report,
+        place=np.array(events["place"]) if "place" in events.column_names else None,
     )
 
 
@@ -227,6 +230,7 @@ def _tables(dataset: Dataset) -> dict[str, pa.Table]:
                 "verb": events.verb,
                 "value": events.value,
             }
+            | ({} if dataset.place is None else {"place": dataset.place})
         ),
     }
 

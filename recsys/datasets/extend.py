@@ -35,7 +35,8 @@ def extended(dataset: Dataset, rows: pa.Table) -> Dataset:
     )
     by_time = np.argsort(np.concatenate([dataset.events.ts_ms, added.ts_ms]), kind="stable")
     columns = ((getattr(dataset.events, name), getattr(added, name)) for name in Events.__annotations__)
-    return replace(dataset, user_id=list(number_of_user), events=Events(*(np.concatenate(c)[by_time] for c in columns)))
+    events = Events(*(np.concatenate(c)[by_time] for c in columns))
+    return replace(dataset, user_id=list(number_of_user), events=events, place=None)
 
 
 def _numbers(ids: pa.ChunkedArray, number_of: dict[str, int]) -> np.ndarray:

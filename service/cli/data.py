@@ -11,8 +11,10 @@ from recsys.datasets import dataset as storage
 from recsys.datasets.dataset import Dataset
 from recsys.datasets.demo import fetch_demo_wheel, read_demo
 from recsys.datasets.detect import read_dataset
+from recsys.datasets.leave_out import without_users
 from recsys.datasets.synthetic import synthetic
 from recsys.errors import DatasetError
+from service.archives import erased_users
 from service.cli.console import output, waiting
 from service.imports import folder_of, stamp
 from service.settings import Settings, load
@@ -49,6 +51,7 @@ def import_dataset(settings: Settings, path: Path | None, *, synthetic_only: boo
     """
     with waiting(f"Importing {path.name if path else 'the demo data'}"):
         dataset = _read(settings, path, synthetic_only=synthetic_only)
+        dataset = without_users(dataset, erased_users(settings).among(dataset.user_id))
         folder = folder_of(settings) / dataset.name
         storage.save(dataset, folder)
         current = {

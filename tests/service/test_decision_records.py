@@ -16,7 +16,7 @@ import redis
 from recsys.archive import DAY_MS, Archive
 from service.archived_streams import DecisionStreams
 from service.archiver import READ, Archiver
-from service.archives import decision_archive, decision_rows
+from service.archives import decision_archive, decision_rows, erased_users
 from service.decision_records import DecisionRecords
 from service.decision_stream import WRITTEN_WITHIN_MS, DecisionStream
 from service.decisions import STREAM, Decision, Erased
@@ -34,11 +34,13 @@ _WORKER = """
 import asyncio, sys
 from service.archived_streams import DecisionStreams
 from service.archiver import Archiver, run
-from service.archives import decision_archive
+from service.archives import decision_archive, erased_users
 from service.round_trips import RoundTrips
 from service.settings import Settings
 store = RoundTrips(sys.argv[1], timeout_ms=5000, connections=1)
-archiver = Archiver(store, decision_archive(Settings(home=sys.argv[2])), DecisionStreams(store))
+settings = Settings(home=sys.argv[2])
+streams = DecisionStreams(store, erased_users(settings))
+archiver = Archiver(store, decision_archive(settings), streams)
 asyncio.run(run([archiver], every_s=0.01))
 """
 
@@ -52,7 +54,8 @@ async def records_at(url: str, folder: Path) -> AsyncIterator[tuple[DecisionReco
     store = RoundTrips(url, timeout_ms=5000, connections=1)
     archive = archive_in(folder)
     try:
-        yield DecisionRecords(DecisionStream(store), archive), Archiver(store, archive, DecisionStreams(store))
+        streams = DecisionStreams(store, erased_users(Settings(home=str(folder))))
+        yield DecisionRecords(DecisionStream(store), archive), Archiver(store, archive, streams)
     finally:
         await store.close()
 

@@ -19,6 +19,7 @@ from service.archiver import Archiver
 from service.archives import event_archive
 from service.event_log import Event, EventLog, stream_key
 from service.events import EventIntake
+from service.forgetting import Forgetting
 from service.gateway import Gateway
 from service.http import Catalogue, HttpEdge, RecordedAnswers
 from service.lookup import StateLookup
@@ -42,9 +43,9 @@ async def api(world: World, url: str, **given: Any) -> AsyncIterator[tuple[httpx
     try:
         gateway = Gateway(world, ColocatedStages(StateLookup(store)), KeptDecisions(), settings)
         intake = EventIntake(EventLog(store, limit=settings.event_limit), world.bundle.vocabulary, settings)
-        transport = httpx.ASGITransport(
-            app=HttpEdge(gateway, intake, cast(RecordedAnswers, None), cast(Catalogue, None))
-        )
+        catalogue = cast(Catalogue, None)
+        edge = HttpEdge(gateway, intake, cast(RecordedAnswers, None), catalogue, Forgetting(store, refuse_s=60))
+        transport = httpx.ASGITransport(app=edge)
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
             yield client, Updater(store)
     finally:

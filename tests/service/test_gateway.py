@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 from time import monotonic
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -20,7 +20,7 @@ from recsys.types import World
 from service.decisions import Decision
 from service.errors import BatchFailed, FieldError, NotFound, Overloaded, Unprocessable
 from service.gateway import Gateway
-from service.http import Catalogue, HttpEdge, Intake, RecordedAnswers
+from service.http import HttpEdge
 from service.queries import batch_of, resolve
 from service.schemas import (
     CategoryFilter,
@@ -220,9 +220,8 @@ async def test_ready_gateway_names_its_bundle(served: World, store_url: str) -> 
 
 async def test_edge_and_gateway_answer_over_http_together(served: World, store_url: str) -> None:
     async with gateway_at(served, store_url) as (gateway, _):
-        transport = httpx.ASGITransport(
-            app=HttpEdge(gateway, cast(Intake, None), cast(RecordedAnswers, None), cast(Catalogue, None))
-        )
+        nobody = cast(Any, None)
+        transport = httpx.ASGITransport(app=HttpEdge(gateway, nobody, nobody, nobody, nobody))
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
             listed = await client.post("/v1/recommendations", json={"user_id": KNOWN, "return": {"reasons": True}})
             checked = await client.post("/v1/recommendations", json={"user_id": KNOWN, "validate_only": True})

@@ -55,6 +55,12 @@ class RecordingRecommender:
     async def replay(self, recommendation_id: str) -> dict[str, Any]:
         return self._answer("replay", recommendation_id, examples.REPLAY)
 
+    async def forget(self, user_id: str) -> dict[str, Any]:
+        return self._answer("forget", user_id, examples.ERASURE)
+
+    async def receipt(self, receipt_id: str) -> dict[str, Any]:
+        return self._answer("receipt", receipt_id, examples.ERASURE)
+
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         return self.ready, {"reasons": [] if self.ready else ["no bundle is loaded"], "bundle": None}
 
@@ -112,7 +118,8 @@ def call(
 
 def edge_of(**behaviour: Any) -> tuple[HttpEdge, RecordingRecommender]:
     recommender = RecordingRecommender(**behaviour)
-    return HttpEdge(recommender, recommender, recommender, recommender, max_body_bytes=MAX_BODY_BYTES), recommender
+    everything = [recommender] * 5
+    return HttpEdge(*everything, max_body_bytes=MAX_BODY_BYTES), recommender
 
 
 def assert_problem(response: Response, status: int, slug: str) -> dict[str, Any]:
@@ -149,6 +156,7 @@ def test_similar_reaches_the_recommender_and_its_answer_the_client() -> None:
         ("GET", f"{RECOMMEND}/019ab1f2", ("show", "019ab1f2"), examples.RECORDED_ANSWER),
         ("POST", f"{RECOMMEND}/019ab1f2:replay", ("replay", "019ab1f2"), examples.REPLAY),
         ("GET", f"{RECOMMEND}/a%2Fb%3Areplay", ("show", "a/b:replay"), examples.RECORDED_ANSWER),
+        ("GET", "/v1/erasures/5b1f", ("receipt", "5b1f"), examples.ERASURE),
     ],
 )
 def test_earlier_answers_are_asked_for_by_the_id_in_the_path_and_without_a_body(
@@ -159,6 +167,20 @@ def test_earlier_answers_are_asked_for_by_the_id_in_the_path_and_without_a_body(
     assert (response.status, response.json) == (200, answer)
     assert response.headers[b"cache-control"] == b"no-store"
     assert recommender.asked == [asked]
+
+
+def test_user_is_forgotten_by_the_id_in_the_path_and_the_order_is_only_accepted() -> None:
+    edge, recommender = edge_of()
+    response = call(edge, "DELETE", "/v1/users/a%2Fb", headers=[])
+    assert (response.status, response.json) == (202, examples.ERASURE)
+    assert recommender.asked == [("forget", "a/b")]
+
+
+def test_unexpected_error_does_not_log_the_id_of_a_user(caplog: pytest.LogCaptureFixture) -> None:
+    edge, _ = edge_of(failure=ValueError("a bug"))
+    assert call(edge, "DELETE", "/v1/users/ann%20of%20the%20hill", headers=[]).status == 500
+    assert "a bug" in caplog.text
+    assert "ann" not in caplog.text
 
 
 def test_validate_only_asks_for_validation_and_never_for_a_list() -> None:

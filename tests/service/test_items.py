@@ -17,7 +17,7 @@ from recsys.items import Item
 from recsys.types import World
 from service.event_log import EventLog
 from service.events import EventIntake
-from service.http import HttpEdge, RecordedAnswers
+from service.http import HttpEdge
 from service.item_schemas import ItemsResponse, ItemState
 from service.item_snapshot import CATALOGUE
 from service.item_updater import ItemUpdater
@@ -67,7 +67,8 @@ async def api(world: World, url: str, **given: Any) -> AsyncIterator[Api]:
         gateway = gateway_of(live, explore=given.get("explore", 0.0))
         intake = EventIntake(EventLog(store, limit=1000), world.bundle.vocabulary, settings)
         live.follow(lambda newer: intake.know(newer.bundle.vocabulary))
-        edge = HttpEdge(gateway, intake, cast(RecordedAnswers, None), ItemCatalogue(store, world.bundle.vocabulary))
+        catalogue, nobody = ItemCatalogue(store, world.bundle.vocabulary), cast(Any, None)
+        edge = HttpEdge(gateway, intake, nobody, catalogue, nobody)
         transport = httpx.ASGITransport(app=edge)
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
             yield Api(client, live, updater)

@@ -21,7 +21,7 @@ from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import STREAM, Decision, DecisionLog
 from service.gateway import Gateway
-from service.http import Catalogue, HttpEdge, Intake
+from service.http import HttpEdge
 from service.record_schemas import RecordedAnswer, Replay
 from service.recorded_answers import RECENT, RecordedAnswers
 from service.round_trips import RoundTrips
@@ -72,7 +72,8 @@ async def service(
     try:
         async with colocated(states_url) as stages:
             gateway = Gateway(world, stages, log, Settings(deadline_ms=10_000))
-            transport = httpx.ASGITransport(app=HttpEdge(gateway, cast(Intake, None), recorded, cast(Catalogue, None)))
+            nobody = cast(Any, None)
+            transport = httpx.ASGITransport(app=HttpEdge(gateway, nobody, recorded, nobody, nobody))
             async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
                 yield Service(client, log)
     finally:

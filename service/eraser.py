@@ -1,0 +1,231 @@
+"""The eraser: carries out orders to forget users, in every store that has something of them.
+
+An order is done when all of it is; whoever dies before leaves it waiting, and doing any part of it twice is safe.
+Nothing comes back meanwhile: the scripts of log, updater and rebuild look whether a user is refused.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.archive import Archive
+from recsys.datasets.dataset import Dataset
+from recsys.datasets.leave_out import rewrite_without
+from recsys.erased_users import ErasedUsers
+from service.archiver import READ, Archiver
+from service.archives import user_of
+from service.decision_stream import record_of
+from service.decisions import STREAM
+from service.event_log import stream_key
+from service.forgetting import ORDERS, Order, receipt_key, rfc_3339
+from service.log_entries import Entry, Run
+from service.round_trips import RoundTrips
+from service.state_keys import SHARDS, shard
+from service.stream_entries import remove_entries
+from service.updater import dead_key
+
+KEPT_S = 366 * 86_400  # a receipt, after its order is done
+REWRITE_EVERY_S = 3600.0  # a rewrite of the append-only file takes a core; lookups time out for 0.8 s at 115 MB
+_SCAN = 1_000
+# KEYS: orders, then receipts. ARGV: seconds for which they are kept, then for each its id and what it says.
+_DONE = """
+for i = 2, #KEYS do
+  redis.call('SET', KEYS[i], ARGV[2 * i - 1], 'EX', ARGV[1])
+  redis.call('HDEL', KEYS[1], ARGV[2 * i - 2])
+end
+"""
+
+_log = logging.getLogger(__name__)
+
+Removed = Mapping[str, Counter[str]]  # by user: how much of what was found
+
+
+class Eraser:
+    """Carries out what waits. One at a time: the process that keeps the archives.
+
+    Args:
+        events, decisions: The archivers of this home. data: The folder of imported data sets.
+    """
+
+    def __init__(
+        self, store: RoundTrips, events: Archiver, decisions: Archiver, erased: ErasedUsers, *, data: Path
+    ) -> None:
+        self._store, self._erased, self._data = store, erased, data
+        self._events, self._decisions = events, decisions
+        self._owes_rewrite, self._rewritten = False, -REWRITE_EVERY_S
+        self.counts: Counter[str] = Counter()  # "forgotten", "rewrites"
+
+    async def step(self) -> int:
+        """Carry out every order that waits; how many there were.
+
+        Raises:
+            RedisError, OSError, TimeoutError: the store failed. ArchiveError, DatasetError: the disk did. Calling again
+                goes on.
+        """
+        (waiting,) = await self._store.demand([("HVALS", ORDERS)])
+        orders = [msgspec.json.decode(one, type=Order) for one in waiting]
+        if not orders:
+            await self._rewrite_store()
+            return 0
+        users = {one.user_id: Counter[str]() for one in orders}
+        await self._archive_all()
+        until_ms = {one.receipt.user: one.until_ms for one in orders}
+        await asyncio.to_thread(self._erased.add, until_ms)
+        # Again, and now everything of these users that was ever accepted is archived or left out. Another archiver that
+        # has read some of it and not added it yet adds nothing: the archive no longer ends where it began.
+        await self._archive_all()
+        await asyncio.to_thread(_rewrite, self._events.archive, users, "archived_events", _without)
+        await asyncio.to_thread(_rewrite, self._decisions.archive, users, "archived_decisions", _stubs)
+        for number in range(SHARDS):
+            await self._remove(stream_key(number), users, "events", partial(_user_of_event, number=number, users=users))
+            await self._remove(dead_key(number), users, "dead_events", lambda one: _mentioned(one, b"entry", users))
+        await self._remove(STREAM, users, "decisions", lambda one: _user_of_decision(one, users))
+        await self._remove_states(users)
+        await asyncio.to_thread(rewrite_without, self._data, self._count_imported(users))
+        await self._finish(orders, users)
+        self.counts["forgotten"] += len(orders)
+        self._owes_rewrite = True
+        await self._rewrite_store()
+        return len(orders)
+
+    def _count_imported(self, users: Removed) -> Callable[[Dataset], Collection[str]]:
+        """Who of a data set is to be left out; also who was forgotten earlier, if an import had them."""
+
+        def gone(dataset: Dataset) -> Collection[str]:
+            number_of = {user: number for number, user in enumerate(dataset.user_id) if user in users}
+            for user, number in number_of.items():
+                users[user]["imported_events"] += int((dataset.events.user == number).sum())
+            return self._erased.among(dataset.user_id)
+
+        return gone
+
+    async def _archive_all(self) -> None:
+        for one in (self._events, self._decisions):
+            while await one.step():
+                pass
+
+    async def _remove(self, stream: str, users: Removed, what: str, user_in: Callable[[Entry], str | None]) -> None:
+        """Take the entries in which one of the users is found out of a stream.
+
+        A stream in which they may have been is written anew in any case: what was trimmed left its bytes in a node.
+        """
+        found: dict[bytes, str] = {}
+        begin = "-"
+        while begin:
+            (page,) = await self._store.demand([("XRANGE", stream, begin, "+", "COUNT", str(READ))])
+            found |= {entry[0]: user for entry in page if (user := user_in(entry))}
+            begin = f"({page[-1][0].decode('ascii')}" if len(page) == READ else ""
+        if found or stream in {STREAM, *(stream_key(shard(user)) for user in users)}:
+            await remove_entries(self._store, stream, found)
+        for user in found.values():
+            users[user][what] += 1
+
+    async def _remove_states(self, users: Removed) -> None:
+        """Delete the users' states in every namespace, also those of other versions."""
+        async for key in self._keys("riffle:*:user:*"):
+            user = key.split(b":", 4)[4].decode("utf-8", "replace") if key.count(b":") >= 4 else ""
+            if user in users:
+                await self._store.demand([("UNLINK", key)])
+                users[user]["states"] += 1
+
+    async def _keys(self, pattern: str) -> AsyncIterator[bytes]:
+        cursor = b"0"
+        while True:
+            ((cursor, keys),) = await self._store.demand([("SCAN", cursor, "MATCH", pattern, "COUNT", str(_SCAN))])
+            for key in keys:
+                yield key
+            if cursor == b"0":
+                return
+
+    async def _rewrite_store(self) -> None:
+        """Have the store write its append-only file anew, without the commands of the past, if it may be asked to."""
+        if not self._owes_rewrite or time.monotonic() < self._rewritten + REWRITE_EVERY_S:
+            return
+        (info,) = await self._store.call([("INFO", "persistence")])
+        if isinstance(info, bytes) and b"aof_enabled:1" in info:
+            (reply,) = await self._store.call([("BGREWRITEAOF",)])
+            if isinstance(reply, Exception):
+                _log.warning("until its next rewrite the store's append-only file has who was forgotten: %s", reply)
+            self.counts["rewrites"] += not isinstance(reply, Exception)
+        self._owes_rewrite, self._rewritten = False, time.monotonic()
+
+    async def _finish(self, orders: Collection[Order], removed: Removed) -> None:
+        (now,) = await self._store.demand([("TIME",)])
+        done_at = rfc_3339(int(now[0]) * 1000 + int(now[1]) // 1000)
+        keys, arguments = [ORDERS], [str(KEPT_S).encode()]
+        for one in orders:
+            receipt = msgspec.structs.replace(
+                one.receipt, status="done", done_at=done_at, removed=dict(removed[one.user_id])
+            )
+            keys.append(receipt_key(receipt.receipt_id))
+            arguments += [receipt.receipt_id.encode(), msgspec.json.encode(receipt)]
+        await self._store.demand([("EVAL", _DONE, str(len(keys)), *keys, *arguments)])
+
+
+def _rewrite(archive: Archive, users: Removed, what: str, change: Callable[[pa.Table, pa.Array], pa.Table]) -> None:
+    def changed(rows: pa.Table) -> pa.Table:
+        theirs = pc.is_in(rows["user_id"], pa.array(list(users), pa.string()))
+        found = rows.filter(theirs)["user_id"].to_pylist()
+        for user in found:
+            users[user][what] += 1
+        return change(rows, theirs) if found else rows
+
+    archive.rewrite(changed, where=[("user_id", "in", list(users))])
+
+
+def _without(rows: pa.Table, theirs: pa.Array) -> pa.Table:
+    return rows.filter(pc.invert(theirs))
+
+
+def _stubs(rows: pa.Table, theirs: pa.Array) -> pa.Table:
+    """Leave the id and the time of each answer, so that who asks for it is told that it was erased."""
+    for name in ("user_id", "record"):
+        column = pc.if_else(theirs, pa.scalar(None, rows[name].type), rows[name])
+        rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), column)
+    return rows
+
+
+def _user_of_event(entry: Entry, *, number: int, users: Removed) -> str | None:
+    run = Run.of(number, [entry])
+    if not run.events:
+        return _mentioned(entry, b"e", users)
+    return run.events[0].user_id if run.events[0].user_id in users else None
+
+
+def _user_of_decision(entry: Entry, users: Removed) -> str | None:
+    record = record_of(_field(entry, b"d"))
+    if record is None:
+        return _mentioned(entry, b"d", users)
+    user = user_of(record)
+    return user if user in users else None
+
+
+def _mentioned(entry: Entry, field: bytes, users: Removed) -> str | None:
+    """A user whose id is a value in what lies in an entry; where that does not decode, among its bytes."""
+    raw = _field(entry, field)
+    try:
+        texts = set(_texts(msgspec.msgpack.decode(raw)))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return next((user for user in users if user.encode() in raw), None)
+    return next((user for user in users if user in texts), None)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [text for part in parts for text in _texts(part)]
+
+
+def _field(entry: Entry, name: bytes) -> bytes:
+    fields = entry[1] or []
+    return dict(zip(fields[::2], fields[1::2], strict=False)).get(name, b"")

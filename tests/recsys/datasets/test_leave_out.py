@@ -1,0 +1,79 @@
+"""Data sets without some users: what they did is gone, what others did is as it was."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.datasets.dataset import Dataset, load, save
+from recsys.datasets.leave_out import rewrite_without, without_users
+from recsys.errors import DatasetError
+from tests import worlds
+
+
+def done(dataset: Dataset) -> list[tuple[str, str, int, int]]:
+    """Who did what when, in order."""
+    events = dataset.events
+    return [
+        (dataset.user_id[user], dataset.item_id[item], ts_ms, verb)
+        for user, item, ts_ms, verb in zip(
+            events.user.tolist(), events.item.tolist(), events.ts_ms.tolist(), events.verb.tolist(), strict=True
+        )
+    ]
+
+
+@given(gone=st.sets(st.sampled_from(worlds.two_tastes().user_id)))
+def test_what_the_others_did_stays_in_order(gone: set[str]) -> None:
+    dataset = worlds.two_tastes()
+    kept = without_users(dataset, gone)
+    assert done(kept) == [one for one in done(dataset) if one[0] not in gone]
+    assert kept.user_id == [user for user in dataset.user_id if user not in gone]
+    assert kept.events.user.dtype == dataset.events.user.dtype
+    assert kept is dataset or [done(dataset)[place - 1] for place in kept.place] == done(kept)
+    assert (kept.fingerprint, kept.item_id) == (dataset.fingerprint, dataset.item_id)
+
+
+def test_a_data_set_that_has_none_of_them_is_the_same_object() -> None:
+    dataset = worlds.two_tastes()
+    assert without_users(dataset, {"nobody"}) is dataset
+
+
+def test_every_data_set_of_a_folder_is_written_again_and_one_without_them_is_not(tmp_path: Path) -> None:
+    gone = worlds.two_tastes().user_id[:1]
+    save(worlds.two_tastes(), tmp_path / "tastes")
+    save(worlds.chain(), tmp_path / "chain")
+    (tmp_path / "current.json").write_text("{}")
+    before = (tmp_path / "chain" / "users.parquet").stat().st_ino
+    rewrite_without(tmp_path, lambda dataset: gone if len(dataset.user_id) == len(worlds.two_tastes().user_id) else [])
+    assert load(tmp_path / "tastes").user_id == worlds.two_tastes().user_id[1:]
+    assert (tmp_path / "chain" / "users.parquet").stat().st_ino == before
+    rewrite_without(tmp_path / "not there", lambda _: gone)
+
+
+def test_what_a_death_has_left_is_put_back_or_removed(tmp_path: Path) -> None:
+    dataset = worlds.two_tastes()
+    save(dataset, tmp_path / "tastes")
+    (tmp_path / "tastes").rename(tmp_path / ".tastes.replaced")  # died between the two renames
+    rewrite_without(tmp_path, lambda _: dataset.user_id[:1])
+    assert load(tmp_path / "tastes").user_id == dataset.user_id[1:]
+    save(dataset, tmp_path / ".tastes.replaced")  # died after them
+    rewrite_without(tmp_path, lambda _: dataset.user_id[:1])
+    assert [one.name for one in tmp_path.iterdir()] == ["tastes"]
+
+
+def test_a_damaged_data_set_is_named(tmp_path: Path) -> None:
+    save(worlds.chain(), tmp_path / "chain")
+    (tmp_path / "chain" / "events.parquet").write_bytes(b"rubbish")
+    with pytest.raises(DatasetError, match=r"events\.parquet"):
+        rewrite_without(tmp_path, lambda _: [])
+
+
+def test_places_stay_those_of_the_import_when_others_go_later(tmp_path: Path) -> None:
+    dataset = worlds.two_tastes()
+    first, second, *_ = dataset.user_id
+    save(without_users(dataset, {first}), tmp_path / "tastes")
+    kept = without_users(load(tmp_path / "tastes"), {second})
+    assert kept.place is not None
+    assert [done(dataset)[place - 1] for place in kept.place] == done(kept)
+    assert kept.place.tolist() == without_users(dataset, {first, second}).place.tolist()
