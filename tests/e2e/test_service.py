@@ -5,6 +5,7 @@ import socket
 import statistics
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from service.queries import batch_of, resolve
 from service.record_schemas import Outcome, RecordedAnswer, Replay
 from service.schemas import EventsResponse, Problem, Readiness, RecommendationResponse, SimilarResponse
 from service.stack import processes
+from service.stack.ray_environment import runtime_folder
 from service.world import recorded_worlds
 from tests.e2e.conftest import Riffle
 
@@ -180,6 +182,38 @@ def _session(riffle: Riffle) -> list[psutil.Process]:
     recorded = processes.load(riffle.settings.home_path / "run" / "ray.json")
     assert recorded is not None
     return processes.session(recorded)
+
+
+def test_a_user_who_is_forgotten_is_in_no_file_of_the_stack_any_more(colocated: httpx.Client, riffle: Riffle) -> None:
+    user = _users(riffle)[7]
+    answer = _ask(colocated, {"user_id": user})
+    click = {"event_id": "f1", "type": "click", "user_id": user, "item_id": answer.items[0].item_id}
+    click |= {"ts": datetime.now(UTC).isoformat()}
+    assert colocated.post("/v1/events", json={"events": [click]}).json()["accepted"] == 1
+    receipt = colocated.delete(f"/v1/users/{user}").json()
+    deadline = time.monotonic() + 60
+    while receipt["status"] != "done":
+        assert time.monotonic() < deadline, receipt
+        time.sleep(0.2)
+        receipt = colocated.get(f"/v1/erasures/{receipt['receipt_id']}").json()
+    assert receipt["removed"]["imported_events"] > 0
+    assert colocated.get(f"{RECOMMEND}/{answer.recommendation_id}").status_code == 410
+    later = msgspec.json.decode(
+        colocated.post("/v1/events", json={"events": [{**click, "event_id": "f2"}]}).content, type=EventsResponse
+    )
+    assert (later.results[0].status, later.results[0].error.code) == (422, "forgotten_user")
+    assert user not in imported(riffle.settings).user_id
+    folders = riffle.settings.home_path, runtime_folder(riffle.settings)
+    while found := [path for folder in folders for path in folder.rglob("*") if _has(path, user)]:
+        assert time.monotonic() < deadline, found  # the store writes its append-only file anew
+        time.sleep(0.5)
+
+
+def _has(path: Path, text: str) -> bool:
+    try:
+        return path.is_file() and text.encode() in path.read_bytes()
+    except OSError:  # gone meanwhile
+        return False
 
 
 def test_a_dead_store_degrades_answers_visibly_and_recovers_by_itself(colocated: httpx.Client, riffle: Riffle) -> None:
