@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -22,12 +21,11 @@ from recsys.datasets.dataset import Dataset
 from recsys.datasets.leave_out import rewrite_without
 from recsys.erased_users import ErasedUsers
 from service.archiver import READ, Archiver
-from service.archives import user_of
-from service.decision_stream import record_of
 from service.decisions import STREAM
+from service.entry_users import decision_user, event_user, mentioned
 from service.event_log import stream_key
 from service.forgetting import ORDERS, Order, receipt_key, rfc_3339
-from service.log_entries import Entry, Run
+from service.log_entries import Entry
 from service.round_trips import RoundTrips
 from service.state_keys import SHARDS, shard
 from service.stream_entries import remove_entries
@@ -86,9 +84,9 @@ class Eraser:
         await asyncio.to_thread(_rewrite, self._events.archive, users, "archived_events", _without)
         await asyncio.to_thread(_rewrite, self._decisions.archive, users, "archived_decisions", _stubs)
         for number in range(SHARDS):
-            await self._remove(stream_key(number), users, "events", partial(_user_of_event, number=number, users=users))
-            await self._remove(dead_key(number), users, "dead_events", lambda one: _mentioned(one, b"entry", users))
-        await self._remove(STREAM, users, "decisions", lambda one: _user_of_decision(one, users))
+            await self._remove(stream_key(number), users, "events", partial(event_user, number=number, users=users))
+            await self._remove(dead_key(number), users, "dead_events", partial(mentioned, field=b"entry", users=users))
+        await self._remove(STREAM, users, "decisions", partial(decision_user, users=users))
         await self._remove_states(users)
         await asyncio.to_thread(rewrite_without, self._data, self._count_imported(users))
         await self._finish(orders, users)
@@ -192,40 +190,3 @@ def _stubs(rows: pa.Table, theirs: pa.Array) -> pa.Table:
         column = pc.if_else(theirs, pa.scalar(None, rows[name].type), rows[name])
         rows = rows.set_column(rows.column_names.index(name), rows.schema.field(name), column)
     return rows
-
-
-def _user_of_event(entry: Entry, *, number: int, users: Removed) -> str | None:
-    run = Run.of(number, [entry])
-    if not run.events:
-        return _mentioned(entry, b"e", users)
-    return run.events[0].user_id if run.events[0].user_id in users else None
-
-
-def _user_of_decision(entry: Entry, users: Removed) -> str | None:
-    record = record_of(_field(entry, b"d"))
-    if record is None:
-        return _mentioned(entry, b"d", users)
-    user = user_of(record)
-    return user if user in users else None
-
-
-def _mentioned(entry: Entry, field: bytes, users: Removed) -> str | None:
-    """A user whose id is a value in what lies in an entry; where that does not decode, among its bytes."""
-    raw = _field(entry, field)
-    try:
-        texts = set(_texts(msgspec.msgpack.decode(raw)))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return next((user for user in users if user.encode() in raw), None)
-    return next((user for user in users if user in texts), None)
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
-    return [text for part in parts for text in _texts(part)]
-
-
-def _field(entry: Entry, name: bytes) -> bytes:
-    fields = entry[1] or []
-    return dict(zip(fields[::2], fields[1::2], strict=False)).get(name, b"")

@@ -26,6 +26,7 @@ from recsys.types import World
 from service.archived_streams import DecisionStreams, EventStreams
 from service.archiver import Archiver
 from service.archives import decision_archive, erased_users, event_archive
+from service.cli.data import import_dataset
 from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import STREAM, DecisionLog
@@ -312,6 +313,24 @@ async def test_who_was_never_seen_is_forgotten_all_the_same_and_several_at_once(
     assert [one["status"] for one in found] == ["done", "done"]
     assert [one["removed"] for one in found] == [{"archived_events": 3, "events": 3}, {}]
     assert set(erased_users(here.settings).read()) == {user_digest(USER), user_digest("nobody")}
+
+
+def test_an_import_leaves_out_who_was_forgotten_before(tmp_path: Path) -> None:
+    settings = Settings(home=str(tmp_path))
+    before = import_dataset(settings, None, synthetic_only=True)
+    gone = before.user_id[3]
+    erased_users(settings).add({user_digest(gone): 1})
+    read_meanwhile = current_dataset(settings)
+    assert read_meanwhile is not None
+    assert gone not in read_meanwhile.user_id  # also before an eraser has written it anew
+    after = import_dataset(settings, None, synthetic_only=True)
+    assert after.user_id == [user for user in before.user_id if user != gone]
+    assert len(before.events) - len(after.events) == imported_of(before, gone)
+    assert places_in_files(gone, tmp_path) == set()
+
+
+def places_in_files(user: str, folder: Path) -> set[str]:
+    return {place for place, content in everything_below(folder) if user.encode() in content}
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import redis
 
 from recsys.archive import Archive
 from recsys.datasets.dataset import Dataset
+from recsys.datasets.leave_out import without_users
 from recsys.errors import ArchiveError
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
@@ -113,6 +115,16 @@ def test_states_of_users_that_only_an_earlier_import_had_are_gone(
     with redis.Redis.from_url(url) as server:
         users = states_in(server, live_name(server.get(live_key())))
     assert {one.decode() for one in users} == set(worlds.two_tastes().user_id)
+
+
+def test_states_of_an_import_all_of_whose_users_were_forgotten_are_live(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    dataset = worlds.chain()
+    rebuild(breakable_store.url, dataset, archive_in(tmp_path))
+    nobody = without_users(dataset, dataset.user_id)
+    assert is_live(breakable_store.url, nobody)
+    assert not is_live(breakable_store.url, replace(nobody, fingerprint="of another import"))
 
 
 def test_what_a_rebuild_that_died_has_left_is_cleared_away(breakable_store: BreakableStore, tmp_path: Path) -> None:
