@@ -52,9 +52,11 @@ def erased_users(settings: Settings) -> ErasedUsers:
 def event_rows(logged: Sequence[tuple[int, Position, Event]]) -> pa.Table:
     """Rows of an event archive, from (shard, position, event)."""
     columns = _positions([(shard, position) for shard, position, _ in logged])
+    fields = zip(*(msgspec.structs.astuple(event) for _, _, event in logged), strict=True)
+    by_name = dict(zip(Event.__struct_fields__, fields, strict=False))
     for column in _EVENT_COLUMNS[:-1]:
-        columns[column.name] = pa.array([getattr(event, column.name) for _, _, event in logged], column.type)
-    properties = [msgspec.json.encode(event.properties).decode() for _, _, event in logged]
+        columns[column.name] = pa.array(by_name.get(column.name, ()), column.type)
+    properties = [msgspec.json.encode(event.properties).decode() if event.properties else "{}" for *_, event in logged]
     return pa.table(columns | {"properties": pa.array(properties, pa.string())})
 
 

@@ -24,19 +24,23 @@ _DAY_S = 86_400
 # KEYS: per event today's and yesterday's ids, the stream, what says that its user is refused. ARGV: entries at which a
 # shard is full; seconds for which today's ids are kept; per event its id and body digests, and the event.
 _APPEND = """
-local results = {}
+local results, refused, lengths = {}, {}, {}
+for i = 4, #KEYS, 4 do refused[i / 4] = KEYS[i] end
+local anybody = redis.call('EXISTS', unpack(refused)) > 0  -- once, not for each of up to 1,000
 for i = 1, #KEYS / 4 do
   local today, yesterday, stream = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1]
   local id, body, event = ARGV[3 * i], ARGV[3 * i + 1], ARGV[3 * i + 2]
+  lengths[stream] = lengths[stream] or redis.call('XLEN', stream)
   local known = redis.call('HGET', today, id) or redis.call('HGET', yesterday, id)
-  if redis.call('EXISTS', KEYS[4 * i]) == 1 then
+  if anybody and redis.call('EXISTS', KEYS[4 * i]) == 1 then
     results[i] = '-'
   elseif known then
     results[i] = (string.sub(known, 1, #body) == body and '=' or '!') .. string.sub(known, #body + 1)
-  elseif redis.call('XLEN', stream) >= tonumber(ARGV[1]) then
+  elseif lengths[stream] >= tonumber(ARGV[1]) then
     results[i] = '#'
   else
     local position = redis.call('XADD', stream, '*', 'e', event)
+    lengths[stream] = lengths[stream] + 1
     redis.call('HSET', today, id, body .. position)
     if redis.call('HLEN', today) == 1 then redis.call('EXPIRE', today, ARGV[2]) end
     results[i] = '+' .. position

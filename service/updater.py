@@ -38,9 +38,14 @@ _log = logging.getLogger(__name__)
 _COMMIT = """
 if (redis.call('GET', KEYS[1]) or '0-0') ~= ARGV[1] then return 0 end
 local states = (#KEYS - 2) / 2
+local anybody = states > 0 and redis.call('EXISTS', unpack(KEYS, states + 3)) > 0
+local written = {}
 for i = 3, states + 2 do
-  if redis.call('EXISTS', KEYS[i + states]) == 0 then redis.call('SET', KEYS[i], ARGV[i]) end
+  if not anybody or redis.call('EXISTS', KEYS[i + states]) == 0 then
+    written[#written + 1], written[#written + 2] = KEYS[i], ARGV[i]
+  end
 end
+if #written > 0 then redis.call('MSET', unpack(written)) end
 for i = states + 3, #ARGV, 3 do
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*',
              'position', ARGV[i], 'reason', ARGV[i + 1], 'entry', ARGV[i + 2])
