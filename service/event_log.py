@@ -18,7 +18,9 @@ from service.errors import LogUnavailable, Overloaded
 from service.round_trips import RoundTrips
 from service.state_keys import refused_key, shard
 
-_BUCKETS = 4096  # at a million events a day 244 ids each: hashes this small are stored compactly
+_BUCKETS = (
+    65_536  # at a million events a day 15 ids each; 244 of them, in 4,096, cost 50 us of Valkey an event instead of 5
+)
 _DAY_S = 86_400
 
 # KEYS: per event today's and yesterday's ids, the stream, what says that its user is refused. ARGV: entries at which a
@@ -140,7 +142,7 @@ class EventLog:
 
 
 def _ids_key(day: int, bucket: int) -> str:
-    return f"riffle:event-ids:{day}:{bucket:03x}"
+    return f"riffle:event-ids:{day}:{bucket:04x}"
 
 
 def _body_digest(event: Event) -> bytes:
