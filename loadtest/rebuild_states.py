@@ -1,4 +1,4 @@
-"""How fast states are made from an import and from the archive, on one core, and what they are like.
+"""How fast states are made from an import and from the archive, on one core, what they are like, what memory they need.
 
     python -m loadtest.rebuild_states PATH
 
@@ -7,8 +7,11 @@ share one core. Every state is compared with what its user did: seen items must 
 """
 
 import argparse
+import asyncio
 import os
 import tempfile
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,14 @@ from recsys.features.matrix import SCHEMA_HASH
 from recsys.features.user import fingerprint
 from recsys.vocabulary import item_keys
 from service.archives import event_archive, event_rows
-from service.event_log import Event
+from service.event_log import Event, EventLog
 from service.rebuild import rebuild
+from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.stack import ports, valkey
 from service.state_keys import SHARDS, live_key, live_name, shard, state_key
 
+LOGGED = 200_000
 PER_MS = 10  # events that arrive in a millisecond of the archive
 START_MS = 1_700_000_000_000
 
@@ -80,6 +85,33 @@ def described(url: str, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+async def _logged(url: str, dataset: Dataset) -> None:
+    """Put clicks with random ids into the log, as the API does."""
+    store = RoundTrips(url, timeout_ms=10_000, connections=1)
+    log, users, items = EventLog(store, limit=LOGGED), dataset.user_id, dataset.item_id
+    now_ms = time.time_ns() // 1_000_000
+    for start in range(0, LOGGED, 1000):
+        events = [
+            Event(
+                event_id=uuid.uuid4().hex,
+                type="click",
+                user_id=users[number % len(users)],
+                item_id=items[number % len(items)],
+                ts_ms=now_ms,
+                received_ms=now_ms,
+                verb=0,
+            )
+            for number in range(start, start + 1000)
+        ]
+        await log.append(events)
+    await store.close()
+
+
+def _memory(url: str) -> int:
+    with redis.Redis.from_url(url) as client:
+        return int(client.info("memory")["used_memory_dataset"])
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -95,9 +127,13 @@ def main() -> None:
             for what, imported in (("import, compiled code loaded for the first time", dataset), ("import", dataset)):
                 _print(what, rebuild(url, imported, archive))
             print(described(url, dataset))
+            print(f"{_memory(url) / len(dataset.user_id):,.0f} bytes of the store a user, of all it holds")
             archived(dataset, archive)
             _print("archive", rebuild(url, None, archive))
             print(described(url, dataset))
+            before = _memory(url)
+            asyncio.run(_logged(url, dataset))
+            print(f"{(_memory(url) - before) / LOGGED:,.0f} bytes of the store an event in the log, its id included")
         finally:
             valkey.stop(settings)
 

@@ -8,7 +8,6 @@ import asyncio
 import gc
 import logging
 from collections import Counter
-from contextlib import suppress
 from typing import Any
 
 from ray import serve
@@ -221,8 +220,12 @@ async def _kept_fresh(one: StateLookup | LiveWorld) -> None:
     """Refresh now, and from now on in the background."""
 
     async def refresh() -> None:
-        with suppress(RedisError, OSError, TimeoutError, StateError):  # what is known stays; `riffle doctor` finds out
+        try:
             await one.refresh()
+        except (RedisError, OSError, TimeoutError, StateError):
+            pass  # what is known stays
+        except Exception:  # a bug: what is known stays, and the next look may do better
+            _log.exception("%s could not be refreshed", type(one).__name__)
 
     async def go_on() -> None:
         while True:
