@@ -37,6 +37,7 @@ from service.recorded_answers import RecordedAnswers
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.stages import ColocatedStages, DistributedStages, Named, Stages
+from service.state_keys import SHARDS
 from service.warm_up import warm_up, warm_up_gateway
 from service.world import load_world, recorded_worlds
 
@@ -158,9 +159,13 @@ def build_archiver(settings: Settings, *, redis_url: str) -> Any:
     return ArchiverDeployment.options(**_ONE_IN_THE_BACKGROUND).bind(settings, redis_url)  # type: ignore[attr-defined]
 
 
-def build_updater(*, redis_url: str) -> Any:
-    """The application that keeps user states up to date; beside the other, so that neither restarts the other."""
-    return FeatureUpdaterDeployment.options(**_ONE_IN_THE_BACKGROUND).bind(redis_url)  # type: ignore[attr-defined]
+def build_updaters(settings: Settings, *, redis_url: str) -> list[Any]:
+    """The applications that keep user states up to date; beside the other, so that none restarts another."""
+    updaters: Any = FeatureUpdaterDeployment
+    return [
+        updaters.options(**_ONE_IN_THE_BACKGROUND).bind(redis_url, list(range(number, SHARDS, settings.updaters)))
+        for number in range(settings.updaters)
+    ]
 
 
 def build(settings: Settings, *, redis_url: str, bundle_id: str) -> Any:

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from recsys.archive import Archive, Position
 from recsys.errors import ArchiveError, DatasetError
+from service.errors import StackError
 from service.log_entries import Entry, position_of, text_of
 from service.round_trips import RoundTrips
 
@@ -94,7 +95,7 @@ async def run(
             if orders:
                 await orders()
             failing = False
-        except (RedisError, OSError, TimeoutError, ArchiveError, DatasetError) as error:
+        except (RedisError, OSError, TimeoutError, ArchiveError, DatasetError, StackError) as error:
             if not failing:
                 _log.warning("the archiver waits: %s", str(error) or type(error).__name__)
             failing = True

@@ -13,6 +13,7 @@ from service.event_log import Event
 from service.settings import Settings
 from service.state_keys import SHARDS
 
+ERASED_USERS = "erased-users.json"  # beside the archives
 _EVENT_COLUMNS = (
     pa.field("event_id", pa.string()),
     pa.field("type", pa.string()),
@@ -46,7 +47,7 @@ def decision_archive(settings: Settings) -> Archive:
 
 def erased_users(settings: Settings) -> ErasedUsers:
     """Who of this home was forgotten."""
-    return ErasedUsers(settings.home_path / "archive" / "erased-users.json")
+    return ErasedUsers(settings.home_path / "archive" / ERASED_USERS)
 
 
 def event_rows(logged: Sequence[tuple[int, Position, Event]]) -> pa.Table:

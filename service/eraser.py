@@ -52,11 +52,20 @@ class Eraser:
 
     Args:
         events, decisions: The archivers of this home. data: The folder of imported data sets.
+        recount: Makes the item stats anew.
     """
 
     def __init__(
-        self, store: RoundTrips, events: Archiver, decisions: Archiver, erased: ErasedUsers, *, data: Path
+        self,
+        store: RoundTrips,
+        events: Archiver,
+        decisions: Archiver,
+        erased: ErasedUsers,
+        *,
+        data: Path,
+        recount: Callable[[], None],
     ) -> None:
+        self._recount = recount
         self._store, self._erased, self._data = store, erased, data
         self._events, self._decisions = events, decisions
         self._owes_rewrite, self._rewritten = False, -REWRITE_EVERY_S
@@ -89,6 +98,7 @@ class Eraser:
         await self._remove(STREAM, users, "decisions", partial(decision_user, users=users))
         await self._remove_states(users)
         await asyncio.to_thread(rewrite_without, self._data, self._count_imported(users))
+        await asyncio.to_thread(self._recount)
         await self._finish(orders, users)
         self.counts["forgotten"] += len(orders)
         self._owes_rewrite = True

@@ -10,8 +10,10 @@ import redis
 
 from recsys.archive import Archive
 from recsys.datasets.dataset import Dataset
+from recsys.erased_users import ErasedUsers
 from recsys.features.item_counts import ItemCounts
 from recsys.vocabulary import item_keys
+from service.archives import ERASED_USERS
 from service.event_log import stream_key
 from service.item_snapshot import CATALOGUE, Snapshot
 from service.item_updater import changed_items, in_order
@@ -24,7 +26,7 @@ class ItemHistory:
     """Everything that counts for items up to a moment of the store's clock, from which any earlier snapshot follows.
 
     Attributes:
-        base: Names the import. until_ms: The moment.
+        base: Names the import, and how many users were erased from it. until_ms: The moment.
         imported: Counters of the import alone.
         ms: uint64 [e], positions of the events of archive and log, ascending. item_key: uint64 [e]. verb: uint8 [e].
         ts_s: uint32 [e].
@@ -58,7 +60,8 @@ class ItemHistory:
             imported.apply(**_imported(dataset, imported_s))
         catalogue = _entries(client, CATALOGUE, "-", until_ms)
         ms, item_key, verb, ts_s = _logged(client, archive, until_ms)
-        return cls(_base(dataset, imported_s), until_ms, imported, ms, item_key, verb, ts_s, catalogue)
+        erased = len(ErasedUsers(archive.root.with_name(ERASED_USERS)).read())
+        return cls(_base(dataset, imported_s, erased), until_ms, imported, ms, item_key, verb, ts_s, catalogue)
 
     def at(self, horizon_ms: int) -> Snapshot:
         """The snapshot as of a moment, at most `until_ms`. Cost: 0.1 us an event."""
@@ -68,8 +71,9 @@ class ItemHistory:
         return Snapshot(self.base, horizon_ms, counts, changed_items(self.catalogue, horizon_ms))
 
 
-def _base(dataset: Dataset | None, imported_s: int) -> str:
-    named = f"{dataset.fingerprint if dataset else ''} {imported_s}"
+def _base(dataset: Dataset | None, imported_s: int, erased: int) -> str:
+    """Without somebody's events the counts are others, so each erasure begins a line of versions."""
+    named = f"{dataset.fingerprint if dataset else ''} {imported_s} {erased}"
     return hashlib.blake2b(named.encode(), digest_size=4).hexdigest()
 
 

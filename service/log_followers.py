@@ -1,6 +1,7 @@
 """The deployments that follow the event log: supervised by Serve, apart from the requests."""
 
 import asyncio
+from functools import partial
 
 from ray import serve
 
@@ -13,6 +14,7 @@ from service.eraser import Eraser
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
 from service.ray_metrics import Counts
+from service.rebuild import count_items_anew
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.updater import Updater, run
@@ -25,10 +27,10 @@ _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 
 @serve.deployment(name="FeatureUpdater", logging_config=_QUIET)
 class FeatureUpdaterDeployment:
-    """Applies events to user states. One is enough; two do no harm."""
+    """Applies events of some shards to user states. Two with the same shards do no harm."""
 
-    async def __init__(self, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._updater = Updater(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
+    async def __init__(self, redis_url: str, shards: list[int]) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._updater = Updater(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1), shards=shards)
         warm_up_updater()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(run(self._updater)), loop.create_task(self._report())]
@@ -79,7 +81,14 @@ class ArchiverDeployment:
         erased = erased_users(settings)
         events = Archiver(store, event_archive(settings), EventStreams(store, kept=settings.event_kept))
         decisions = Archiver(store, decision_archive(settings), DecisionStreams(store, erased))
-        eraser = Eraser(store, events, decisions, erased, data=settings.home_path / "data")
+        eraser = Eraser(
+            store,
+            events,
+            decisions,
+            erased,
+            data=settings.home_path / "data",
+            recount=partial(count_items_anew, settings, redis_url),
+        )
         self._counts = {"events": events.counts, "decisions": decisions.counts, "users": eraser.counts}
         work = run_archiver([events, decisions], every_s=settings.archive_every_s, orders=eraser.step)
         self._task = asyncio.get_running_loop().create_task(work)

@@ -22,12 +22,15 @@ from recsys.datasets.dataset import Dataset
 from recsys.features.apply import states_of
 from recsys.features.codec import pack, unpack
 from recsys.features.matrix import SCHEMA_HASH
+from service.archives import event_archive
 from service.errors import StackError
 from service.event_log import stream_key
+from service.imports import current_dataset
 from service.item_history import ItemHistory
 from service.item_snapshot import encode, snapshot_key
 from service.log_entries import position_of, text_of
 from service.round_trips import RoundTrips
+from service.settings import Settings
 from service.state_keys import SHARDS, live_key, live_name, namespace, position_key, rebuilt_key, refused_key, state_key
 from service.timeline import Timeline, timelines
 from service.updater import Updater
@@ -117,6 +120,25 @@ def rebuild(
         raise StackError(
             f"user states could not be rebuilt: {error}; check that the store runs and has memory"
         ) from error
+
+
+def count_items_anew(settings: Settings, url: str) -> None:
+    """Make the item snapshot of the live namespace anew: from now on without who was erased.
+
+    Raises:
+        StackError: the store failed. ArchiveError, DatasetError: a file cannot be read.
+    """
+    live = live_source(url)
+    if live is None:
+        return
+    dataset, archive = current_dataset(settings), event_archive(settings)
+    try:
+        with redis.Redis.from_url(url, socket_timeout=10) as client:
+            now_ms = int(client.time()[0]) * 1000
+            history = ItemHistory.read(client, dataset, live[1].imported_s, archive, now_ms)
+            client.set(snapshot_key(live[0]), encode(history.at(now_ms)))
+    except redis.RedisError as error:
+        raise StackError(f"the store does not answer: {error}; `riffle doctor` looks for causes") from error
 
 
 def live_source(url: str, schema_hash: str = SCHEMA_HASH) -> tuple[str, Source] | None:

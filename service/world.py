@@ -74,9 +74,10 @@ class PastItems:
     def __init__(self, settings: Settings, store_url: str) -> None:
         self._settings, self._store_url = settings, store_url
         self._history: ItemHistory | None = None
+        self._gone: set[str] = set()
 
     def at(self, version: str) -> Snapshot | None:
-        """The snapshot of a version; None where it began from another import.
+        """The snapshot of a version; None where it began from another import, or from users who were erased since.
 
         Raises:
             StackError: the store does not answer. ArchiveError, DatasetError: files cannot be read.
@@ -84,9 +85,12 @@ class PastItems:
         base, _, horizon = version.partition(".")
         if not horizon.isdecimal():
             return None
-        if self._history is None or self._history.until_ms < int(horizon):
+        if base in self._gone:
+            return None
+        if self._history is None or self._history.base != base or self._history.until_ms < int(horizon):
             self._history = self._read()
         if self._history is None or self._history.base != base or self._history.until_ms < int(horizon):
+            self._gone.add(base)
             return None
         return self._history.at(int(horizon))
 

@@ -54,7 +54,7 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions
 
-    from service.app import build, build_archiver, build_item_updater, build_updater
+    from service.app import build, build_archiver, build_item_updater, build_updaters
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # what it has to say is said in our words
     ray.init(address=ray_head.address(settings), namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
@@ -63,7 +63,13 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
         serve.start(http_options=options, logging_config={"enable_access_log": False})
         application = build(settings, redis_url=redis_url, bundle_id=bundle_id)
         try:
-            serve.run(build_updater(redis_url=redis_url), name=UPDATER, route_prefix=None)
+            updaters = build_updaters(settings, redis_url=redis_url)
+            names = [f"{UPDATER}-{number}" for number in range(len(updaters))]
+            for name, updater in zip(names, updaters, strict=True):
+                serve.run(updater, name=name, route_prefix=None)
+            for name in serve.status().applications:  # of other shards; until it is gone it does no harm
+                if name.startswith(UPDATER) and name not in names:
+                    serve.delete(name)
             serve.run(build_item_updater(redis_url=redis_url), name=ITEM_UPDATER, route_prefix=None)
             serve.run(build_archiver(settings, redis_url=redis_url), name=ARCHIVER, route_prefix=None)
             serve.run(application, name=NAME, route_prefix="/")

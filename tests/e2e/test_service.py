@@ -246,10 +246,13 @@ def test_serve_again_changes_nothing_that_is_fine(riffle: Riffle) -> None:
 
 
 def test_distributed_stages_give_the_same_bits(colocated: httpx.Client, riffle: Riffle) -> None:
-    riffle.must("serve", RIFFLE_TOPOLOGY="distributed")
+    riffle.must("serve", RIFFLE_TOPOLOGY="distributed", RIFFLE_UPDATERS="2")
     deployed = {line.split("riffle:")[1].split()[0] for line in _replicas()}
     assert {"FeatureLookup", "CandidateRetrieval", "Ranking", "Gateway"} <= deployed
     _assert_answers_can_be_made_again(colocated, riffle)
+    assert len([p for p in _session(riffle) if "FeatureUpdater" in " ".join(p.cmdline())]) == 2
+    for number in range(8):  # of shards of both
+        _assert_click_has_its_effect(colocated, f"divided-{number}", within_s=5)
 
 
 def _assert_answers_can_be_made_again(client: httpx.Client, riffle: Riffle) -> None:

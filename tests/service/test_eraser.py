@@ -68,7 +68,9 @@ def archivers_in(store: RoundTrips, settings: Settings) -> tuple[Archiver, Archi
 
 def eraser_in(store: RoundTrips, settings: Settings) -> Eraser:
     home = settings.home_path
-    return Eraser(store, *archivers_in(store, settings), erased_users(settings), data=home / "data")
+    return Eraser(
+        store, *archivers_in(store, settings), erased_users(settings), data=home / "data", recount=lambda: None
+    )
 
 
 @dataclass
