@@ -121,9 +121,8 @@ class Archive:
         for day in sorted(days, reverse=True):
             if day < _day(since_ms):
                 return
-            with (
-                ExitStack() as opened
-            ):  # rows stay in their day, so what is merged meanwhile is neither lost nor doubled
+            # Rows stay in their day, so what is merged meanwhile is neither lost nor doubled.
+            with ExitStack() as opened:
                 with self._locked(fcntl.LOCK_SH):
                     files = [one for one in counting(self.root) if one.day == day]
                     handles = []

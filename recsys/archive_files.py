@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recsys.durable import sync
 from recsys.errors import ArchiveError
 
 GROUP_ROWS = 8_192  # of one stream in a row group: 12 MB of decision records, what a look for one of them reads
@@ -87,7 +88,7 @@ def write(rows: pa.Table, target: File, schema: pa.Schema, until: Sequence[Posit
             os.fsync(file.fileno())
         temporary.replace(path)
         for changed in (path.parent, path.parent.parent):
-            _sync(changed)
+            sync(changed)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
@@ -109,11 +110,3 @@ def _found(root: Path) -> list[File]:
         if name := _NAME.fullmatch(path.name):
             found.append(File(path, int(name[1]), int(name[2])))
     return sorted(found, key=lambda one: (one.first, -one.last))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

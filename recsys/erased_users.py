@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from recsys.durable import sync
 from recsys.errors import ArchiveError
 
 
@@ -56,11 +57,7 @@ class ErasedUsers:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self._path)
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync(self._path.parent)
         except OSError as error:
             raise ArchiveError(f"cannot write {self._path}: {error}; free disk space or mend the folder") from error
 

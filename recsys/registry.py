@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from recsys.durable import sync
 from recsys.errors import BundleError, RegistryError
 from recsys.manifest import BUNDLE_KIND, MANIFEST_NAME, Manifest, read_manifest, verify
 
@@ -74,7 +75,7 @@ class Registry:
                 verify(copy)
                 self._bundles.mkdir(exist_ok=True)
                 copy.rename(target)
-                _sync(self._bundles)
+                sync(self._bundles)
             finally:
                 shutil.rmtree(self._incoming, ignore_errors=True)
         return manifest.id
@@ -119,9 +120,9 @@ class Registry:
             self._append(Promotion(time=now, from_id=self.champion(), to_id=bundle_id, reason=reason))
             temporary = self._pointer.with_suffix(".tmp")
             temporary.write_bytes(msgspec.json.encode(_Pointer(bundle_id)) + b"\n")
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(self._pointer)
-            _sync(self.root)
+            sync(self.root)
 
     def audit(self) -> tuple[Promotion, ...]:
         """All promotions, oldest first. A torn last line is a promotion that did not happen: left out.
@@ -225,13 +226,5 @@ def _copy_read_only(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     target.chmod(source.stat().st_mode & 0o444)
-    _sync(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(target)
+    sync(target.parent)

@@ -26,7 +26,7 @@ class ItemHistory:
     """Everything that counts for items up to a moment of the store's clock, from which any earlier snapshot follows.
 
     Attributes:
-        base: Names the import, and how many users were erased from it. until_ms: The moment.
+        base: Names the import, and who was erased from it. until_ms: The moment.
         imported: Counters of the import alone.
         ms: uint64 [e], positions of the events of archive and log, ascending. item_key: uint64 [e]. verb: uint8 [e].
         ts_s: uint32 [e].
@@ -60,7 +60,7 @@ class ItemHistory:
             imported.apply(**_imported(dataset, imported_s))
         catalogue = _entries(client, CATALOGUE, "-", until_ms)
         ms, item_key, verb, ts_s = _logged(client, archive, until_ms)
-        erased = len(ErasedUsers(archive.root.with_name(ERASED_USERS)).read())
+        erased = ErasedUsers(archive.root.with_name(ERASED_USERS)).read()
         return cls(_base(dataset, imported_s, erased), until_ms, imported, ms, item_key, verb, ts_s, catalogue)
 
     def at(self, horizon_ms: int) -> Snapshot:
@@ -71,9 +71,9 @@ class ItemHistory:
         return Snapshot(self.base, horizon_ms, counts, changed_items(self.catalogue, horizon_ms))
 
 
-def _base(dataset: Dataset | None, imported_s: int, erased: int) -> str:
+def _base(dataset: Dataset | None, imported_s: int, erased: dict[str, int]) -> str:
     """Without somebody's events the counts are others, so each erasure begins a line of versions."""
-    named = f"{dataset.fingerprint if dataset else ''} {imported_s} {erased}"
+    named = f"{dataset.fingerprint if dataset else ''} {imported_s} {sorted(erased.items())}"
     return hashlib.blake2b(named.encode(), digest_size=4).hexdigest()
 
 

@@ -251,7 +251,8 @@ def _clear(client: redis.Redis, *, keep: str) -> None:
     schema = keep.partition(".")[0]
     others: list[bytes] = []
     for key in client.scan_iter(match=f"riffle:*:{schema}.*", count=_CHUNK):
-        if key.split(b":")[2] != keep.encode():
+        name = key.split(b":")[2]  # a user's id may look like a namespace further on
+        if name.startswith(f"{schema}.".encode()) and name != keep.encode():
             others.append(key)
         if len(others) == _CHUNK:
             client.unlink(*others)

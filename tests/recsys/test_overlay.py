@@ -192,3 +192,19 @@ def test_short_lists_and_bundles_without_new_items_explore_nothing(tastes: World
     world = with_items(tastes, NEW)
     assert not recommend(world, batch_of(world, [Ask(explore=1.0, count=4)] * 5)).propensity.any()
     assert not recommend(tastes, batch_of(tastes, [Ask(explore=1.0, count=20)] * 5)).propensity.any()
+
+
+def test_what_is_drawn_depends_on_the_request_alone(tastes: World) -> None:
+    world = with_items(tastes, NEW)
+    asks = [replace(ask, explore=0.8, count=10) for ask in random_asks(tastes, np.random.default_rng(9), 40)]
+    batch = batch_of(world, asks)
+    together = recommend(world, batch)
+    drawn = 0
+    for row, ask in enumerate(asks):
+        alone = recommend(world, replace(batch_of(world, [ask]), seed=batch.seed[row : row + 1]))
+        cells = slice(together.indptr[row], together.indptr[row + 1])
+        assert alone.item.tolist() == together.item[cells].tolist()
+        assert alone.score.tobytes() == together.score[cells].tobytes()
+        assert alone.propensity[0] == together.propensity[row]
+        drawn += together.propensity[row] > 0
+    assert drawn > 3

@@ -18,13 +18,13 @@ from recsys.verbs import Verb
 from service.archived_streams import EventStreams
 from service.archiver import READ, Archiver, run
 from service.archives import event_archive
-from service.event_log import EventLog, stream_key
+from service.event_log import stream_key
 from service.log_entries import text_of
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.state_keys import SHARDS, shard
 from tests.service.conftest import BreakableStore
-from tests.service.test_updater import catch_up, entries_in, some_events, updater_at
+from tests.service.test_updater import catch_up, entries_in, log_at, some_events, updater_at
 
 pytestmark = pytest.mark.valkey
 KILLS = 12
@@ -50,15 +50,6 @@ async def archiver_at(url: str, archive: Archive, *, kept: int = 1_000_000) -> A
     store = RoundTrips(url, timeout_ms=5000, connections=1)
     try:
         yield Archiver(store, archive, EventStreams(store, kept=kept))
-    finally:
-        await store.close()
-
-
-@asynccontextmanager
-async def log_at(url: str) -> AsyncIterator[EventLog]:
-    store = RoundTrips(url, timeout_ms=5000, connections=2)
-    try:
-        yield EventLog(store, limit=1_000_000)
     finally:
         await store.close()
 
