@@ -32,7 +32,7 @@ class Users:
         states = with_session(batch)
         history = History.of(states, world)
         alpha = bundle.recipe.als_alpha
-        return cls(states, history, fold_in(bundle.factors, bundle.gram, history.item, history.distinct, alpha=alpha))
+        return cls(states, history, fold_in(bundle.factors, bundle.gram, history.item, history.weight, alpha=alpha))
 
 
 def with_session(batch: QueryBatch) -> UserStates:

@@ -1,5 +1,10 @@
-"""What a user can do to an item, as one byte, and which of it says that the user wants more like it."""
+"""What a user can do to an item, as one byte, and how much it says that the user wants more like it.
 
+A verb of one's own has a weight and no number: its weight is its byte. So a state says what its interactions weigh,
+whatever is configured by now, and no list of numbers has to be kept for as long as there are states.
+"""
+
+from collections.abc import Mapping
 from enum import IntEnum
 
 import numpy as np
@@ -18,8 +23,14 @@ class Verb(IntEnum):
 
 POSITIVE: frozenset[Verb] = frozenset({Verb.VIEW, Verb.CLICK, Verb.LIKE, Verb.PURCHASE})
 
-IS_POSITIVE = np.zeros(256, dtype=bool)  # by verb; compiled code indexes it
-IS_POSITIVE[list(POSITIVE)] = True
+_CUSTOM = 100  # the verb of one's own that weighs nothing; each tenth of weight is one more
+MAX_WEIGHT = 10.0
+
+# By verb, float32 [256]: how many likes it is worth; 0 for verbs that are no positives. Compiled code indexes both.
+WEIGHT = np.zeros(256, np.float32)
+WEIGHT[list(POSITIVE)] = 1
+WEIGHT[_CUSTOM : _CUSTOM + 101] = np.arange(101) / 10
+IS_POSITIVE = WEIGHT > 0
 
 
 def is_positive(verb: np.ndarray) -> np.ndarray:
@@ -36,13 +47,24 @@ EVENT_TYPES = {
     "rating": Verb.RATING,
     "hide": Verb.HIDE,
 }
+MERGED = "merged"  # the type of an interaction of another id that now is this user's; with the verb that it had
+RESERVED = frozenset({*EVENT_TYPES, MERGED})
 
 
-def verb_of(event_type: str, value: float | None, *, positive_rating: float) -> int:
-    """The verb of an event, 0 where it leaves the user's state as it is.
+def event_types(weights: Mapping[str, float]) -> dict[str, int]:
+    """The verb of each type of event, those of one's own included; 0 leaves the user's state as it is.
 
-    A rating of at least `positive_rating` is a like, as it is when a data set is imported.
+    Args:
+        weights: Of verbs of one's own, by type; 0 is seen, not wanted.
+    Raises:
+        ValueError: a type is there already, or a weight is not 0 to MAX_WEIGHT in tenths.
     """
-    if event_type == "rating" and value is not None and value >= positive_rating:
-        return Verb.LIKE
-    return EVENT_TYPES[event_type]
+    types: dict[str, int] = dict(EVENT_TYPES)
+    for name, weight in weights.items():
+        if name in RESERVED:
+            raise ValueError(f"{name} is a type of its own; call yours otherwise")
+        tenths = round(10 * weight)
+        if not 0 <= weight <= MAX_WEIGHT or abs(tenths - 10 * weight) > 1e-6:
+            raise ValueError(f"{name} weighs {weight}, not 0 to {MAX_WEIGHT:g} in tenths")
+        types[name] = _CUSTOM + tenths
+    return types

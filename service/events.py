@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from recsys.verbs import verb_of
+from recsys.verbs import Verb, event_types
 from recsys.vocabulary import Vocabulary, item_keys
 from service.errors import FieldError
 from service.event_log import Event, EventLog, Outcome
@@ -24,6 +24,7 @@ class EventIntake:
 
     def __init__(self, log: EventLog, vocabulary: Vocabulary, settings: Settings) -> None:
         self._log, self._vocabulary, self._settings = log, vocabulary, settings
+        self._verb_of = event_types(settings.verbs)
 
     def know(self, vocabulary: Vocabulary) -> None:
         """From now on these are the items that are known."""
@@ -70,14 +71,23 @@ class EventIntake:
             item_id=row.item_id,
             ts_ms=round(row.ts.timestamp() * 1000),
             received_ms=received_ms,
-            verb=verb_of(row.type, row.value, positive_rating=self._settings.positive_rating),
+            verb=self._verb(row),
             recommendation_id=row.recommendation_id,
             position=row.position,
             value=row.value,
             properties=row.properties,
         )
 
+    def _verb(self, row: EventRow) -> int:
+        """The verb; a rating of at least `positive_rating` is a like, as it is when a data set is imported."""
+        if row.type == "rating" and row.value is not None and row.value >= self._settings.positive_rating:
+            return Verb.LIKE
+        return self._verb_of.get(row.type, 0)
+
     def _error(self, row: EventRow, event: Event, place: int, *, is_known: bool) -> FieldError | None:
+        if row.type not in self._verb_of:
+            detail = f"no type {row.type!r}; there are {', '.join(self._verb_of)}"
+            return FieldError(f"/events/{place}/type", "unknown_type", detail)
         age_s = (event.received_ms - event.ts_ms) / 1000
         if age_s > self._settings.event_late_s:
             detail = f"{age_s:.0f} s old; at most {self._settings.event_late_s} s are accepted"

@@ -110,7 +110,14 @@ class EventRow(Request, frozen=True, kw_only=True):
     """One thing that a user did to an item, or, as `impression`, was shown."""
 
     event_id: Annotated[Id, Meta(description="Yours. Sent again with the same body, an event counts once.")]
-    type: Literal["impression", "view", "click", "like", "purchase", "rating", "hide"]
+    type: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=32,
+            description="impression, view, click, like, purchase, rating, hide, or a verb of the setting `verbs`.",
+        ),
+    ]
     user_id: Id
     item_id: Id
     ts: Annotated[datetime, Meta(tz=True, description="When it happened: RFC 3339, with an offset.")]

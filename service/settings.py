@@ -6,6 +6,7 @@ variables (`RIFFLE_HTTP_PORT=9000`). Settings are read when `load()` is called, 
 
 import os
 import tomllib
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,8 +14,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from recsys.verbs import event_types
 from service.errors import SettingsError
 
+VerbName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,31}$")]
 Port = Annotated[int, Meta(ge=1024, le=65535)]
 ENV_PREFIX = "RIFFLE_"
 
@@ -61,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     updaters: Annotated[int, Meta(ge=1, le=16)] = 1  # feature updaters, who share the 16 shards of users
     archive_every_s: Annotated[float, Meta(gt=0)] = 10.0  # between moves from the log to the archive
 
+    verbs: dict[VerbName, float] = {}  # verbs of your own; what each weighs beside a like, 0 to 10 in tenths
+
     # --- forgetting ---
     forget_refuse_s: Annotated[int, Meta(ge=60, le=31_536_000)] = 2_592_000  # events of a forgotten user are refused
 
@@ -78,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"gateways_max ({self.gateways_max}) is below gateways ({self.gateways})")
         if self.event_kept > self.event_limit // 2:
             raise ValueError(f"event_kept ({self.event_kept}) is above half of event_limit ({self.event_limit})")
+        event_types(self.verbs)  # refuses weights and names that cannot be
         if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("redis_url does not start with redis://, rediss:// or unix://")
 
@@ -123,7 +129,10 @@ def _each(values: dict[str, Any], source: str, *, strict: bool) -> dict[str, Any
     checked = {}
     for name, value in values.items():
         try:
-            checked[name] = msgspec.convert(value, types[name], strict=strict)
-        except msgspec.ValidationError as error:
+            is_json = not strict and typing.get_origin(types[name]) is dict
+            checked[name] = msgspec.convert(
+                msgspec.json.decode(value) if is_json else value, types[name], strict=strict or is_json
+            )
+        except msgspec.DecodeError as error:
             raise SettingsError(f"{source}: {name}: {error}") from error
     return checked

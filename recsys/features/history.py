@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 
 from recsys.features.user import UserStates
-from recsys.verbs import IS_POSITIVE
+from recsys.verbs import WEIGHT
 from recsys.vocabulary import lower_bound
 
 if TYPE_CHECKING:
@@ -21,28 +21,29 @@ class History:
     Attributes:
         item: int32 [b, RING], -1 where the slot is empty or the item is not in the bundle.
         positive: bool [b, RING], true only where `item` >= 0.
-        distinct: bool [b, RING], the newest positive slot of each item.
+        weight: float32 [b, RING], at the newest positive slot of each item the most that one of its slots weighs
+            (`recsys.verbs.WEIGHT`); 0 elsewhere.
         known: bool [b], true where any item is in the bundle.
     """
 
     item: np.ndarray
     positive: np.ndarray
-    distinct: np.ndarray
+    weight: np.ndarray
     known: np.ndarray
 
     @classmethod
     def of(cls, states: UserStates, world: "World") -> "History":
         """Look the ring's keys up in the world's vocabulary."""
-        return cls(*_look_up(world.bundle.vocabulary.key, states.item_key, states.verb, IS_POSITIVE))
+        return cls(*_look_up(world.bundle.vocabulary.key, states.item_key, states.verb, WEIGHT))
 
 
 @njit(cache=True)
 def _look_up(
-    key: np.ndarray, ring: np.ndarray, verb: np.ndarray, is_positive: np.ndarray
+    key: np.ndarray, ring: np.ndarray, verb: np.ndarray, verb_weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     b, h = ring.shape
     item = np.full((b, h), -1, np.int32)
-    positive, distinct = np.zeros((b, h), np.bool_), np.zeros((b, h), np.bool_)
+    positive, weight = np.zeros((b, h), np.bool_), np.zeros((b, h), np.float32)
     known = np.zeros(b, np.bool_)
     for row in range(b):
         for slot in range(h):
@@ -53,14 +54,18 @@ def _look_up(
                 continue
             item[row, slot] = place
             known[row] = True
-            positive[row, slot] = is_positive[verb[row, slot]]
-            distinct[row, slot] = positive[row, slot] and not _has(item[row, :slot], distinct[row, :slot], place)
-    return item, positive, distinct, known
+            weighs = verb_weight[verb[row, slot]]
+            if weighs > 0:
+                positive[row, slot] = True
+                newest = _newest(item[row, :slot], weight[row, :slot], place)
+                weight[row, newest] = max(weight[row, newest], weighs)
+    return item, positive, weight, known
 
 
 @njit(cache=True)
-def _has(item: np.ndarray, distinct: np.ndarray, wanted: int) -> bool:
-    for slot in range(len(item)):  # noqa: SIM110  any() of a generator does not compile
-        if distinct[slot] and item[slot] == wanted:
-            return True
-    return False
+def _newest(item: np.ndarray, weight: np.ndarray, wanted: int) -> int:
+    """The slot that has an item's weight already; else the one after the last."""
+    for slot in range(len(item)):
+        if weight[slot] > 0 and item[slot] == wanted:
+            return slot
+    return len(item)

@@ -14,6 +14,7 @@ from recsys.retrieval.neighbours import co_occurrence, transitions
 from recsys.text_column import TextColumn
 from recsys.training.log import Log
 from recsys.types import ItemStats, Ragged
+from recsys.verbs import WEIGHT
 from recsys.vocabulary import Vocabulary
 
 
@@ -30,7 +31,7 @@ def fit(dataset: Dataset, log: Log, recipe: Recipe, *, until_s: int) -> Bundle:
     item = row_of[past.item]
     n = len(vocabulary)
     liked = past.positive
-    factors = _als(past.user[liked], item[liked], n, recipe)
+    factors = _als(past.user[liked], item[liked], WEIGHT[past.verb[liked]], n, recipe)
     gram = factors.T @ factors + np.float32(recipe.als_regularization) * np.eye(recipe.factors, dtype=np.float32)
     source_of = np.argsort(row_of)  # data-set item of each row
     counts = np.diff(dataset.item_category_indptr)[source_of]
@@ -58,11 +59,17 @@ def fit(dataset: Dataset, log: Log, recipe: Recipe, *, until_s: int) -> Bundle:
     )
 
 
-def _als(user: np.ndarray, item: np.ndarray, n_items: int, recipe: Recipe) -> np.ndarray:
-    """Item factors of implicit-feedback ALS, float32 [N, d]; the same for the same seed, whatever the thread count."""
+def _als(user: np.ndarray, item: np.ndarray, weight: np.ndarray, n_items: int, recipe: Recipe) -> np.ndarray:
+    """Item factors of implicit-feedback ALS, float32 [N, d]; the same for the same seed, whatever the thread count.
+
+    Who did several things to an item has the confidence of the one that weighs most, as in `fold_in`.
+    """
+    order = np.lexsort((weight, item, user))
+    user, item, weight = user[order], item[order], weight[order]
+    heaviest = np.append((user[1:] != user[:-1]) | (item[1:] != item[:-1]), True)
+    values = (1 + recipe.als_alpha * weight[heaviest]).astype(np.float32)
     shape = (int(user.max()) + 1, n_items)
-    confidence = sparse.coo_array((np.full(len(user), 1.0, np.float32), (user, item)), shape=shape).tocsr()
-    confidence.data[:] = 1 + recipe.als_alpha
+    confidence = sparse.coo_array((values, (user[heaviest], item[heaviest])), shape=shape).tocsr()
     with threadpool_limits(1, "blas"):  # `implicit` parallelises over rows itself
         model = AlternatingLeastSquares(
             factors=recipe.factors,

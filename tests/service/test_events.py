@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from recsys.types import World
-from recsys.verbs import Verb
+from recsys.verbs import IS_POSITIVE, WEIGHT, Verb
 from service.archived_streams import EventStreams
 from service.archiver import Archiver
 from service.archives import event_archive
@@ -106,6 +106,24 @@ async def test_types_become_the_verbs_of_the_import(
     assert [event.verb for event in logged(breakable_store.url)] == [verb]
 
 
+async def test_verbs_of_ones_own_are_logged_with_what_they_weigh_and_others_are_refused_in_their_row(
+    served: World, breakable_store: BreakableStore
+) -> None:
+    own = {"add_to_cart": 3.0, "skip": 0.0}
+    rows = [row(served, event_id=name, type=name) for name in (*own, "share", "merged")]
+    async with api(served, breakable_store.url, verbs=own) as (client, _):
+        results = (await send(client, *rows))["results"]
+    assert [result["status"] for result in results] == [202, 202, 422, 422]
+    error = results[2]["error"]
+    assert (error["pointer"], error["code"]) == ("/events/2/type", "unknown_type")
+    assert error["detail"].endswith("rating, hide, add_to_cart, skip")
+    in_log = {event.type: event.verb for event in logged(breakable_store.url)}
+    assert {name: (WEIGHT[verb], bool(IS_POSITIVE[verb])) for name, verb in in_log.items()} == {
+        "add_to_cart": (3, True),
+        "skip": (0, False),
+    }
+
+
 async def test_same_event_again_is_answered_the_same_and_another_body_is_a_conflict_of_its_row(
     served: World, breakable_store: BreakableStore
 ) -> None:
@@ -149,7 +167,7 @@ async def test_row_that_is_not_acceptable_is_refused_alone(
         ({"event_id": "\0"}, "/events/1/event_id", "character"),
         ({"user_id": "é" * 200}, "/events/1/user_id", "length"),
         ({"item_id": 7}, "/events/1/item_id", "type"),
-        ({"type": "sneeze"}, "/events/1/type", "range"),
+        ({"type": ""}, "/events/1/type", "length"),
         ({"ts": "yesterday"}, "/events/1/ts", "timestamp"),
         ({"ts": "2026-11-23T12:00:00"}, "/events/1/ts", "timestamp"),
         ({"ts": 1_700_000_000}, "/events/1/ts", "type"),

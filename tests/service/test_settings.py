@@ -113,6 +113,31 @@ def test_value_out_of_range_is_refused_with_its_key(name: str, value: str) -> No
         load(environ={f"RIFFLE_{name.upper()}": value})
 
 
+def test_verbs_of_ones_own_come_from_file_or_as_json(toml: Path) -> None:
+    toml.write_text("[verbs]\nadd_to_cart = 3\nskip = 0.0\n")
+    assert load(environ={}).verbs == {"add_to_cart": 3.0, "skip": 0.0}
+    assert load(environ={"RIFFLE_VERBS": '{"share": 2.5}'}).verbs == {"share": 2.5}
+
+
+@pytest.mark.usefixtures("toml")
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("add_to_cart=3", "malformed"),
+        ('{"Add to cart": 3}', "regex"),
+        ('{"share": "many"}', "`float`"),
+        ('{"share": -0.1}', "share weighs -0.1, not 0 to 10 in tenths"),
+        ('{"share": 10.1}', "share weighs 10.1"),
+        ('{"share": 0.25}', "share weighs 0.25"),
+        ('{"click": 2}', "click is a type of its own"),
+        ('{"merged": 2}', "merged is a type of its own"),
+    ],
+)
+def test_verbs_that_cannot_be_are_refused_with_the_reason(value: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        load(environ={"RIFFLE_VERBS": value})
+
+
 def test_fewer_gateways_at_most_than_to_start_with_are_refused_with_both_numbers(toml: Path) -> None:
     toml.write_text("gateways = 5\ngateways_max = 4\n")
     with pytest.raises(SettingsError, match=r"gateways_max \(4\) is below gateways \(5\)"):

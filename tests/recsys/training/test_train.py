@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.bundle import Bundle
 from recsys.bundle_files import load
 from recsys.datasets.dataset import Dataset, Events
 from recsys.errors import TrainingError
@@ -17,12 +18,14 @@ from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.manifest import read_manifest
 from recsys.ranking.catboost import fit_ranker
 from recsys.recommend import features, recommend, retrieve
+from recsys.retrieval.fold_in import fold_in
 from recsys.training.examples import examples
 from recsys.training.fit import fit
 from recsys.training.log import Log, NextItem
 from recsys.training.train import HOLDOUT, WINDOW, Trained, train, write
 from recsys.types import World
-from recsys.verbs import POSITIVE, Verb
+from recsys.verbs import POSITIVE, WEIGHT, Verb, event_types
+from recsys.vocabulary import item_keys
 from tests import worlds
 from tests.conftest import train_small, world_of
 from tests.worlds import START_S, batch_of, dataset_of, random_asks
@@ -295,3 +298,30 @@ fit(dataset, Log.of(dataset), worlds.SMALL, until_s=worlds.START_S + 10 * worlds
         [sys.executable, "-W", "error::RuntimeWarning", "-c", code], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr.splitlines()[-1]
+
+
+def test_items_weigh_in_training_as_much_as_the_most_that_each_user_did_to_them() -> None:
+    """What weighs more is fitted better; a light verb beside a heavy one of the same user and item changes nothing."""
+    data, end_s = worlds.two_tastes(), START_S + 365 * worlds.DAY_S
+    own = event_types({"save": 10, "glance": 0.1})
+    verb = np.where(data.events.item % 2 == 0, own["save"], own["glance"]).astype(np.uint8)
+
+    def bundle(verbs: np.ndarray, times: int = 1) -> Bundle:
+        columns = {name: np.repeat(getattr(data.events, name), times) for name in Events.__annotations__}
+        return fit_until(replace(data, events=Events(**columns | {"verb": verbs})), end_s).bundle
+
+    def errors(found: Bundle, verbs: np.ndarray) -> np.ndarray:
+        """How far the model is from 1 for each thing that a user did."""
+        row = found.vocabulary.rows(item_keys(data.item_id))[data.events.item]
+        user, item, weight = data.events.user, np.full((60, 12), -1, np.int32), np.zeros((60, 12), np.float32)
+        place = np.array([int((user[:event] == user[event]).sum()) for event in range(len(user))])
+        item[user, place], weight[user, place] = row, WEIGHT[verbs]
+        vector = fold_in(found.factors, found.gram, item, weight, alpha=found.recipe.als_alpha)
+        return np.abs(1 - (vector[user] * found.factors[row]).sum(axis=1))
+
+    heavy, saved, likes = bundle(verb), verb == own["save"], np.full_like(verb, Verb.LIKE)
+    of_heavy, of_plain = errors(heavy, verb), errors(bundle(likes), likes)
+    assert of_heavy[~saved].mean() > 3 * of_heavy[saved].mean()
+    assert of_plain[~saved].mean() < 1.5 * of_plain[saved].mean()
+    twice = np.stack([verb, np.full_like(verb, own["glance"])], axis=1).ravel()
+    np.testing.assert_array_equal(bundle(twice, times=2).factors, heavy.factors)
