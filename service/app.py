@@ -32,6 +32,7 @@ from service.items import ItemCatalogue
 from service.live_world import LiveWorld
 from service.log_followers import ArchiverDeployment, FeatureUpdaterDeployment, ItemUpdaterDeployment
 from service.lookup import StateLookup
+from service.merging import Merging
 from service.ray_metrics import Counts, gauge
 from service.recorded_answers import RecordedAnswers
 from service.round_trips import RoundTrips
@@ -121,15 +122,18 @@ class GatewayDeployment:
         # Answers leave no reference cycles: look for them less often than every 700 objects, Python's default.
         gc.set_threshold(50_000, 20, 100)
         log = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=settings.redis_connections)
-        intake = EventIntake(EventLog(log, limit=settings.event_limit), world.bundle.vocabulary, settings)
+        events = EventLog(log, limit=settings.event_limit)
+        intake = EventIntake(events, world.bundle.vocabulary, settings)
+        merging = Merging(log, events, world.bundle.vocabulary)
         live.follow(lambda world: intake.know(world.bundle.vocabulary))
+        live.follow(lambda world: merging.know(world.bundle.vocabulary))
         stream = DecisionStream(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
         records = DecisionRecords(stream, decision_archive(settings))
         recorded = RecordedAnswers(world.bundle.vocabulary, records, recorded_worlds(settings, redis_url, live.built))
         catalogue = ItemCatalogue(log, live.built.bundle.vocabulary)
         forgetting = Forgetting(log, refuse_s=settings.forget_refuse_s)
         self._edge = HttpEdge(
-            self._gateway, intake, recorded, catalogue, forgetting, max_body_bytes=settings.max_body_bytes
+            self._gateway, intake, recorded, catalogue, merging, forgetting, max_body_bytes=settings.max_body_bytes
         )
         self._backlog = BacklogWatch(log)
         self._reporter = asyncio.get_running_loop().create_task(self._report())

@@ -11,13 +11,23 @@ import msgspec
 
 from service.errors import FieldError, RequestError
 from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
-from service.schemas import MAX_ID_BYTES, ContextValue, EventsRequest, RecommendationRequest, SimilarRequest
+from service.schemas import (
+    MAX_ID_BYTES,
+    ContextValue,
+    EventsRequest,
+    MergeRequest,
+    RecommendationRequest,
+    SimilarRequest,
+)
 
-T = TypeVar("T", RecommendationRequest, SimilarRequest, EventsRequest, ItemDescription, ItemPatch, ItemsRequest)
+T = TypeVar(
+    "T", RecommendationRequest, SimilarRequest, EventsRequest, ItemDescription, ItemPatch, ItemsRequest, MergeRequest
+)
 
 _RECOMMENDATION = msgspec.json.Decoder(RecommendationRequest)
 _SIMILAR = msgspec.json.Decoder(SimilarRequest)
 _EVENTS = msgspec.json.Decoder(EventsRequest)
+_MERGE = msgspec.json.Decoder(MergeRequest)
 _ITEM = msgspec.json.Decoder(ItemDescription)
 _ITEM_PATCH = msgspec.json.Decoder(ItemPatch)
 _ITEMS = msgspec.json.Decoder(ItemsRequest)
@@ -63,6 +73,13 @@ def decode_events(body: bytes) -> EventsRequest:
                 for name, one in zip(names, row, strict=True)
             )
         )
+    return request
+
+
+def decode_merge(body: bytes) -> MergeRequest:
+    """Decode and check whose interactions to merge. Raises RequestError."""
+    request = _decode(_MERGE, body)
+    _check_ids(("/from_user_id", (request.from_user_id,)))
     return request
 
 

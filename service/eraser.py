@@ -17,14 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.archive import Archive
-from recsys.datasets.dataset import Dataset
+from recsys.datasets.dataset import MANIFEST, Dataset, load
 from recsys.datasets.leave_out import rewrite_without
-from recsys.erased_users import ErasedUsers
+from recsys.datasets.merged import givers
+from recsys.erased_users import ErasedUsers, user_digest
+from recsys.verbs import MERGED
 from service.archiver import READ, Archiver
 from service.decisions import STREAM
 from service.entry_users import decision_user, event_user, mentioned
 from service.event_log import stream_key
-from service.forgetting import ORDERS, Order, receipt_key, rfc_3339
+from service.forgetting import ORDERS, Forgetting, Order, receipt_key, rfc_3339
 from service.log_entries import Entry
 from service.round_trips import RoundTrips
 from service.state_keys import SHARDS, shard
@@ -51,6 +53,7 @@ class Eraser:
     """Carries out what waits. One at a time: the process that keeps the archives.
 
     Args:
+        forgetting: Takes orders for those who were merged into a user who is forgotten.
         events, decisions: The archivers of this home. data: The folder of imported data sets.
         recount: Makes the item stats anew.
     """
@@ -58,6 +61,7 @@ class Eraser:
     def __init__(
         self,
         store: RoundTrips,
+        forgetting: Forgetting,
         events: Archiver,
         decisions: Archiver,
         erased: ErasedUsers,
@@ -65,7 +69,7 @@ class Eraser:
         data: Path,
         recount: Callable[[], None],
     ) -> None:
-        self._recount = recount
+        self._recount, self._forgetting = recount, forgetting
         self._store, self._erased, self._data = store, erased, data
         self._events, self._decisions = events, decisions
         self._owes_rewrite, self._rewritten = False, -REWRITE_EVERY_S
@@ -85,6 +89,10 @@ class Eraser:
             return 0
         users = {one.user_id: Counter[str]() for one in orders}
         await self._archive_all()
+        if givers := await asyncio.to_thread(self._givers, users):
+            for user in givers:
+                await self._forgetting.forget(user)
+            return await self.step()
         until_ms = {one.receipt.user: one.until_ms for one in orders}
         await asyncio.to_thread(self._erased.add, until_ms)
         # Again, and now everything of these users that was ever accepted is archived or left out. Another archiver that
@@ -115,6 +123,17 @@ class Eraser:
             return self._erased.among(dataset.user_id)
 
         return gone
+
+    def _givers(self, users: Collection[str]) -> list[str]:
+        """Who was merged into one of the users, and is not one of them: they were the same person."""
+        theirs = [("user_id", "in", list(users)), ("type", "=", MERGED)]
+        digests = set(givers(self._events.archive.read(columns=("properties",), where=theirs)))
+        digests -= {user_digest(user) for user in users}
+        if not digests:
+            return []
+        known = set(self._events.archive.read(columns=("user_id",))["user_id"].unique().to_pylist())
+        known.update(*(load(one.parent).user_id for one in self._data.glob(f"*/{MANIFEST}")))
+        return [user for user in known if user_digest(user) in digests]
 
     async def _archive_all(self) -> None:
         for one in (self._events, self._decisions):

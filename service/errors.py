@@ -153,7 +153,7 @@ class LogUnavailable(HttpError):
 
 
 class StoreUnavailable(HttpError):
-    """An order could not be put on record, or its receipt not be read; sending it again is safe."""
+    """What was asked for about a user could not be done or read; sending it again is safe."""
 
     status, type, title = 503, "urn:riffle:problem:store-unavailable", "Store unavailable"
 

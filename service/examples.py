@@ -125,3 +125,5 @@ ERASURE: dict[str, Any] = {
     "done_at": "2026-11-23T12:00:08.000Z",
     "removed": {"archived_events": 31, "events": 4, "archived_decisions": 12, "decisions": 12, "imported_events": 120},
 }
+MERGE_EXAMPLES: dict[str, dict[str, Any]] = {"after_logging_in": {"from_user_id": "session-8c1f"}}
+MERGE: dict[str, Any] = {"user_id": "42", "from_user_id": "session-8c1f", "merged": 5, "unknown_items": 0}

@@ -8,26 +8,27 @@ import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import orjson
 
 from service import docs_page, openapi
+from service.backends import Catalogue, Forgetting, Intake, Merging, Recommender, RecordedAnswers
 from service.decoding import (
     checked_id,
     decode_events,
     decode_item,
     decode_item_patch,
     decode_items,
+    decode_merge,
     decode_recommendation,
     decode_similar,
 )
 from service.errors import HttpError, InternalError
-from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
 from service.request_body import Message, Receive, read_body
 from service.routes import Answer, Headers, Methods, Route, Routes
-from service.schemas import EventsRequest, Problem, RecommendationRequest, SimilarRequest
+from service.schemas import Problem
 
 Send = Callable[[Message], Awaitable[None]]
 
@@ -40,79 +41,13 @@ _UNEXPECTED = "unexpected error; quote the request_id, the server's log has the 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
-class Recommender(Protocol):
-    """What the edge needs behind it. Every method may raise `HttpError`; anything else becomes a 500."""
-
-    async def recommend(self, request: RecommendationRequest) -> dict[str, Any]:
-        """The answer, shaped as `RecommendationResponse`."""
-        ...
-
-    async def similar(self, request: SimilarRequest) -> dict[str, Any]:
-        """The answer, shaped as `SimilarResponse`."""
-        ...
-
-    async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
-        """`{"valid": True}` if the request would be served. Makes no list, records nothing."""
-        ...
-
-    def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """Whether requests can be served now, and the other fields of `Readiness`."""
-        ...
-
-
-class Intake(Protocol):
-    """What takes events. May raise `HttpError`."""
-
-    async def record(self, request: EventsRequest) -> dict[str, Any]:
-        """The answer, shaped as `EventsResponse`, once the events are in the log."""
-        ...
-
-
-class RecordedAnswers(Protocol):
-    """What has earlier answers on record. May raise `HttpError`."""
-
-    async def show(self, recommendation_id: str) -> dict[str, Any]:
-        """What was served, shaped as `RecordedAnswer`."""
-        ...
-
-    async def replay(self, recommendation_id: str) -> dict[str, Any]:
-        """What comes of making it again, shaped as `Replay`."""
-        ...
-
-
-class Catalogue(Protocol):
-    """What items are described to. Every method answers an `ItemState`, or `ItemsResponse`; may raise `HttpError`."""
-
-    async def put(self, item_id: str, description: ItemDescription) -> dict[str, Any]: ...
-
-    async def patch(self, item_id: str, patch: ItemPatch) -> dict[str, Any]: ...
-
-    async def delete(self, item_id: str) -> dict[str, Any]: ...
-
-    async def show(self, item_id: str) -> dict[str, Any]: ...
-
-    async def put_many(self, request: ItemsRequest) -> dict[str, Any]: ...
-
-
-class Forgetting(Protocol):
-    """What takes orders to forget users. May raise `HttpError`."""
-
-    async def forget(self, user_id: str) -> dict[str, Any]:
-        """The receipt, shaped as `Erasure`, once the order is on record."""
-        ...
-
-    async def receipt(self, receipt_id: str) -> dict[str, Any]:
-        """How far an order is, shaped as `Erasure`."""
-        ...
-
-
 class HttpEdge:
     """An ASGI 3 application that serves `recommender`.
 
     Args:
         recommender: Answers decoded requests. intake: Takes decoded events. recorded: Shows earlier answers.
         catalogue: Takes descriptions of items.
-        forgetting: Forgets users.
+        merging: Gives one user's interactions to another. forgetting: Forgets users.
         max_body_bytes: Larger bodies are refused with 413, before or while they arrive.
 
     `routes` has every route; there is no other way in.
@@ -124,12 +59,13 @@ class HttpEdge:
         intake: Intake,
         recorded: RecordedAnswers,
         catalogue: Catalogue,
+        merging: Merging,
         forgetting: Forgetting,
         *,
         max_body_bytes: int = 524_288,
     ) -> None:
         self._recommender, self._intake, self._recorded = recommender, intake, recorded
-        self._catalogue, self._forgetting = catalogue, forgetting
+        self._catalogue, self._merging, self._forgetting = catalogue, merging, forgetting
         self._max_body_bytes = max_body_bytes
         self.routes = Routes(
             {
@@ -146,6 +82,7 @@ class HttpEdge:
                     "DELETE": Route(self._delete_item),
                 },
                 "/v1/users/{user_id}": {"DELETE": Route(self._forget)},
+                "/v1/users/{user_id}:merge": {"POST": Route(self._merge, reads_body=True)},
                 "/v1/erasures/{receipt_id}": _readable(self._erasure),
                 "/readyz": _readable(self._readyz),
                 **{path: _readable(_always(answer)) for path, answer in _fixed_answers().items()},
@@ -215,6 +152,10 @@ class HttpEdge:
 
     async def _put_items(self, body: bytes) -> Answer:
         return Answer(200, _JSON, _encode(await self._catalogue.put_many(decode_items(body))))
+
+    async def _merge(self, body: bytes, user_id: str) -> Answer:
+        merge = self._merging.merge(checked_id(user_id), decode_merge(body).from_user_id)
+        return Answer(200, _LIVE_JSON, _encode(await merge))
 
     async def _forget(self, _: bytes, user_id: str) -> Answer:
         return Answer(202, _LIVE_JSON, _encode(await self._forgetting.forget(user_id)))

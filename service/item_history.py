@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import redis
 
 from recsys.archive import Archive
 from recsys.datasets.dataset import Dataset
 from recsys.erased_users import ErasedUsers
 from recsys.features.item_counts import ItemCounts
+from recsys.verbs import MERGED
 from recsys.vocabulary import item_keys
 from service.archives import ERASED_USERS
 from service.event_log import stream_key
 from service.item_snapshot import CATALOGUE, Snapshot
-from service.item_updater import changed_items, in_order
+from service.item_updater import changed_items, counts_for_items, in_order
 from service.log_entries import Entry, text_of
 from service.state_keys import SHARDS
 
@@ -88,16 +90,17 @@ def _imported(dataset: Dataset, imported_s: int) -> dict[str, np.ndarray]:
 def _logged(client: redis.Redis, archive: Archive, horizon_ms: int) -> tuple[np.ndarray, ...]:
     """Events of archive and log before a moment, in the order in which they count: ms, item_key, verb, ts_s."""
     until = archive.until()
-    rows = archive.read(columns=("stream", "ms", "sequence", "item_id", "ts_ms", "verb"))
+    rows = archive.read(columns=("stream", "ms", "sequence", "item_id", "ts_ms", "verb", "type"))
     stream, ms, sequence = (rows[name].to_numpy() for name in ("stream", "ms", "sequence"))
     end = np.array(until, np.uint64)[stream]  # what was archived since then is read from the log
     early = (ms < end[:, 0]) | ((ms == end[:, 0]) & (sequence <= end[:, 1]))
-    wanted = np.flatnonzero(early & (ms < horizon_ms) & (rows["verb"].to_numpy() > 0))
+    counting = (rows["verb"].to_numpy() > 0) & pc.not_equal(rows["type"], MERGED).to_numpy()
+    wanted = np.flatnonzero(early & (ms < horizon_ms) & counting)
     rows, stream, ms, sequence = rows.take(wanted), stream[wanted], ms[wanted], sequence[wanted]
     entries = [
         _entries(client, stream_key(number), f"({text_of(until[number])}", horizon_ms) for number in range(SHARDS)
     ]
-    newer = [one for one in in_order(entries, horizon_ms) if one[2].verb]
+    newer = [one for one in in_order(entries, horizon_ms) if counts_for_items(one[2])]
     item = rows["item_id"].combine_chunks().dictionary_encode()
     stream = np.concatenate([stream, np.array([number for _, number, _ in newer], np.uint8)])
     sequence = np.concatenate([sequence, np.array([position[1] for position, _, _ in newer], np.uint64)])

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from recsys.archive import Position
 from recsys.errors import StateError
 from recsys.items import Item
+from recsys.verbs import MERGED
 from recsys.vocabulary import item_keys
 from service.event_log import Event, stream_key
 from service.item_snapshot import CATALOGUE, Snapshot, decode, encode, head, snapshot_key, version_key
@@ -138,13 +139,18 @@ def changed_items(entries: Sequence[Entry], horizon_ms: int) -> dict[str, Item]:
 
 def count(snapshot: Snapshot, events: Sequence[Event]) -> None:
     """Count events, in order, in the counts of a snapshot."""
-    acting = [event for event in events if event.verb]
+    acting = [event for event in events if counts_for_items(event)]
     if acting:
         snapshot.counts.apply(
             item_key=item_keys(event.item_id for event in acting),
             verb=np.array([event.verb for event in acting], np.uint8),
             ts_s=np.array([event.ts_ms // 1000 for event in acting], np.uint32),
         )
+
+
+def counts_for_items(event: Event) -> bool:
+    """Whether an event changes item stats; one that was merged did so when it happened."""
+    return bool(event.verb) and event.type != MERGED
 
 
 async def run(updater: ItemUpdater) -> None:

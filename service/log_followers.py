@@ -11,6 +11,7 @@ from service.archiver import Archiver
 from service.archiver import run as run_archiver
 from service.archives import decision_archive, erased_users, event_archive
 from service.eraser import Eraser
+from service.forgetting import Forgetting
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
 from service.ray_metrics import Counts
@@ -83,6 +84,7 @@ class ArchiverDeployment:
         decisions = Archiver(store, decision_archive(settings), DecisionStreams(store, erased))
         eraser = Eraser(
             store,
+            Forgetting(store, refuse_s=settings.forget_refuse_s),
             events,
             decisions,
             erased,

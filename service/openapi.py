@@ -19,6 +19,8 @@ from service.schemas import (
     Erasure,
     EventsRequest,
     EventsResponse,
+    Merge,
+    MergeRequest,
     Problem,
     Readiness,
     RecommendationRequest,
@@ -42,6 +44,8 @@ _STRUCTS = (
     ItemsRequest,
     ItemState,
     ItemsResponse,
+    Merge,
+    MergeRequest,
     Erasure,
     Validation,
     Readiness,
@@ -193,6 +197,14 @@ def _items() -> dict[str, Any]:
 
 def _users() -> dict[str, Any]:
     """The routes about users."""
+    merge = operation(
+        "mergeUser",
+        "Give a user the interactions of another: of the session before logging in, say",
+        body(MergeRequest, examples.MERGE_EXAMPLES),
+        "In the log",
+        content(ref(Merge), examples.MERGE),
+        (*_EVENT_REFUSALS, errors.Unprocessable, errors.StoreUnavailable),
+    )
     receipt = content(ref(Erasure), examples.ERASURE)
     forget = operation(
         "forgetUser",
@@ -207,6 +219,7 @@ def _users() -> dict[str, Any]:
     show = operation("showErasure", "How far an order is", None, "The receipt", receipt, refusals)
     return {
         **_with_ids("/v1/users/{user_id}", delete=forget),
+        **_with_ids("/v1/users/{user_id}:merge", post=merge),
         **_with_ids("/v1/erasures/{receipt_id}", get=show),
     }
 

@@ -154,6 +154,21 @@ class EventsResponse(msgspec.Struct, frozen=True, kw_only=True):
     results: list[EventResult]
 
 
+class MergeRequest(Request, frozen=True, kw_only=True):
+    """Whose interactions become the user's: those of a session before logging in, say."""
+
+    from_user_id: Id
+
+
+class Merge(msgspec.Struct, frozen=True, kw_only=True):
+    """What was merged. The next list of the user knows it."""
+
+    user_id: str
+    from_user_id: str
+    merged: Annotated[int, Meta(description="Interactions given now; those of an earlier merge are not given twice.")]
+    unknown_items: Annotated[int, Meta(description="Interactions with items that are no longer known: left out.")]
+
+
 class Erasure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The receipt of an order to forget a user."""
 

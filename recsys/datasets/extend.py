@@ -6,16 +6,17 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.datasets.dataset import Dataset, Events
+from recsys.datasets.merged import given_away, givers, merged_rows, numbers_of
 
-COLUMNS = ("user_id", "item_id", "ts_ms", "verb", "value")
+COLUMNS = ("ms", "sequence", "type", "user_id", "item_id", "ts_ms", "verb", "value", "properties")
 
 
 def extended(dataset: Dataset, rows: pa.Table) -> Dataset:
     """The data set with archived events in it, all by time; its fingerprint stays that of the import.
 
     Args:
-        rows: COLUMNS of an event archive. Left out are events that leave states as they are, and those of items that
-            the catalogue does not have.
+        rows: COLUMNS of an event archive. Left out are events that leave states as they are, those of items that the
+            catalogue does not have, and those that were given to another user.
     """
     number_of_item = {item: number for number, item in enumerate(dataset.item_id)}
     item = _numbers(rows["item_id"], number_of_item)
@@ -33,10 +34,24 @@ def extended(dataset: Dataset, rows: pa.Table) -> Dataset:
         verb=rows["verb"].to_numpy(),
         value=rows["value"].to_numpy().astype(np.float32),
     )
-    by_time = np.argsort(np.concatenate([dataset.events.ts_ms, added.ts_ms]), kind="stable")
     columns = ((getattr(dataset.events, name), getattr(added, name)) for name in Events.__annotations__)
-    events = Events(*(np.concatenate(c)[by_time] for c in columns))
+    events = Events(*(np.concatenate(c) for c in columns))
+    kept = np.flatnonzero(~_given_away(events, rows, list(number_of_user)))
+    by_time = kept[np.argsort(events.ts_ms[kept], kind="stable")]
+    events = Events(*(getattr(events, name)[by_time] for name in Events.__annotations__))
     return replace(dataset, user_id=list(number_of_user), events=events, place=None)
+
+
+def _given_away(events: Events, rows: pa.Table, users: list[str]) -> np.ndarray:
+    """bool [e]; the last events are those of the rows."""
+    merged = merged_rows(rows)
+    if not len(merged):
+        return np.zeros(len(events), bool)
+    first = len(events) - len(rows)
+    arrived = np.zeros((len(events), 2), np.uint64)
+    arrived[first:] = np.stack([rows["ms"].to_numpy(), rows["sequence"].to_numpy()], axis=1)
+    giver = numbers_of(givers(rows.take(merged)), users)
+    return given_away(events.user, events.item, events.ts_ms // 1000, arrived, first + merged, giver)
 
 
 def _numbers(ids: pa.ChunkedArray, number_of: dict[str, int]) -> np.ndarray:

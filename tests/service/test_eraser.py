@@ -38,6 +38,7 @@ from service.gateway import Gateway
 from service.http import HttpEdge
 from service.imports import current_dataset
 from service.lookup import StateLookup
+from service.merging import Merging
 from service.rebuild import rebuild
 from service.recorded_answers import RecordedAnswers
 from service.round_trips import RoundTrips
@@ -68,9 +69,9 @@ def archivers_in(store: RoundTrips, settings: Settings) -> tuple[Archiver, Archi
 
 def eraser_in(store: RoundTrips, settings: Settings) -> Eraser:
     home = settings.home_path
-    return Eraser(
-        store, *archivers_in(store, settings), erased_users(settings), data=home / "data", recount=lambda: None
-    )
+    forgetting = Forgetting(store, refuse_s=settings.forget_refuse_s)
+    archivers = archivers_in(store, settings)
+    return Eraser(store, forgetting, *archivers, erased_users(settings), data=home / "data", recount=lambda: None)
 
 
 @dataclass
@@ -125,7 +126,9 @@ async def service(world: World, url: str, home: Path) -> AsyncIterator[Service]:
     records = DecisionRecords(DecisionStream(store), decision_archive(settings))
     recorded = RecordedAnswers(world.bundle.vocabulary, records, lambda _: world)
     nobody: Any = None
-    edge = HttpEdge(gateway, intake, recorded, nobody, Forgetting(store, refuse_s=settings.forget_refuse_s))
+    merging = Merging(store, EventLog(store, limit=10_000), world.bundle.vocabulary)
+    forgetting = Forgetting(store, refuse_s=settings.forget_refuse_s)
+    edge = HttpEdge(gateway, intake, recorded, nobody, merging, forgetting)
     try:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=edge), base_url="http://riffle") as client:
             yield Service(client, log, Updater(store), store, settings)
@@ -315,6 +318,35 @@ async def test_who_was_never_seen_is_forgotten_all_the_same_and_several_at_once(
     assert [one["status"] for one in found] == ["done", "done"]
     assert [one["removed"] for one in found] == [{"archived_events": 3, "events": 3}, {}]
     assert set(erased_users(here.settings).read()) == {user_digest(USER), user_digest("nobody")}
+
+
+async def test_who_was_merged_into_a_user_is_forgotten_with_them(
+    served: World, breakable_store: BreakableStore, synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Also over two steps, and who is known from the import only; who was merged into somebody else stays."""
+    url, home = breakable_store.url, tmp_path / "home"
+    import_into(home, synthetic_dataset)
+    await asyncio.to_thread(rebuild, url, synthetic_dataset, event_archive(Settings(home=str(home))))
+    items = [served.bundle.vocabulary.item_id[place] for place in range(4)]
+    first, second, imported, other = "session-first", "session-second", "user-0007", "session-other"
+    async with service(served, url, home) as here:
+        for visitor in (first, other):
+            await here.act(visitor, items[:2])
+        for user, given in ((second, first), (USER, second), (USER, imported), ("user-0004", other)):
+            answer = await here.client.post(f"/v1/users/{user}:merge", json={"from_user_id": given})
+            assert answer.json()["merged"] > 0, answer.text
+            await catch_up(here.updater)
+        await here.archive()
+        await here.forget(USER)
+        while await here.erase():
+            pass
+        refused = [(await here.act(user, items[:1]))[0]["status"] for user in (USER, first, second, imported, other)]
+    assert refused == [422, 422, 422, 422, 202]
+    with redis.Redis.from_url(url) as server:
+        wait_for_rewritten_log(server)
+        for user in (USER, first, second, imported):
+            assert places_of(user, server, home) == set()
+        assert places_of(other, server, home)
 
 
 def test_an_import_leaves_out_who_was_forgotten_before(tmp_path: Path) -> None:

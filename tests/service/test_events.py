@@ -21,8 +21,9 @@ from service.event_log import Event, EventLog, stream_key
 from service.events import EventIntake
 from service.forgetting import Forgetting
 from service.gateway import Gateway
-from service.http import Catalogue, HttpEdge, RecordedAnswers
+from service.http import HttpEdge
 from service.lookup import StateLookup
+from service.merging import Merging
 from service.round_trips import RoundTrips
 from service.schemas import EventsResponse
 from service.settings import Settings
@@ -42,9 +43,10 @@ async def api(world: World, url: str, **given: Any) -> AsyncIterator[tuple[httpx
     store = RoundTrips(url, timeout_ms=3000, connections=4)
     try:
         gateway = Gateway(world, ColocatedStages(StateLookup(store)), KeptDecisions(), settings)
-        intake = EventIntake(EventLog(store, limit=settings.event_limit), world.bundle.vocabulary, settings)
-        catalogue = cast(Catalogue, None)
-        edge = HttpEdge(gateway, intake, cast(RecordedAnswers, None), catalogue, Forgetting(store, refuse_s=60))
+        log = EventLog(store, limit=settings.event_limit)
+        intake = EventIntake(log, world.bundle.vocabulary, settings)
+        merging, nobody = Merging(store, log, world.bundle.vocabulary), cast(Any, None)
+        edge = HttpEdge(gateway, intake, nobody, nobody, merging, Forgetting(store, refuse_s=60))
         transport = httpx.ASGITransport(app=edge)
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
             yield client, Updater(store)

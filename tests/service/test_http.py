@@ -55,6 +55,9 @@ class RecordingRecommender:
     async def replay(self, recommendation_id: str) -> dict[str, Any]:
         return self._answer("replay", recommendation_id, examples.REPLAY)
 
+    async def merge(self, user_id: str, from_user_id: str) -> dict[str, Any]:
+        return await self._answer((user_id, from_user_id))
+
     async def forget(self, user_id: str) -> dict[str, Any]:
         return self._answer("forget", user_id, examples.ERASURE)
 
@@ -118,7 +121,7 @@ def call(
 
 def edge_of(**behaviour: Any) -> tuple[HttpEdge, RecordingRecommender]:
     recommender = RecordingRecommender(**behaviour)
-    everything = [recommender] * 5
+    everything = [recommender] * 6
     return HttpEdge(*everything, max_body_bytes=MAX_BODY_BYTES), recommender
 
 

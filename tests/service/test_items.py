@@ -68,7 +68,7 @@ async def api(world: World, url: str, **given: Any) -> AsyncIterator[Api]:
         intake = EventIntake(EventLog(store, limit=1000), world.bundle.vocabulary, settings)
         live.follow(lambda newer: intake.know(newer.bundle.vocabulary))
         catalogue, nobody = ItemCatalogue(store, world.bundle.vocabulary), cast(Any, None)
-        edge = HttpEdge(gateway, intake, nobody, catalogue, nobody)
+        edge = HttpEdge(gateway, intake, nobody, catalogue, nobody, nobody)
         transport = httpx.ASGITransport(app=edge)
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
             yield Api(client, live, updater)

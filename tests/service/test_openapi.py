@@ -14,7 +14,7 @@ from service.decoding import decode_recommendation, decode_similar
 from service.http import HttpEdge
 from service.record_schemas import RecordedAnswer, Replay
 from service.routes import parameters
-from service.schemas import Erasure, RecommendationResponse, SimilarResponse
+from service.schemas import Erasure, Merge, RecommendationResponse, SimilarResponse
 from tests.service.test_http import RecordingRecommender
 
 
@@ -63,7 +63,7 @@ def test_nullable_fields_say_so() -> None:
 
 def test_routes_and_document_name_the_same_paths_and_methods() -> None:
     recommender = RecordingRecommender()
-    edge = HttpEdge(recommender, recommender, recommender, recommender, recommender)
+    edge = HttpEdge(recommender, recommender, recommender, recommender, recommender, recommender)
     assets = {f"/docs/{name}" for name in docs_page.load_assets()}
     served = {
         path: {method.lower() for method in methods} - {"head"}
@@ -107,6 +107,7 @@ def test_documented_answers_fit_their_structs() -> None:
     msgspec.convert(examples.RECORDED_ANSWER, RecordedAnswer)
     msgspec.convert(examples.REPLAY, Replay)
     msgspec.convert(examples.ERASURE, Erasure)
+    msgspec.convert(examples.MERGE, Merge)
 
 
 def test_one_example_uses_every_request_field() -> None:

@@ -1,20 +1,37 @@
 """What happened since the import takes its place among the imported events."""
 
+import json
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 
 from recsys.datasets.dataset import Dataset
 from recsys.datasets.extend import COLUMNS, extended
+from recsys.erased_users import user_digest
 from recsys.training.log import Log
-from recsys.verbs import Verb
+from recsys.verbs import MERGED, Verb
 from tests import worlds
+from tests.worlds import START_S
 
 
-def rows(*events: tuple[str, str, int, int]) -> pa.Table:
-    """Of (user, item, ts_s, verb)."""
+def rows(*events: tuple[str, str, int, int], given_by: Mapping[int, str] | None = None) -> pa.Table:
+    """Of (user, item, ts_s, verb), in the order of arrival.
+
+    Args:
+        given_by: Who gave those that were merged, by their place.
+    """
     user, item, ts_s, verb = zip(*events, strict=True) if events else ((), (), (), ())
+    givers = {} if given_by is None else {place: user_digest(one) for place, one in given_by.items()}
     return pa.table(
         {
+            "ms": pa.array(range(1, len(user) + 1), pa.uint64()),
+            "sequence": pa.array([0] * len(user), pa.uint64()),
+            "type": pa.array([MERGED if place in givers else "click" for place in range(len(user))], pa.string()),
+            "properties": pa.array(
+                [json.dumps({"from": givers[place]} if place in givers else {}) for place in range(len(user))],
+                pa.string(),
+            ),
             "user_id": pa.array(user, pa.string()),
             "item_id": pa.array(item, pa.string()),
             "ts_ms": pa.array([1000 * one for one in ts_s], pa.int64()),
@@ -58,3 +75,42 @@ def test_impressions_and_unknown_items_are_left_out() -> None:
     dataset = worlds.two_tastes()
     for one in (rows(), rows(("ann", "left-03", 1, 0)), rows(("ann", "no such item", 1, Verb.LIKE))):
         assert extended(dataset, one) is dataset
+
+
+def since_import(*events: tuple[str, str, int, int], given_by: Mapping[int, str]) -> list[str]:
+    """`user item` of what was added, in the order of time."""
+    found = told(extended(worlds.two_tastes(), rows(*events, given_by=given_by)))
+    return [f"{user} {item}" for user, item, ts_ms in found if ts_ms < 1000 * START_S]
+
+
+def test_what_was_given_to_another_user_is_that_users_alone() -> None:
+    events = [
+        ("visitor", "left-01", 100, Verb.CLICK),
+        ("visitor", "left-02", 200, Verb.CLICK),
+        ("ann", "left-01", 100, Verb.CLICK),
+        ("bob", "left-01", 100, Verb.CLICK),
+        ("visitor", "left-03", 300, Verb.CLICK),
+    ]
+    assert since_import(*events, given_by={2: "visitor"}) == [
+        "ann left-01",
+        "bob left-01",
+        "visitor left-02",
+        "visitor left-03",
+    ]
+
+
+def test_what_was_given_on_or_back_is_the_last_ones() -> None:
+    click = Verb.CLICK
+    on = [(user, "left-01", 100, click) for user in ("visitor", "ann", "bob")]
+    assert since_import(*on, given_by={1: "visitor", 2: "ann"}) == ["bob left-01"]
+    back = [(user, "left-01", 100, click) for user in ("visitor", "ann", "visitor")]
+    assert since_import(*back, given_by={1: "visitor", 2: "ann"}) == ["visitor left-01"]
+
+
+def test_what_an_import_has_can_be_given_away_and_an_unknown_giver_changes_nothing() -> None:
+    dataset = worlds.two_tastes()
+    user, item, ts_ms = told(dataset)[0]
+    given = [("ann", item, ts_ms // 1000, Verb.LIKE)]
+    added = told(extended(dataset, rows(*given, given_by={0: user})))
+    assert sorted(added) == sorted([*told(dataset)[1:], ("ann", item, ts_ms)])
+    assert len(told(extended(dataset, rows(*given, given_by={0: "nobody"})))) == len(dataset.events) + 1

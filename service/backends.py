@@ -1,0 +1,80 @@
+"""What the HTTP edge needs behind it."""
+
+from typing import Any, Protocol
+
+from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
+from service.schemas import EventsRequest, RecommendationRequest, SimilarRequest
+
+
+class Recommender(Protocol):
+    """What the edge needs behind it. Every method may raise `HttpError`; anything else becomes a 500."""
+
+    async def recommend(self, request: RecommendationRequest) -> dict[str, Any]:
+        """The answer, shaped as `RecommendationResponse`."""
+        ...
+
+    async def similar(self, request: SimilarRequest) -> dict[str, Any]:
+        """The answer, shaped as `SimilarResponse`."""
+        ...
+
+    async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
+        """`{"valid": True}` if the request would be served. Makes no list, records nothing."""
+        ...
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Whether requests can be served now, and the other fields of `Readiness`."""
+        ...
+
+
+class Intake(Protocol):
+    """What takes events. May raise `HttpError`."""
+
+    async def record(self, request: EventsRequest) -> dict[str, Any]:
+        """The answer, shaped as `EventsResponse`, once the events are in the log."""
+        ...
+
+
+class RecordedAnswers(Protocol):
+    """What has earlier answers on record. May raise `HttpError`."""
+
+    async def show(self, recommendation_id: str) -> dict[str, Any]:
+        """What was served, shaped as `RecordedAnswer`."""
+        ...
+
+    async def replay(self, recommendation_id: str) -> dict[str, Any]:
+        """What comes of making it again, shaped as `Replay`."""
+        ...
+
+
+class Catalogue(Protocol):
+    """What items are described to. Every method answers an `ItemState`, or `ItemsResponse`; may raise `HttpError`."""
+
+    async def put(self, item_id: str, description: ItemDescription) -> dict[str, Any]: ...
+
+    async def patch(self, item_id: str, patch: ItemPatch) -> dict[str, Any]: ...
+
+    async def delete(self, item_id: str) -> dict[str, Any]: ...
+
+    async def show(self, item_id: str) -> dict[str, Any]: ...
+
+    async def put_many(self, request: ItemsRequest) -> dict[str, Any]: ...
+
+
+class Merging(Protocol):
+    """What gives one user's interactions to another. May raise `HttpError`."""
+
+    async def merge(self, user_id: str, from_user_id: str) -> dict[str, Any]:
+        """How many, shaped as `Merge`, once they are in the log."""
+        ...
+
+
+class Forgetting(Protocol):
+    """What takes orders to forget users. May raise `HttpError`."""
+
+    async def forget(self, user_id: str) -> dict[str, Any]:
+        """The receipt, shaped as `Erasure`, once the order is on record."""
+        ...
+
+    async def receipt(self, receipt_id: str) -> dict[str, Any]:
+        """How far an order is, shaped as `Erasure`."""
+        ...
