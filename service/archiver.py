@@ -82,18 +82,18 @@ class Archiver:
 
 
 async def run(
-    archivers: Sequence[Archiver], *, every_s: float, orders: Callable[[], Awaitable[int]] | None = None
+    archivers: Sequence[Archiver], *, every_s: float, then: Sequence[Callable[[], Awaitable[int]]] = ()
 ) -> None:
-    """Step for ever, then carry out orders; what fails is tried again after a while, and streams and orders wait."""
+    """Step for ever, each time with what is to be done then; what fails is tried again after a while."""
     failing = False
     while True:
         try:
-            for one in archivers:
-                while await one.step():
+            for archiver in archivers:
+                while await archiver.step():
                     pass
-                await one.merge()
-            if orders:
-                await orders()
+                await archiver.merge()
+            for task in then:
+                await task()
             failing = False
         except (RedisError, OSError, TimeoutError, ArchiveError, DatasetError, StackError) as error:
             if not failing:

@@ -1,54 +1,51 @@
 """The event log: one Redis stream per shard of users, each event in it once.
 
-An event id is remembered for a day at least, beside a digest of its body, in small hashes by day and bucket: about
-100 bytes an event. Remembering and appending are one script, so an id is either both or neither.
+An event id is remembered for a day at least, beside a digest of its body (`service.event_ids`). Remembering and
+appending are one script, so an id is either both or neither.
 """
 
 import hashlib
 import logging
-import time
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError
 
 from service.errors import LogUnavailable, Overloaded
+from service.event_ids import day_of, ids_key
 from service.round_trips import RoundTrips
 from service.state_keys import refused_key, shard
 
-_BUCKETS = (
-    65_536  # at a million events a day 15 ids each; 244 of them, in 4,096, cost 50 us of Valkey an event instead of 5
-)
-_DAY_S = 86_400
-
 # KEYS: per event today's and yesterday's ids, the stream, what says that its user is refused. ARGV: entries at which a
-# shard is full; seconds for which today's ids are kept; per event its id and body digests, and the event.
+# shard is full; per event its id and body digests, and the event. Returns the outcomes, a character for each.
 _APPEND = """
-local results, refused, lengths = {}, {}, {}
+local results, refused, lengths, limit = {}, {}, {}, tonumber(ARGV[1])
 for i = 4, #KEYS, 4 do refused[i / 4] = KEYS[i] end
 local anybody = redis.call('EXISTS', unpack(refused)) > 0  -- once, not for each of up to 1,000
 for i = 1, #KEYS / 4 do
   local today, yesterday, stream = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1]
-  local id, body, event = ARGV[3 * i], ARGV[3 * i + 1], ARGV[3 * i + 2]
+  local id, body, known = ARGV[3 * i - 1], ARGV[3 * i], nil
   lengths[stream] = lengths[stream] or redis.call('XLEN', stream)
-  local known = redis.call('HGET', today, id) or redis.call('HGET', yesterday, id)
   if anybody and redis.call('EXISTS', KEYS[4 * i]) == 1 then
     results[i] = '-'
-  elseif known then
-    results[i] = (string.sub(known, 1, #body) == body and '=' or '!') .. string.sub(known, #body + 1)
-  elseif lengths[stream] >= tonumber(ARGV[1]) then
-    results[i] = '#'
   else
-    local position = redis.call('XADD', stream, '*', 'e', event)
-    lengths[stream] = lengths[stream] + 1
-    redis.call('HSET', today, id, body .. position)
-    if redis.call('HLEN', today) == 1 then redis.call('EXPIRE', today, ARGV[2]) end
-    results[i] = '+' .. position
+    known = redis.call('HGET', yesterday, id)
+    if not known and lengths[stream] >= limit then
+      known = redis.call('HGET', today, id)
+      if not known then results[i] = '#' end
+    elseif not known and redis.call('HSETNX', today, id, body) == 0 then
+      known = redis.call('HGET', today, id)
+    elseif not known then
+      redis.call('XADD', stream, '*', 'e', ARGV[3 * i + 1])
+      lengths[stream] = lengths[stream] + 1
+      results[i] = '+'
+    end
+    if known then results[i] = string.sub(known, 1, #body) == body and '=' or '!' end
   end
 end
-return results
+return table.concat(results)
 """
 
 
@@ -84,13 +81,7 @@ class Outcome(Enum):
     FULL = "#"
 
 
-class Appended(NamedTuple):
-    """An outcome, and where in its shard's stream the event lies; "" where it does not."""
-
-    outcome: Outcome
-    position: str
-
-
+_OUTCOME = {ord(one.value): one for one in Outcome}
 _log = logging.getLogger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -110,21 +101,21 @@ class EventLog:
     def __init__(self, store: RoundTrips, *, limit: int) -> None:
         self._store, self._limit = store, limit
 
-    async def append(self, events: Sequence[Event], *, now_s: float | None = None) -> list[Appended]:
-        """Append each event whose id is new. Events before the first that finds its shard full stay in the log.
+    async def append(self, events: Sequence[Event], *, now_s: float | None = None) -> list[Outcome]:
+        """Append each event whose id is new; what became of each. Where a shard is full, those before stay in the log.
 
         Raises:
             Overloaded: a shard is full, or the store has no memory left; sending all of them again is safe.
             LogUnavailable: the store does not answer; whether events were appended is unknown, sending again is safe.
         """
-        day = int((time.time() if now_s is None else now_s) // _DAY_S)
+        day = day_of(now_s)
         keys: list[str] = []
-        arguments: list[str | bytes] = [str(self._limit), str(2 * _DAY_S)]
+        arguments: list[str | bytes] = [str(self._limit)]
         for event in events:
             id_digest = hashlib.blake2b(event.event_id.encode(), digest_size=16).digest()
-            bucket = int.from_bytes(id_digest[:2], "little") % _BUCKETS
+            bucket = int.from_bytes(id_digest[:2], "little")
             stream = stream_key(shard(event.user_id))
-            keys += (_ids_key(day, bucket), _ids_key(day - 1, bucket), stream, refused_key(event.user_id))
+            keys += (ids_key(day, bucket), ids_key(day - 1, bucket), stream, refused_key(event.user_id))
             arguments += (id_digest, _body_digest(event), _encode(event))
         try:
             (reply,) = await self._store.call([("EVAL", _APPEND, str(len(keys)), *keys, *arguments)])
@@ -135,14 +126,10 @@ class EventLog:
                 raise Overloaded("the event log has no memory left; send the events again later") from reply
             _log.error("the store refuses events: %s", reply)
             raise LogUnavailable("the event log refuses events; the server's log says why") from reply
-        appended = [Appended(Outcome(chr(one[0])), one[1:].decode()) for one in reply]
-        if any(outcome is Outcome.FULL for outcome, _ in appended):
+        outcomes = [_OUTCOME[one] for one in reply]
+        if Outcome.FULL in outcomes:
             raise Overloaded(f"{self._limit} events of one shard wait already; send all of them again later")
-        return appended
-
-
-def _ids_key(day: int, bucket: int) -> str:
-    return f"riffle:event-ids:{day}:{bucket:04x}"
+        return outcomes
 
 
 def _body_digest(event: Event) -> bytes:

@@ -48,7 +48,7 @@ class EventIntake:
                 results[place] = _result(row, _REFUSED, error)
             else:
                 sound.append((place, event))
-        for (place, event), (outcome, _) in zip(
+        for (place, event), outcome in zip(
             sound, await self._log.append([event for _, event in sound]) if sound else [], strict=True
         ):
             if outcome is Outcome.CONFLICT:

@@ -11,6 +11,7 @@ from service.archiver import Archiver
 from service.archiver import run as run_archiver
 from service.archives import decision_archive, erased_users, event_archive
 from service.eraser import Eraser
+from service.event_ids import IdCleaner
 from service.forgetting import Forgetting
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
@@ -92,7 +93,8 @@ class ArchiverDeployment:
             recount=partial(count_items_anew, settings, redis_url),
         )
         self._counts = {"events": events.counts, "decisions": decisions.counts, "users": eraser.counts}
-        work = run_archiver([events, decisions], every_s=settings.archive_every_s, orders=eraser.step)
+        then = (eraser.step, IdCleaner(store).step)
+        work = run_archiver([events, decisions], every_s=settings.archive_every_s, then=then)
         self._task = asyncio.get_running_loop().create_task(work)
 
     async def __call__(self) -> dict[str, float]:

@@ -56,7 +56,7 @@ class Merging:
             raise _refused("same_user", "a user cannot be merged into itself")
         state = await self._state(from_user_id)
         events, unknown = self._events(user_id, from_user_id, state)
-        outcomes = [outcome for outcome, _ in await self._log.append(events)] if events else []
+        outcomes = await self._log.append(events) if events else []
         if Outcome.REFUSED in outcomes:
             raise _refused("forgotten_user", "the user to merge into was forgotten", pointer="")
         new = sum(outcome is Outcome.ACCEPTED for outcome in outcomes)

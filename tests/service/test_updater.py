@@ -27,6 +27,7 @@ from service.round_trips import RoundTrips
 from service.state_keys import FIRST, SHARDS, live_key, namespace, position_key, shard, state_key
 from service.updater import Updater, dead_key, run
 from tests.service.conftest import BreakableStore
+from tests.service.test_event_log import newest_position
 
 pytestmark = pytest.mark.valkey
 KILLS = 30
@@ -120,7 +121,8 @@ async def test_click_is_in_the_state_and_the_position_behind_it(breakable_store:
     (event,) = some_events(1, seed=1)
     event = msgspec.structs.replace(event, verb=int(Verb.CLICK))
     async with log_at(breakable_store.url) as log, updater_at(breakable_store.url) as updater:
-        ((_, position),) = await log.append([event])
+        await log.append([event])
+        position = newest_position(breakable_store.url, event)
         assert await catch_up(updater) == 1
         assert updater.counts["applied"] == 1
     with redis.Redis.from_url(breakable_store.url) as server:
