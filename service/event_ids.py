@@ -19,9 +19,9 @@ def day_of(now_s: float | None = None) -> int:
     return int((time.time() if now_s is None else now_s) // _DAY_S)
 
 
-def ids_key(day: int, bucket: int) -> str:
-    """Where the ids of a bucket lie."""
-    return f"riffle:event-ids:{day}:{bucket:04x}"
+def ids_of(day: int) -> str:
+    """Where the ids of a day's buckets lie, but for the bucket: its number in four hexadecimal digits."""
+    return f"riffle:event-ids:{day}:"
 
 
 class IdCleaner:
@@ -41,7 +41,7 @@ class IdCleaner:
         removed = 0
         for day in range(max(self._done, yesterday - _LOOK_BACK), yesterday):
             for start in range(0, BUCKETS, _CHUNK):
-                keys = [ids_key(day, bucket) for bucket in range(start, start + _CHUNK)]
+                keys = [f"{ids_of(day)}{bucket:04x}" for bucket in range(start, start + _CHUNK)]
                 (count,) = await self._store.demand([("UNLINK", *keys)])
                 removed += count
             self._done = day + 1

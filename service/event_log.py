@@ -14,7 +14,7 @@ import msgspec
 from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError
 
 from service.errors import LogUnavailable, Overloaded
-from service.event_ids import day_of, ids_key
+from service.event_ids import day_of, ids_of
 from service.round_trips import RoundTrips
 from service.state_keys import refused_key, shard
 
@@ -109,13 +109,14 @@ class EventLog:
             LogUnavailable: the store does not answer; whether events were appended is unknown, sending again is safe.
         """
         day = day_of(now_s)
+        today, yesterday = ids_of(day), ids_of(day - 1)
         keys: list[str] = []
         arguments: list[str | bytes] = [str(self._limit)]
         for event in events:
             id_digest = hashlib.blake2b(event.event_id.encode(), digest_size=16).digest()
-            bucket = int.from_bytes(id_digest[:2], "little")
+            bucket = id_digest[:2].hex()
             stream = stream_key(shard(event.user_id))
-            keys += (ids_key(day, bucket), ids_key(day - 1, bucket), stream, refused_key(event.user_id))
+            keys += (today + bucket, yesterday + bucket, stream, refused_key(event.user_id))
             arguments += (id_digest, _body_digest(event), _encode(event))
         try:
             (reply,) = await self._store.call([("EVAL", _APPEND, str(len(keys)), *keys, *arguments)])

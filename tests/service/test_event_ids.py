@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from service.event_ids import BUCKETS, IdCleaner, day_of, ids_key
+from service.event_ids import BUCKETS, IdCleaner, day_of, ids_of
 from service.event_log import Outcome
 from service.round_trips import RoundTrips
 from tests.service.conftest import BreakableStore
@@ -21,7 +21,7 @@ async def test_ids_of_today_and_yesterday_stay_and_older_ones_go(breakable_store
             assert set(await log.append(events, now_s=day * DAY_S)) == {Outcome.ACCEPTED}
     store = RoundTrips(url, timeout_ms=5000, connections=1)
     with redis.Redis.from_url(url) as server:
-        server.hset(ids_key(DAY - 9, BUCKETS - 1), "id", "body")  # of a time when no cleaner ran
+        server.hset(f"{ids_of(DAY - 9)}{BUCKETS - 1:04x}", "id", "body")  # of a time when no cleaner ran
         cleaner = IdCleaner(store)
         assert await cleaner.step(now_s=DAY * DAY_S) > 40
         days = {int(key.split(b":")[2]) for key in server.scan_iter("riffle:event-ids:*")}
