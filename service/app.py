@@ -130,7 +130,7 @@ class GatewayDeployment:
         stream = DecisionStream(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
         records = DecisionRecords(stream, decision_archive(settings))
         recorded = RecordedAnswers(world.bundle.vocabulary, records, recorded_worlds(settings, redis_url, live.built))
-        catalogue = ItemCatalogue(log, live.built.bundle.vocabulary)
+        catalogue = ItemCatalogue(log, live.built.bundle.vocabulary, limit=settings.catalogue_limit)
         forgetting = Forgetting(log, refuse_s=settings.forget_refuse_s)
         self._edge = HttpEdge(
             self._gateway, intake, recorded, catalogue, merging, forgetting, max_body_bytes=settings.max_body_bytes

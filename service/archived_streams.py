@@ -1,4 +1,4 @@
-"""The streams that go to archives: events by shard, and decision records."""
+"""The streams that go to archives: events by shard, decision records, and the catalogue."""
 
 import asyncio
 import logging
@@ -9,45 +9,61 @@ import pyarrow as pa
 
 from recsys.archive import Position
 from recsys.erased_users import ErasedUsers, user_digest
-from service.archives import decision_rows, event_rows, user_of
+from service.archives import catalogue_rows, decision_rows, event_rows, user_of
+from service.catalogue_entries import changes_in
 from service.decision_stream import record_of
 from service.decisions import STREAM, Decision, Erased
 from service.event_log import stream_key
+from service.item_snapshot import CATALOGUE, HEAD_BYTES, horizon_of, snapshot_key
 from service.log_entries import Entry, Run, position_of, text_of
 from service.round_trips import RoundTrips
 from service.state_keys import SHARDS, live_key, live_name, position_key, rebuilt_key
 
 # KEYS: the names of the live states and of those being rebuilt; per shard its stream, and its position in each of them.
-# ARGV: these two names; how many there are; entries that a stream may keep; per shard how far it is archived.
+# ARGV: these two names; how many there are; entries that a stream may keep; the first position that is not in the item
+# stats of each; per shard how far it is archived. Returns how many left, and how many of them no item stats have.
 _TRIM = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 0 end
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return {0, 0} end
 local function before(a, b)
   local a_ms, a_sequence = string.match(a, '(%d+)-(%d+)')
   local b_ms, b_sequence = string.match(b, '(%d+)-(%d+)')
   if a_ms ~= b_ms then return tonumber(a_ms) < tonumber(b_ms) end
   return tonumber(a_sequence) < tonumber(b_sequence)
 end
-local each, trimmed = 1 + tonumber(ARGV[3]), 0
-for shard = 1, #ARGV - 4 do
-  local first, done = 3 + (shard - 1) * each, ARGV[4 + shard]
+local each, kept, trimmed, uncounted = 1 + tonumber(ARGV[3]), tonumber(ARGV[4]), 0, 0
+for shard = 1, #ARGV - 5 do
+  local first, done = 3 + (shard - 1) * each, ARGV[5 + shard]
   for key = first + 1, first + each - 1 do
     local position = redis.call('GET', KEYS[key]) or '0-0'
     if before(position, done) then done = position end
   end
-  if redis.call('XLEN', KEYS[first]) > tonumber(ARGV[4]) then
-    trimmed = trimmed + redis.call('XTRIM', KEYS[first], 'MINID', done)
+  if redis.call('XLEN', KEYS[first]) > kept then
+    trimmed = trimmed + redis.call('XTRIM', KEYS[first], 'MINID', before(ARGV[5], done) and ARGV[5] or done)
+  end
+  if redis.call('XLEN', KEYS[first]) > 1.5 * kept then
+    uncounted = uncounted + redis.call('XTRIM', KEYS[first], 'MINID', done)
   end
 end
-return trimmed
+return {trimmed + uncounted, uncounted}
 """
+# KEYS: the names of the live states and of those being rebuilt; the catalogue. ARGV: these two names; the first
+# position to keep.
+_TRIM_CATALOGUE = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 0 end
+return redis.call('XTRIM', KEYS[3], 'MINID', ARGV[3])
+"""
+_END: Position = (2**53, 0)  # beyond every clock; Lua counts no further
 _log = logging.getLogger(__name__)
 
 
 class EventStreams:
-    """The event log; what is archived and in the states leaves streams that are long. Counts "trimmed".
+    """The event log; what is archived, in the states and in the item stats leaves streams that are long.
+
+    An item updater that stands still must not fill the log: beyond one and a half times `kept` what only the item stats
+    lack leaves as well. Counts "trimmed", and "uncounted" of them.
 
     Args:
-        kept: Entries up to which a shard's stream keeps what is archived and applied.
+        kept: Entries up to which a shard's stream keeps what nobody needs.
     """
 
     def __init__(self, store: RoundTrips, *, kept: int) -> None:
@@ -66,7 +82,10 @@ class EventStreams:
         )
 
     async def release(self, _: Sequence[Position], until: Sequence[Position]) -> Counter[str]:
-        """Drop from streams that are long what is archived, in the live states and in those being rebuilt."""
+        """Drop from streams that are long what is archived, in the live states and in those being rebuilt.
+
+        Their item stats are waited for as the class says.
+        """
         lengths = await self._store.demand([("XLEN", key) for key in self.keys])
         if max(lengths) <= self._kept:
             return Counter()
@@ -75,9 +94,12 @@ class EventStreams:
         keys = [live_key(), rebuilt_key()]
         for number in range(SHARDS):
             keys += [stream_key(number), *(position_key(name, number) for name in names)]
-        arguments = [live or b"", rebuilt or b"", str(len(names)), str(self._kept), *map(text_of, until)]
-        (trimmed,) = await self._store.demand([("EVAL", _TRIM, str(len(keys)), *keys, *arguments)])
-        return Counter(trimmed=trimmed)
+        counted = text_of(await _counted(self._store, live, rebuilt))
+        arguments = [live or b"", rebuilt or b"", str(len(names)), str(self._kept), counted, *map(text_of, until)]
+        ((trimmed, uncounted),) = await self._store.demand([("EVAL", _TRIM, str(len(keys)), *keys, *arguments)])
+        if uncounted:
+            _log.warning("%d events left the log that no item stats have; `riffle features rebuild` counts", uncounted)
+        return Counter(trimmed=trimmed, uncounted=uncounted)
 
 
 class DecisionStreams:
@@ -123,3 +145,45 @@ class DecisionStreams:
             return Counter()
         _log.warning("decision records left their stream since %s that may not be archived", text_of(after[0]))
         return Counter(gaps=1)
+
+
+class CatalogueStream:
+    """The catalogue; what is archived and in the item snapshots leaves it where it is long. Counts "trimmed".
+
+    Args:
+        kept: Entries up to which it keeps what is archived and in the snapshots.
+    """
+
+    def __init__(self, store: RoundTrips, *, kept: int) -> None:
+        self.keys: Sequence[str] = [CATALOGUE]
+        self._store, self._kept = store, kept
+
+    async def rows(self, entries: Sequence[tuple[int, Sequence[Entry]]]) -> pa.Table:
+        """Rows of the catalogue's archive; entries that are no items are passed over."""
+        ((_, found),) = entries
+        return catalogue_rows(changes_in(found))
+
+    async def release(self, _: Sequence[Position], until: Sequence[Position]) -> Counter[str]:
+        """Drop from a long stream what is archived, in the live item snapshot and in that of states being rebuilt.
+
+        The item updater reads on from the horizon of either.
+        """
+        length, live, rebuilt = await self._store.demand(
+            [("XLEN", CATALOGUE), ("GET", live_key()), ("GET", rebuilt_key())]
+        )
+        if length <= self._kept:
+            return Counter()
+        first = min(until[0], await _counted(self._store, live, rebuilt))
+        keys, names = [live_key(), rebuilt_key(), CATALOGUE], [live or b"", rebuilt or b""]
+        (trimmed,) = await self._store.demand([("EVAL", _TRIM_CATALOGUE, "3", *keys, *names, text_of(first))])
+        return Counter(trimmed=trimmed)
+
+
+async def _counted(store: RoundTrips, *namespaces: bytes | None) -> Position:
+    """The position from which on the item snapshots of some namespaces lack what is in the streams.
+
+    A namespace that is being made has none at first, and nobody knows where it will begin.
+    """
+    keys = [snapshot_key(name.decode()) for name in namespaces if name]
+    heads = await store.demand([("GETRANGE", key, "0", str(HEAD_BYTES - 1)) for key in keys])
+    return min(((horizon_of(one), 0) for one in heads), default=_END)

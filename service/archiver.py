@@ -51,7 +51,7 @@ class Archiver:
 
     def __init__(self, store: RoundTrips, archive: Archive, streams: Streams) -> None:
         self._store, self.archive, self._streams = store, archive, streams
-        self.counts: Counter[str] = Counter()  # "archived", "merged", and what the streams count
+        self.counts: Counter[str] = Counter()  # "archived", "passed_over", "merged", and what the streams count
 
     async def step(self) -> bool:
         """Read what is not archived yet, archive it, release it; whether there is more.
@@ -73,6 +73,7 @@ class Archiver:
         rows = await self._streams.rows(entries)
         if await asyncio.to_thread(self.archive.append, rows, after=after, until=until):
             self.counts["archived"] += len(rows)
+            self.counts["passed_over"] += sum(len(found) for _, found in entries) - len(rows)
             self.counts += await self._streams.release(after, until)
         return any(len(found) == READ for _, found in entries)
 

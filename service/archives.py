@@ -8,6 +8,9 @@ import pyarrow as pa
 
 from recsys.archive import Archive, Position
 from recsys.erased_users import ErasedUsers
+from recsys.errors import ArchiveError
+from recsys.items import Item
+from service.catalogue_entries import Change
 from service.decisions import Decision, Erased
 from service.event_log import Event
 from service.settings import Settings
@@ -33,6 +36,11 @@ _DECISION_COLUMNS = (
     pa.field("user_id", pa.string()),  # null where an answer was nobody's, and where its user was forgotten
     pa.field("record", pa.binary()),  # as in the stream; null where the user was forgotten
 )
+_CATALOGUE_COLUMNS = (
+    pa.field("item_id", pa.string()),
+    pa.field("item", pa.binary()),  # as in the stream
+)
+_encode_item, _decode_item = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Item).decode
 
 
 def event_archive(settings: Settings) -> Archive:
@@ -43,6 +51,16 @@ def event_archive(settings: Settings) -> Archive:
 def decision_archive(settings: Settings) -> Archive:
     """The decision records of this home; it has one stream."""
     return Archive(settings.home_path / "archive" / "decisions", streams=1, columns=_DECISION_COLUMNS)
+
+
+def catalogue_archive(settings: Settings) -> Archive:
+    """Items as they were described in this home, change by change; it has one stream."""
+    return catalogue_beside(event_archive(settings))
+
+
+def catalogue_beside(events: Archive) -> Archive:
+    """The catalogue of the home that an archive of events belongs to."""
+    return Archive(events.root.with_name("catalogue"), streams=1, columns=_CATALOGUE_COLUMNS)
 
 
 def erased_users(settings: Settings) -> ErasedUsers:
@@ -74,6 +92,31 @@ def decision_rows(logged: Sequence[tuple[Position, Decision | Erased, bytes | No
             "record": pa.array([value for _, _, value in logged], pa.binary()),
         }
     )
+
+
+def catalogue_rows(changes: Sequence[Change]) -> pa.Table:
+    """Rows of the catalogue's archive."""
+    return pa.table(
+        _positions([(0, one.position) for one in changes])
+        | {
+            "item_id": pa.array([one.item_id for one in changes], pa.string()),
+            "item": pa.array([_encode_item(one.item) for one in changes], pa.binary()),
+        }
+    )
+
+
+def archived_changes(catalogue: Archive, until: Position) -> list[Change]:
+    """What is archived of the catalogue up to a position, inclusively, in its order. Raises ArchiveError."""
+    rows = catalogue.read(columns=("ms", "sequence", "item_id", "item"))
+    columns = (rows[name].to_pylist() for name in rows.column_names)
+    try:
+        changes = [
+            Change((ms, number), item_id, _decode_item(item))
+            for ms, number, item_id, item in zip(*columns, strict=True)
+        ]
+    except msgspec.DecodeError as error:
+        raise ArchiveError(f"{catalogue.root} has what is no item: {error}; restore its files") from error
+    return [one for one in changes if one.position <= until]
 
 
 def user_of(record: Decision | Erased) -> str | None:

@@ -15,10 +15,11 @@ from recsys.erased_users import ErasedUsers
 from recsys.features.item_counts import ItemCounts
 from recsys.verbs import MERGED
 from recsys.vocabulary import item_keys
-from service.archives import ERASED_USERS
+from service.archives import ERASED_USERS, archived_changes, catalogue_beside
+from service.catalogue_entries import Change, changes_in, items_after
 from service.event_log import stream_key
 from service.item_snapshot import CATALOGUE, Snapshot
-from service.item_updater import changed_items, counts_for_items, in_order
+from service.item_updater import counts_for_items, in_order
 from service.log_entries import Entry, text_of
 from service.state_keys import SHARDS
 
@@ -32,7 +33,7 @@ class ItemHistory:
         imported: Counters of the import alone.
         ms: uint64 [e], positions of the events of archive and log, ascending. item_key: uint64 [e]. verb: uint8 [e].
         ts_s: uint32 [e].
-        catalogue: Entries of the catalogue.
+        changes: Of the catalogue, in its order.
     """
 
     base: str
@@ -42,7 +43,7 @@ class ItemHistory:
     item_key: np.ndarray
     verb: np.ndarray
     ts_s: np.ndarray
-    catalogue: list[Entry]
+    changes: list[Change]
 
     @classmethod
     def read(
@@ -51,6 +52,7 @@ class ItemHistory:
         """Read it.
 
         Args:
+            archive: Of events; that of the catalogue lies beside it.
             imported_s: When the last imported event is taken to have happened, at the earliest; UTC epoch seconds. Data
                 of another decade would otherwise weigh nothing beside one click.
             until_ms: A moment that has passed.
@@ -60,17 +62,23 @@ class ItemHistory:
         imported = ItemCounts.empty()
         if dataset is not None and len(dataset.events):
             imported.apply(**_imported(dataset, imported_s))
-        catalogue = _entries(client, CATALOGUE, "-", until_ms)
+        changes = _changes(client, catalogue_beside(archive), until_ms)
         ms, item_key, verb, ts_s = _logged(client, archive, until_ms)
         erased = ErasedUsers(archive.root.with_name(ERASED_USERS)).read()
-        return cls(_base(dataset, imported_s, erased), until_ms, imported, ms, item_key, verb, ts_s, catalogue)
+        return cls(_base(dataset, imported_s, erased), until_ms, imported, ms, item_key, verb, ts_s, changes)
 
     def at(self, horizon_ms: int) -> Snapshot:
         """The snapshot as of a moment, at most `until_ms`. Cost: 0.1 us an event."""
         counts = copy.deepcopy(self.imported)
         before = slice(int(np.searchsorted(self.ms, horizon_ms)))
         counts.apply(item_key=self.item_key[before], verb=self.verb[before], ts_s=self.ts_s[before])
-        return Snapshot(self.base, horizon_ms, counts, changed_items(self.catalogue, horizon_ms))
+        return Snapshot(self.base, horizon_ms, counts, items_after(self.changes, horizon_ms))
+
+
+def store_ms(client: redis.Redis) -> int:
+    """This moment of the store's clock. Raises RedisError."""
+    seconds, micros = client.time()
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
 def _base(dataset: Dataset | None, imported_s: int, erased: dict[str, int]) -> str:
@@ -88,19 +96,24 @@ def _imported(dataset: Dataset, imported_s: int) -> dict[str, np.ndarray]:
 
 
 def _logged(client: redis.Redis, archive: Archive, horizon_ms: int) -> tuple[np.ndarray, ...]:
-    """Events of archive and log before a moment, in the order in which they count: ms, item_key, verb, ts_s."""
+    """Events of archive and log before a moment, in the order in which they count: ms, item_key, verb, ts_s.
+
+    The log is read between two looks at how far the archive reaches: what leaves the log meanwhile is archived at the
+    second one, which says of each event where it is taken from.
+    """
+    began = archive.until()
+    entries = [
+        _entries(client, stream_key(number), f"({text_of(began[number])}", horizon_ms) for number in range(SHARDS)
+    ]
     until = archive.until()
     rows = archive.read(columns=("stream", "ms", "sequence", "item_id", "ts_ms", "verb", "type"))
     stream, ms, sequence = (rows[name].to_numpy() for name in ("stream", "ms", "sequence"))
-    end = np.array(until, np.uint64)[stream]  # what was archived since then is read from the log
+    end = np.array(until, np.uint64)[stream]
     early = (ms < end[:, 0]) | ((ms == end[:, 0]) & (sequence <= end[:, 1]))
     counting = (rows["verb"].to_numpy() > 0) & pc.not_equal(rows["type"], MERGED).to_numpy()
     wanted = np.flatnonzero(early & (ms < horizon_ms) & counting)
     rows, stream, ms, sequence = rows.take(wanted), stream[wanted], ms[wanted], sequence[wanted]
-    entries = [
-        _entries(client, stream_key(number), f"({text_of(until[number])}", horizon_ms) for number in range(SHARDS)
-    ]
-    newer = [one for one in in_order(entries, horizon_ms) if counts_for_items(one[2])]
+    newer = [one for one in in_order(entries, horizon_ms) if counts_for_items(one[2]) and one[0] > until[one[1]]]
     item = rows["item_id"].combine_chunks().dictionary_encode()
     stream = np.concatenate([stream, np.array([number for _, number, _ in newer], np.uint8)])
     sequence = np.concatenate([sequence, np.array([position[1] for position, _, _ in newer], np.uint64)])
@@ -112,6 +125,15 @@ def _logged(client: redis.Redis, archive: Archive, horizon_ms: int) -> tuple[np.
     verb = np.concatenate([rows["verb"].to_numpy(), np.array([event.verb for *_, event in newer], np.uint8)])
     ts_s = np.concatenate([rows["ts_ms"].to_numpy() // 1000, newer_ts_s]).astype(np.uint32)
     return ms[order], item_key[order], verb[order], ts_s[order]
+
+
+def _changes(client: redis.Redis, catalogue: Archive, horizon_ms: int) -> list[Change]:
+    """Changes of items before a moment, from archive and stream as events are."""
+    (began,) = catalogue.until()
+    entries = _entries(client, CATALOGUE, f"({text_of(began)}", horizon_ms)
+    (until,) = catalogue.until()
+    changes = [one for one in archived_changes(catalogue, until) if one.position[0] < horizon_ms]
+    return changes + [one for one in changes_in(entries) if one.position > until]
 
 
 def _entries(client: redis.Redis, stream: str, start: str, horizon_ms: int) -> list[Entry]:

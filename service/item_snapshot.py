@@ -80,6 +80,12 @@ def head(version: str) -> bytes:
     return version.encode().ljust(HEAD_BYTES)
 
 
+def horizon_of(first: bytes) -> int:
+    """The horizon of the snapshot whose first HEAD_BYTES these are, milliseconds; 0 where there is none."""
+    horizon = first.rstrip().rpartition(b".")[2]
+    return int(horizon) if horizon.isdigit() else 0
+
+
 def encode(snapshot: Snapshot) -> bytes:
     """Head, CRC-32 of the rest, the rest: about 44 bytes an item that something happened to."""
     counts = snapshot.counts

@@ -9,15 +9,14 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 from redis.exceptions import RedisError
 
 from recsys.archive import Position
 from recsys.errors import StateError
-from recsys.items import Item
 from recsys.verbs import MERGED
 from recsys.vocabulary import item_keys
+from service.catalogue_entries import changes_in, items_after
 from service.event_log import Event, stream_key
 from service.item_snapshot import CATALOGUE, Snapshot, decode, encode, head, snapshot_key, version_key
 from service.log_entries import Entry, Run, position_of
@@ -67,7 +66,7 @@ class ItemUpdater:
             return False
         horizon_ms, entries = await self._read(snapshot.horizon_ms)
         logged = in_order(entries[:-1], horizon_ms)
-        changes = changed_items(entries[-1], horizon_ms)
+        changes = items_after(changes_in(entries[-1]), horizon_ms)
         turned = any(one.turns_between(snapshot.horizon_ms, horizon_ms) for one in snapshot.items.values())
         if not (logged or changes or turned or horizon_ms - snapshot.horizon_ms >= IDLE_MS):
             return False
@@ -120,21 +119,6 @@ def in_order(entries: Sequence[Sequence[Entry]], horizon_ms: int) -> list[Logged
             logged += [(position, number, event) for position, event in pairs if position[0] < horizon_ms]
     logged.sort(key=lambda one: one[:2])
     return logged
-
-
-def changed_items(entries: Sequence[Entry], horizon_ms: int) -> dict[str, Item]:
-    """Items as the catalogue's entries before a moment leave them; entries that are none are passed over."""
-    changes: dict[str, Item] = {}
-    for position, fields in entries:
-        if position_of(position)[0] >= horizon_ms:
-            continue
-        raw = dict(zip((fields or [])[::2], (fields or [])[1::2], strict=False))
-        try:
-            item = msgspec.msgpack.decode(raw.get(b"item", b""), type=Item)
-            changes[raw.get(b"id", b"").decode()] = item
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            _log.warning("entry %s of the catalogue is no item: %s", position.decode(), error)
-    return changes
 
 
 def count(snapshot: Snapshot, events: Sequence[Event]) -> None:

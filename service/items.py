@@ -3,15 +3,16 @@
 The store's hash has each item as it is; a write also puts it on the stream, in the same script, which snapshots follow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import RedisError
+import redis
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from recsys.items import Item
 from recsys.vocabulary import Vocabulary, item_keys
-from service.errors import CatalogueUnavailable, FieldError, NotFound
+from service.errors import CatalogueUnavailable, FieldError, NotFound, Overloaded
 from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
 from service.item_snapshot import CATALOGUE
 from service.round_trips import RoundTrips
@@ -19,29 +20,39 @@ from service.round_trips import RoundTrips
 ITEMS = "riffle:items"
 _ATTEMPTS = 5
 
-# KEYS: items, catalogue. ARGV: per item its id, what it was read as ("" for nothing), what it becomes.
+# KEYS: items, catalogue. ARGV: entries at which the catalogue is full; per item its id, what it was read as ("" for
+# nothing), what it becomes.
 _WRITE = """
-for i = 1, #ARGV, 3 do
+if redis.call('XLEN', KEYS[2]) >= tonumber(ARGV[1]) then return -1 end
+for i = 2, #ARGV, 3 do
   if (redis.call('HGET', KEYS[1], ARGV[i]) or '') ~= ARGV[i + 1] then return 0 end
 end
-for i = 1, #ARGV, 3 do
+for i = 2, #ARGV, 3 do
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
   redis.call('XADD', KEYS[2], '*', 'id', ARGV[i], 'item', ARGV[i + 2])
 end
 return 1
 """
+# KEYS: items. ARGV: per item its id, what it is if nothing is said of it yet.
+_RESTORE = """
+for i = 1, #ARGV, 2 do
+  if not redis.call('HGET', KEYS[1], ARGV[i]) then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+"""
+_CHUNK = 1000
 _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Item).decode
 
 
 class ItemCatalogue:
-    """Takes descriptions of items.
+    """Takes descriptions of items. What changes one may also raise Overloaded.
 
     Args:
         known: The items of the bundle: they are there without having been described.
+        limit: Entries of the catalogue's stream at which it takes no more.
     """
 
-    def __init__(self, store: RoundTrips, known: Vocabulary) -> None:
-        self._store, self._known = store, known
+    def __init__(self, store: RoundTrips, known: Vocabulary, *, limit: int) -> None:
+        self._store, self._known, self._limit = store, known, limit
 
     async def put(self, item_id: str, description: ItemDescription) -> dict[str, Any]:
         """Describe an item from scratch, a new one or not; shaped as `ItemState`. Raises CatalogueUnavailable."""
@@ -87,10 +98,12 @@ class ItemCatalogue:
             items = [
                 changed(one, _decode(value) if value else None) for one, value in zip(item_ids, before, strict=True)
             ]
-            arguments: list[str | bytes] = []
+            arguments: list[str | bytes] = [str(self._limit)]
             for item_id, value, item in zip(item_ids, before, items, strict=True):
                 arguments += (item_id, value or b"", _encode(item))
             (written,) = await self._call([("EVAL", _WRITE, "2", ITEMS, CATALOGUE, *arguments)])
+            if written < 0:
+                raise Overloaded(f"{self._limit} changes of items wait already; send it again later")
             if written:
                 return [_state(item_id, item) for item_id, item in zip(item_ids, items, strict=True)]
         raise CatalogueUnavailable("others change the same items all the time; send it again")
@@ -101,6 +114,8 @@ class ItemCatalogue:
     async def _call(self, commands: Sequence[tuple[str | bytes, ...]]) -> list[Any]:
         try:
             return await self._store.demand(commands)
+        except OutOfMemoryError as error:
+            raise CatalogueUnavailable("the store has no memory left; send it again later") from error
         except (RedisError, OSError, TimeoutError) as error:
             raise CatalogueUnavailable("the catalogue does not answer; send it again") from error
 
@@ -114,6 +129,16 @@ class ItemCatalogue:
     def _deleted(self, item_id: str, before: Item | None) -> Item:
         self._there(item_id, before)
         return Item(deleted=True)
+
+
+def restore(client: redis.Redis, items: Mapping[str, Item]) -> None:
+    """Describe items to a store that has lost them, as the archive has them; what it knows stays. Raises RedisError."""
+    if client.hlen(ITEMS) >= len(items):
+        return
+    described = list(items.items())
+    for start in range(0, len(described), _CHUNK):
+        pairs = [(item_id, _encode(item)) for item_id, item in described[start : start + _CHUNK]]
+        client.eval(_RESTORE, 1, ITEMS, *(part for pair in pairs for part in pair))
 
 
 def _state(item_id: str, item: Item) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from functools import partial
 from ray import serve
 
 from service import metrics
-from service.archived_streams import DecisionStreams, EventStreams
+from service.archived_streams import CatalogueStream, DecisionStreams, EventStreams
 from service.archiver import Archiver
 from service.archiver import run as run_archiver
-from service.archives import decision_archive, erased_users, event_archive
+from service.archives import catalogue_archive, decision_archive, erased_users, event_archive
 from service.eraser import Eraser
 from service.event_ids import IdCleaner
 from service.forgetting import Forgetting
@@ -76,13 +76,14 @@ class ItemUpdaterDeployment:
 
 @serve.deployment(name="Archiver", logging_config=_QUIET)
 class ArchiverDeployment:
-    """Moves events and decision records to their archives, and forgets users. One is enough; two do no harm."""
+    """Moves what is in the streams to their archives, and forgets users. One is enough; two do no harm."""
 
     async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
         store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
         erased = erased_users(settings)
         events = Archiver(store, event_archive(settings), EventStreams(store, kept=settings.event_kept))
         decisions = Archiver(store, decision_archive(settings), DecisionStreams(store, erased))
+        catalogue = Archiver(store, catalogue_archive(settings), CatalogueStream(store, kept=settings.catalogue_kept))
         eraser = Eraser(
             store,
             Forgetting(store, refuse_s=settings.forget_refuse_s),
@@ -92,9 +93,10 @@ class ArchiverDeployment:
             data=settings.home_path / "data",
             recount=partial(count_items_anew, settings, redis_url),
         )
-        self._counts = {"events": events.counts, "decisions": decisions.counts, "users": eraser.counts}
+        archivers = {"events": events, "decisions": decisions, "catalogue": catalogue}
+        self._counts = {name: one.counts for name, one in archivers.items()} | {"users": eraser.counts}
         then = (eraser.step, IdCleaner(store).step)
-        work = run_archiver([events, decisions], every_s=settings.archive_every_s, then=then)
+        work = run_archiver(list(archivers.values()), every_s=settings.archive_every_s, then=then)
         self._task = asyncio.get_running_loop().create_task(work)
 
     async def __call__(self) -> dict[str, float]:

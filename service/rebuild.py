@@ -22,12 +22,13 @@ from recsys.datasets.dataset import Dataset
 from recsys.features.apply import states_of
 from recsys.features.codec import pack, unpack
 from recsys.features.matrix import SCHEMA_HASH
-from service.archives import event_archive
+from service.archives import catalogue_beside, event_archive
 from service.errors import StackError
 from service.event_log import stream_key
 from service.imports import current_dataset
-from service.item_history import ItemHistory
-from service.item_snapshot import encode, snapshot_key
+from service.item_history import ItemHistory, store_ms
+from service.item_snapshot import CATALOGUE, encode, snapshot_key
+from service.items import restore
 from service.log_entries import position_of, text_of
 from service.round_trips import RoundTrips
 from service.settings import Settings
@@ -84,10 +85,11 @@ def rebuild(
     """Replay everything through the online `update` into a new namespace, catch up with the log, and switch.
 
     Args:
-        archive: Beside it lies the lock that one rebuild at a time holds. progress: Told of shards done, SHARDS in all.
-        accept_loss: Go on where entries have left the log that are not in the archive.
+        archive: Of events; beside it lie the catalogue's, and the lock that one rebuild at a time holds.
+        progress: Told of shards done, SHARDS in all.
+        accept_loss: Go on where entries have left log or catalogue that are not in their archive.
     Raises:
-        StackError: the store failed, or entries left the log before they were replayed; the live states are as before.
+        StackError: the store failed, or entries left log or catalogue unread; the live states are as before.
         ArchiveError: a file of the archive cannot be read.
     """
     began = time.monotonic()
@@ -104,9 +106,10 @@ def rebuild(
                 users, events = users + len(timeline.user_id), events + len(timeline)
                 progress(1)
             source = _source(url, dataset, users=users, events=events)
-            now_ms = int(client.time()[0]) * 1000
+            now_ms = store_ms(client)
             items = ItemHistory.read(client, dataset, source.imported_s, archive, now_ms).at(now_ms)
             client.set(snapshot_key(name), encode(items))
+            restore(client, items.items)
             asyncio.run(_catch_up(url, name))
             client.set(_source_key(name), msgspec.json.encode(source))
             client.set(live_key(), name)
@@ -134,7 +137,7 @@ def count_items_anew(settings: Settings, url: str) -> None:
     dataset, archive = current_dataset(settings), event_archive(settings)
     try:
         with redis.Redis.from_url(url, socket_timeout=10) as client:
-            now_ms = int(client.time()[0]) * 1000
+            now_ms = store_ms(client)
             history = ItemHistory.read(client, dataset, live[1].imported_s, archive, now_ms)
             client.set(snapshot_key(live[0]), encode(history.at(now_ms)))
     except redis.RedisError as error:
@@ -219,29 +222,34 @@ async def _catch_up(url: str, name: str) -> None:
 
 
 def _hold(client: redis.Redis, name: str, archive: Archive, *, accept_loss: bool) -> None:
-    """Begin the new states where the archive ends, and keep in the log what comes after.
+    """Begin the new states where the archive ends, and keep in log and catalogue what comes after.
 
     Raises:
-        StackError: the archive is behind what has left the log.
+        StackError: an archive is behind what has left the log or the catalogue.
     """
     for _ in range(_ATTEMPTS):
         until = archive.until()
         client.mset({position_key(name, number): text_of(at) for number, at in enumerate(until)})
         client.set(rebuilt_key(), name, ex=_HELD_S)
-        gaps = [number for number in range(SHARDS) if _left_after(client, number, until[number])]
+        gaps = [
+            f"the log of shard {number} has lost events"
+            for number in range(SHARDS)
+            if _left_after(client, stream_key(number), until[number])
+        ]
+        if _left_after(client, CATALOGUE, *catalogue_beside(archive).until()):
+            gaps.append("the catalogue has lost changes of items")
         if not gaps or accept_loss:
             return
     raise StackError(
-        f"the log of shard {gaps[0]} has lost events that are not archived; restore the archive, or let them go with "
-        "`riffle up --accept-loss`"
+        f"{gaps[0]} that are not archived; restore the archive, or let them go with `riffle up --accept-loss`"
     )
 
 
-def _left_after(client: redis.Redis, number: int, position: Position) -> bool:
+def _left_after(client: redis.Redis, key: str, position: Position) -> bool:
     """Whether entries of a stream were dropped that came after a position."""
-    if not client.exists(stream_key(number)):
+    if not client.exists(key):
         return False
-    stream = client.xinfo_stream(stream_key(number))
+    stream = client.xinfo_stream(key)
     first = stream["first-entry"]
     return stream["entries-added"] > stream["length"] and first is not None and position_of(first[0]) > position
 

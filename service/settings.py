@@ -66,6 +66,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     verbs: dict[VerbName, float] = {}  # verbs of your own; what each weighs beside a like, 0 to 10 in tenths
 
+    # --- the catalogue ---
+    catalogue_limit: Annotated[int, Meta(ge=2000)] = 100_000  # changes of items in its stream, 14 MB; beyond it 429
+    catalogue_kept: Annotated[int, Meta(ge=1)] = 20_000  # beyond, those archived and in the item stats are dropped
+
     # --- forgetting ---
     forget_refuse_s: Annotated[int, Meta(ge=60, le=31_536_000)] = 2_592_000  # events of a forgotten user are refused
 
@@ -81,9 +85,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         if self.gateways_max < self.gateways:
             raise ValueError(f"gateways_max ({self.gateways_max}) is below gateways ({self.gateways})")
-        if self.event_kept > self.event_limit // 2:
-            raise ValueError(f"event_kept ({self.event_kept}) is above half of event_limit ({self.event_limit})")
         event_types(self.verbs)  # refuses weights and names that cannot be
+        for of, kept, limit in (
+            ("event", self.event_kept, self.event_limit),
+            ("catalogue", self.catalogue_kept, self.catalogue_limit),
+        ):
+            if kept > limit // 2:
+                raise ValueError(f"{of}_kept ({kept}) is above half of {of}_limit ({limit})")
         if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("redis_url does not start with redis://, rediss:// or unix://")
 

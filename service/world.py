@@ -14,7 +14,7 @@ from service.archives import event_archive
 from service.decisions import Decision
 from service.errors import StackError
 from service.imports import current_dataset
-from service.item_history import ItemHistory
+from service.item_history import ItemHistory, store_ms
 from service.item_snapshot import Snapshot
 from service.overlaid_world import OverlaidWorlds
 from service.rebuild import live_source
@@ -101,8 +101,6 @@ class PastItems:
         dataset, archive = current_dataset(self._settings), event_archive(self._settings)
         try:
             with redis.Redis.from_url(self._store_url, socket_timeout=10) as client:
-                seconds, micros = client.time()
-                now_ms = int(seconds) * 1000 + int(micros) // 1000
-                return ItemHistory.read(client, dataset, live[1].imported_s, archive, now_ms)
+                return ItemHistory.read(client, dataset, live[1].imported_s, archive, store_ms(client))
         except redis.RedisError as error:
             raise StackError(f"the store does not answer: {error}; `riffle doctor` looks for causes") from error

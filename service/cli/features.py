@@ -66,7 +66,9 @@ def diff(
 
 @features.command("rebuild")
 def rebuild_(
-    accept_loss: Annotated[bool, typer.Option("--accept-loss", help="Go on without events that are lost.")] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Go on without events and changes of items that are lost.")
+    ] = False,
 ) -> None:
     """Make all user states anew from import, archive and log, beside the live ones, and switch to them at once."""
     settings = load()

@@ -19,6 +19,7 @@ from recsys.features.matrix import SCHEMA_HASH
 from recsys.manifest import Manifest, read_manifest
 from service import stack
 from service.archives import event_archive
+from service.catalogue_backlog import catalogue_backlog
 from service.cli.console import output, plain_table, report_table, step, waiting
 from service.cli.data import describe, import_dataset
 from service.cli.model import train_and_publish
@@ -51,7 +52,7 @@ def up(
         typer.Option(help="MovieLens folder or zip, or interactions.csv/.parquet; none: keep, or the demo data."),
     ] = None,
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="Make user states without events that log and archive have lost.")
+        bool, typer.Option("--accept-loss", help="Go on without events and changes of items that are lost.")
     ] = False,
 ) -> None:
     """From nothing to live recommendations: import, train, start, warm up. Again: only what is missing."""
@@ -112,9 +113,9 @@ def status() -> None:
     output.print(f"API        {application.url(settings)}  {'ready' if ready.get('ready') else 'NOT READY'}")
     output.print(f"Bundle     {ready.get('bundle', 'none')}")
     output.print(f"Dashboard  {application.dashboard_url(settings)}")
-    behind = backlog(application.store_url(settings))
-    waiting = f"{behind.waiting} waiting, the oldest for {behind.oldest_s:.1f} s" if behind.waiting else "none waits"
-    output.print(f"Events     {waiting}; {behind.dead} set aside as no events")
+    events, changes = backlog(application.store_url(settings)), catalogue_backlog(application.store_url(settings))
+    output.print(f"Events     {_waiting(events.waiting, events.oldest_s)}; {events.dead} set aside as no events")
+    output.print(f"Items      {_waiting(changes.waiting, changes.oldest_s)}; {changes.kept} changes kept in the store")
     if not ready.get("ready"):
         raise StackError("the service is not ready; `riffle serve` deploys it again, `riffle doctor` looks for causes")
 
@@ -131,6 +132,10 @@ def doctor() -> None:
     output.print(table)
     if any(finding.level == "fail" for finding in findings):
         raise typer.Exit(1)
+
+
+def _waiting(number: int, oldest_s: float) -> str:
+    return f"{number} waiting, the oldest for {oldest_s:.1f} s" if number else "none waits"
 
 
 def _preflight(settings: Settings) -> None:

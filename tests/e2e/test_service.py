@@ -1,5 +1,6 @@
 """The whole service as a user meets it. The tests build on one another's stack and run in the order of the file."""
 
+import re
 import signal
 import socket
 import statistics
@@ -17,6 +18,7 @@ import redis
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.recommend import recommend
+from service.archives import catalogue_archive
 from service.decisions import STREAM, Decision
 from service.imports import imported
 from service.queries import batch_of, resolve
@@ -149,6 +151,23 @@ def test_a_withheld_item_is_in_no_list_after_two_seconds_and_a_new_one_is_listed
     time.sleep(0.5)
     assert "200 identical, 0 different, 0 not replayable" in riffle.must("replay", "--sample", "200")
     assert colocated.patch(f"/v1/items/{withheld}", json={"available": True}).status_code == 200
+
+
+def test_changes_of_items_are_archived_and_item_stats_made_again_from_there(
+    colocated: httpx.Client, riffle: Riffle
+) -> None:
+    for available in (False, True):
+        assert colocated.put("/v1/items/archived", json={"available": available}).status_code == 200
+    archive, until = catalogue_archive(riffle.settings), time.monotonic() + 60
+    while archive.read(columns=["item_id"])["item_id"].to_pylist().count("archived") < 2:
+        assert time.monotonic() < until
+        time.sleep(0.5)
+    time.sleep(1)
+    _ask(colocated, {"user_id": _users(riffle)[0]})
+    time.sleep(0.5)
+    assert "1 identical, 0 different, 0 not replayable" in riffle.must("replay", "--sample", "1")
+    items = next(line for line in riffle.must("status").splitlines() if line.startswith("Items"))
+    assert re.search(r"none waits; \d+ changes kept in the store", items)
 
 
 def test_states_are_rebuilt_under_a_running_service_and_answers_are_verified(

@@ -15,6 +15,7 @@ import redis
 from recsys.datasets.dataset import Dataset
 from recsys.items import Item
 from recsys.types import World
+from service.archives import catalogue_beside
 from service.event_log import EventLog
 from service.events import EventIntake
 from service.http import HttpEdge
@@ -27,6 +28,7 @@ from service.rebuild import rebuild
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from tests.service.conftest import BreakableStore
+from tests.service.test_archived_streams import catalogue_archiver_at
 from tests.service.test_archiver import archive_in
 from tests.service.test_item_updater import settle
 from tests.service.test_live_world import gateway_of
@@ -67,7 +69,8 @@ async def api(world: World, url: str, **given: Any) -> AsyncIterator[Api]:
         gateway = gateway_of(live, explore=given.get("explore", 0.0))
         intake = EventIntake(EventLog(store, limit=1000), world.bundle.vocabulary, settings)
         live.follow(lambda newer: intake.know(newer.bundle.vocabulary))
-        catalogue, nobody = ItemCatalogue(store, world.bundle.vocabulary), cast(Any, None)
+        catalogue = ItemCatalogue(store, world.bundle.vocabulary, limit=settings.catalogue_limit)
+        nobody = cast(Any, None)
         edge = HttpEdge(gateway, intake, nobody, catalogue, nobody, nobody)
         transport = httpx.ASGITransport(app=edge)
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
@@ -237,3 +240,66 @@ async def test_without_the_store_it_is_a_503_that_may_be_sent_again(served: Worl
             assert response.status_code == 503
             assert response.json()["type"] == "urn:riffle:problem:catalogue-unavailable"
             assert response.headers["retry-after"] == "1"
+
+
+async def test_a_store_without_memory_refuses_a_change_whole_and_still_shows_items(
+    served: World, filled: BreakableStore
+) -> None:
+    async with api(served, filled.url) as one:
+        await one.ok("PUT", "/v1/items/x", {"title": "X"})
+        with redis.Redis.from_url(filled.url) as server:
+            server.config_set("maxmemory", "1")
+            for method, path, body in (
+                ("PATCH", "/v1/items/x", {"title": "Y"}),
+                ("DELETE", "/v1/items/x", None),
+                ("POST", "/v1/items:batch", {"items": [{"item_id": f"i{n}"} for n in range(100)]}),
+            ):
+                response = await one.client.request(method, path, json=body)
+                assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+                assert response.json()["type"] == "urn:riffle:problem:catalogue-unavailable"
+                assert "the store has no memory left" in response.json()["detail"]
+            assert (await one.ok("GET", "/v1/items/x"))["title"] == "X"
+            assert [item_id for item_id, _ in in_catalogue(filled.url)] == ["x"]
+            assert server.hlen(ITEMS) == 1
+            server.config_set("maxmemory", "0")
+        assert (await one.ok("PATCH", "/v1/items/x", {"title": "Y"}))["title"] == "Y"
+
+
+async def test_items_are_described_again_from_the_archive_to_a_store_that_lost_them(
+    served: World, filled: BreakableStore, synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
+    archive = archive_in(tmp_path)
+    async with api(served, filled.url) as one, catalogue_archiver_at(filled.url, catalogue_beside(archive)) as archiver:
+        for item_id in ("kept", "gone", "changed"):
+            await one.ok("PUT", f"/v1/items/{item_id}", {"title": item_id, "categories": ["shelf"]})
+        await one.ok("DELETE", "/v1/items/gone")
+        await archiver.step()
+        before = await one.ok("GET", "/v1/items/kept")
+        with redis.Redis.from_url(filled.url) as server:
+            server.flushdb()
+        await one.ok("PUT", "/v1/items/changed", {"title": "since then", "categories": ["shelf"]})
+        await asyncio.to_thread(rebuild, filled.url, synthetic_dataset, archive)
+        assert await one.ok("GET", "/v1/items/kept") == before
+        assert (await one.client.get("/v1/items/gone")).status_code == 404
+        assert (await one.ok("GET", "/v1/items/changed"))["title"] == "since then"
+        await one.follow()
+        shelf = {"categories": {"any": ["shelf"]}}
+        assert set(await one.listed("nobody", filter=shelf)) == {"kept", "changed"}
+        await one.ok("DELETE", "/v1/items/kept")
+        await one.follow()
+        assert await one.listed("nobody", filter=shelf) == ["changed"]
+
+
+async def test_a_full_catalogue_sheds_changes_until_some_have_left_it(served: World, filled: BreakableStore) -> None:
+    rows = [{"item_id": f"i{n}"} for n in range(1000)]
+    async with api(served, filled.url, catalogue_limit=2000, catalogue_kept=1000) as one:
+        for _ in range(2):
+            await one.ok("POST", "/v1/items:batch", {"items": rows})
+        response = await one.client.put("/v1/items/x", json={})
+        assert (response.status_code, response.json()["type"]) == (429, "urn:riffle:problem:overloaded")
+        assert "2000 changes of items wait already" in response.json()["detail"]
+        assert "retry-after" in response.headers
+        assert (await one.client.get("/v1/items/x")).status_code == 404
+        with redis.Redis.from_url(filled.url) as server:
+            server.xtrim(CATALOGUE, maxlen=1000, approximate=False)
+        await one.ok("PUT", "/v1/items/x", {})

@@ -15,16 +15,19 @@ from recsys.datasets.leave_out import without_users
 from recsys.errors import ArchiveError
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
+from recsys.items import Item
 from recsys.verbs import Verb
 from service.archives import event_archive
 from service.errors import StackError
 from service.event_log import Event, stream_key
+from service.item_snapshot import CATALOGUE, decode, snapshot_key
 from service.rebuild import is_live, live_source, rebuild
 from service.settings import Settings
 from service.state_keys import FIRST, SHARDS, live_key, live_name, namespace, position_key, shard, state_key
 from tests import worlds
 from tests.service.conftest import BreakableStore
 from tests.service.test_archiver import archive_in, archiver_at, log_at
+from tests.service.test_item_updater import put
 from tests.service.test_updater import catch_up, some_events, updater_at
 
 pytestmark = pytest.mark.valkey
@@ -167,6 +170,22 @@ async def test_a_log_that_lost_what_is_not_archived_is_refused_and_the_live_stat
         assert server.get(live_key()) is None
         await asyncio.to_thread(rebuild, url, None, archive_in(tmp_path), accept_loss=True)
         assert live_name(server.get(live_key())) == namespace(2)
+
+
+async def test_a_catalogue_that_lost_what_is_not_archived_is_refused_and_the_live_states_stay(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    url, archive = breakable_store.url, archive_in(tmp_path)
+    for number in range(5):
+        put(url, f"i{number}", Item())
+    with redis.Redis.from_url(url) as server:
+        server.xtrim(CATALOGUE, maxlen=2, approximate=False)
+        with pytest.raises(StackError, match=r"lost changes of items that are not archived.*--accept-loss"):
+            await asyncio.to_thread(rebuild, url, None, archive)
+        assert server.get(live_key()) is None
+        await asyncio.to_thread(rebuild, url, None, archive, accept_loss=True)
+        name = live_name(server.get(live_key()))
+        assert list(decode(server.get(snapshot_key(name))).items) == ["i3", "i4"]
 
 
 def test_a_damaged_archive_is_named_and_the_live_states_stay(breakable_store: BreakableStore, tmp_path: Path) -> None:

@@ -144,9 +144,10 @@ def test_fewer_gateways_at_most_than_to_start_with_are_refused_with_both_numbers
         load(environ={})
 
 
-def test_more_kept_than_half_of_what_a_shard_takes_is_refused(toml: Path) -> None:
-    toml.write_text("event_kept = 600\nevent_limit = 1000\n")
-    with pytest.raises(SettingsError, match=r"event_kept \(600\) is above half of event_limit \(1000\)"):
+@pytest.mark.parametrize(("of", "limit", "kept"), [("event", 1000, 600), ("catalogue", 5000, 2501)])
+def test_more_kept_than_half_of_what_a_stream_takes_is_refused(toml: Path, of: str, limit: int, kept: int) -> None:
+    toml.write_text(f"{of}_kept = {kept}\n{of}_limit = {limit}\n")
+    with pytest.raises(SettingsError, match=rf"{of}_kept \({kept}\) is above half of {of}_limit \({limit}\)"):
         load(environ={})
 
 

@@ -1,0 +1,291 @@
+"""The catalogue on its way from its stream to its archive: each change once, and none leaves that somebody still needs.
+
+So it is with events and the item stats. The rest about them is in test_archiver, decision records in
+test_decision_records.
+"""
+
+import asyncio
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from recsys.archive import START, Archive
+from recsys.items import Item
+from service.archived_streams import CatalogueStream
+from service.archiver import Archiver
+from service.archives import archived_changes, catalogue_archive, catalogue_beside, event_archive
+from service.event_log import stream_key
+from service.item_snapshot import CATALOGUE, decode, encode, snapshot_key
+from service.log_entries import position_of
+from service.rebuild import rebuild
+from service.round_trips import RoundTrips
+from service.settings import Settings
+from service.state_keys import live_key, namespace, rebuilt_key, shard
+from tests import worlds
+from tests.service.conftest import BreakableStore
+from tests.service.test_archiver import archive_in, archiver_at, log_at
+from tests.service.test_item_updater import item_updater_at, made_again, put, settle, stored
+from tests.service.test_updater import catch_up, some_events, updater_at
+
+pytestmark = pytest.mark.valkey
+EVERYTHING = (2**63, 0)
+KILLS = 8
+_WORKER = """
+import asyncio, os, signal, sys
+from service.archived_streams import CatalogueStream
+from service.archiver import Archiver, run
+from service.archives import catalogue_archive
+from service.round_trips import RoundTrips
+from service.settings import Settings
+
+class DiesBeforeItTrims(CatalogueStream):
+    async def release(self, after, until):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store = RoundTrips(sys.argv[1], timeout_ms=5000, connections=1)
+stream = (DiesBeforeItTrims if sys.argv[3:] else CatalogueStream)(store, kept=20)
+asyncio.run(run([Archiver(store, catalogue_archive(Settings(home=sys.argv[2])), stream)], every_s=0.01))
+"""
+
+
+def catalogue_in(folder: Path) -> Archive:
+    return catalogue_archive(Settings(home=str(folder)))
+
+
+@asynccontextmanager
+async def catalogue_archiver_at(url: str, archive: Archive, *, kept: int = 1) -> AsyncIterator[Archiver]:
+    store = RoundTrips(url, timeout_ms=5000, connections=1)
+    try:
+        yield Archiver(store, archive, CatalogueStream(store, kept=kept))
+    finally:
+        await store.close()
+
+
+def start_worker(url: str, folder: Path, *how: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", _WORKER, url, str(folder), *how])
+
+
+def in_stream(url: str) -> list[bytes]:
+    with redis.Redis.from_url(url) as server:
+        return [fields[b"id"] for _, fields in server.xrange(CATALOGUE) if b"id" in fields]
+
+
+async def test_a_change_is_archived_as_it_was_described_and_where_it_lay(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    url, archive = breakable_store.url, catalogue_in(tmp_path)
+    items = {
+        "ä/1": Item(title="Ä", categories=("a", "b"), available=False, publish_ms=5, expire_ms=2**40),
+        "2": Item(categories=()),
+        "3": Item(deleted=True),
+    }
+    for item_id, item in items.items():
+        put(url, item_id, item)
+    async with catalogue_archiver_at(url, archive) as archiver:
+        assert not await archiver.step()
+    with redis.Redis.from_url(url) as server:
+        positions = [position_of(position) for position, _ in server.xrange(CATALOGUE)]
+    assert archived_changes(archive, EVERYTHING)[-1].position == positions[-1] == archive.until()[0]
+    assert [one[1:] for one in archived_changes(archive, EVERYTHING)] == list(items.items())
+    assert archive.root == catalogue_beside(event_archive(Settings(home=str(tmp_path)))).root
+    assert archive.root.relative_to(tmp_path).as_posix() == "archive/catalogue"
+
+
+async def test_a_short_stream_keeps_what_is_archived(breakable_store: BreakableStore, tmp_path: Path) -> None:
+    url = breakable_store.url
+    async with catalogue_archiver_at(url, catalogue_in(tmp_path), kept=10) as archiver:
+        for length in (10, 11):
+            while len(in_stream(url)) < length:
+                put(url, "i", Item())
+            await archiver.step()
+            assert len(in_stream(url)) == (10 if length == 10 else 1)  # MINID keeps the position itself
+    assert archiver.counts["trimmed"] == 10
+
+
+async def test_what_the_live_item_stats_do_not_have_yet_stays(breakable_store: BreakableStore, tmp_path: Path) -> None:
+    url, archive = breakable_store.url, catalogue_in(tmp_path)
+    await asyncio.to_thread(rebuild, url, worlds.chain(), archive_in(tmp_path))
+    async with catalogue_archiver_at(url, archive) as archiver, item_updater_at(url) as updater:
+        for number in range(5):
+            put(url, f"i{number}", Item())
+        await archiver.step()
+        assert len(archived_changes(archive, EVERYTHING)) == 5
+        assert in_stream(url) == [b"i0", b"i1", b"i2", b"i3", b"i4"]
+        await settle(updater)
+        await archiver.step()
+        assert in_stream(url) == [b"i4"]
+        assert set(decode(stored(url)).items) == {"i0", "i1", "i2", "i3", "i4"}
+
+
+async def test_what_is_described_while_states_are_rebuilt_stays_until_their_item_stats_have_it(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    """Their snapshot is of an earlier moment than the live one, and the item updater goes on from it."""
+    url, archive = breakable_store.url, catalogue_in(tmp_path)
+    await asyncio.to_thread(rebuild, url, worlds.chain(), archive_in(tmp_path))
+    rebuilt = namespace(9)
+    with redis.Redis.from_url(url) as server:
+        async with catalogue_archiver_at(url, archive) as archiver, item_updater_at(url) as updater:
+            server.set(rebuilt_key(), rebuilt)
+            put(url, "1", Item())
+            put(url, "2", Item())
+            await settle(updater)
+            await archiver.step()
+            assert in_stream(url) == [b"1", b"2"]  # what the snapshot will be of is not known yet
+            server.set(snapshot_key(rebuilt), stored(url))
+            put(url, "3", Item())
+            put(url, "4", Item())
+            await settle(updater)
+            await archiver.step()
+            assert in_stream(url) == [b"3", b"4"]
+            server.set(live_key(), rebuilt)
+            server.delete(rebuilt_key())
+            await settle(updater)
+            await archiver.step()
+            assert in_stream(url) == [b"4"]
+    assert list(decode(stored(url)).items) == ["1", "2", "3", "4"]
+
+
+async def test_nothing_leaves_under_a_rebuild_that_has_begun_meanwhile(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    """Between the look at who needs what and the trimming."""
+    url, archive = breakable_store.url, catalogue_in(tmp_path)
+
+    class Interrupted(RoundTrips):
+        async def demand(self, commands: list[tuple[str | bytes, ...]]) -> list[object]:  # type: ignore[override]
+            if commands and commands[0][0] == "EVAL":
+                with redis.Redis.from_url(url) as server:
+                    server.set(rebuilt_key(), namespace(9))
+            return await super().demand(commands)
+
+    store = Interrupted(url, timeout_ms=5000, connections=1)
+    try:
+        for number in range(5):
+            put(url, f"i{number}", Item())
+        archiver = Archiver(store, archive, CatalogueStream(store, kept=1))
+        for _ in range(2):
+            await archiver.step()
+            assert len(in_stream(url)) == 5
+    finally:
+        await store.close()
+    assert archive.until()[0] > START
+    assert archiver.counts["trimmed"] == 0
+
+
+async def test_damaged_entries_are_passed_over_and_counted(breakable_store: BreakableStore, tmp_path: Path) -> None:
+    url, archive = breakable_store.url, catalogue_in(tmp_path)
+    put(url, "before", Item())
+    with redis.Redis.from_url(url) as server:
+        server.xadd(CATALOGUE, {"id": "x", "item": b"rubbish"})
+        server.xadd(CATALOGUE, {"id": b"\xff", "item": b"\x80"})
+        server.xadd(CATALOGUE, {"nothing": "of the kind"})
+    put(url, "after", Item())
+    async with catalogue_archiver_at(url, archive) as archiver:
+        await archiver.step()
+    assert [one.item_id for one in archived_changes(archive, EVERYTHING)] == ["before", "after"]
+    assert (archiver.counts["archived"], archiver.counts["passed_over"]) == (2, 3)
+
+
+async def test_one_that_dies_between_archive_and_trimming_leaves_each_change_once(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    url, archive = breakable_store.url, catalogue_in(tmp_path)
+    for number in range(50):
+        put(url, f"i{number}", Item())
+    worker = await asyncio.to_thread(start_worker, url, tmp_path, "dies")
+    assert await asyncio.to_thread(worker.wait, 30) == -signal.SIGKILL
+    assert len(in_stream(url)) == len(archived_changes(archive, EVERYTHING)) == 50
+    put(url, "later", Item())
+    async with catalogue_archiver_at(url, archive) as archiver:
+        await archiver.step()
+    assert [one.item_id for one in archived_changes(archive, EVERYTHING)] == [*(f"i{n}" for n in range(50)), "later"]
+    assert in_stream(url) == [b"later"]
+
+
+async def test_each_change_is_archived_once_however_often_archivers_are_killed(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    """Two at a time, each killed at a random moment and started again, while items change and the stream is trimmed."""
+    url, chance, archive = breakable_store.url, random.Random(7), catalogue_in(tmp_path)
+    workers, sent = [start_worker(url, tmp_path), start_worker(url, tmp_path)], 0
+    try:
+        for kill in range(KILLS):
+            until = time.monotonic() + chance.uniform(0.3, 1.5)
+            while time.monotonic() < until:
+                put(url, f"i{sent}", Item(title=f"T{sent}"))
+                sent += 1
+            workers[kill % 2].kill()
+            workers[kill % 2].wait()
+            workers[kill % 2] = start_worker(url, tmp_path)
+        until = time.monotonic() + 60
+        while len(archived_changes(archive, EVERYTHING)) < sent or len(in_stream(url)) > 20:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.1)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    changes = archived_changes(archive, EVERYTHING)
+    assert [one.item_id for one in changes] == [f"i{n}" for n in range(sent)]
+    assert sorted(one.position for one in changes) == [one.position for one in changes]
+
+
+async def test_events_that_the_live_item_stats_do_not_have_yet_stay_in_the_log(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    """The archiver may come within the half second before the item updater looks."""
+    url, dataset, archive = breakable_store.url, worlds.chain(), archive_in(tmp_path)
+    await asyncio.to_thread(rebuild, url, dataset, archive)
+    events = some_events(500, seed=1, users=1)
+    stream = stream_key(shard(events[0].user_id))
+    with redis.Redis.from_url(url) as server:
+        async with (
+            log_at(url) as log,
+            updater_at(url) as states,
+            item_updater_at(url) as items,
+            archiver_at(url, archive, kept=400) as archiver,
+        ):
+            await log.append(events)
+            await catch_up(states)
+            await archiver.step()
+            assert (archiver.counts["archived"], server.xlen(stream)) == (500, 500)
+            await settle(items)
+            await archiver.step()
+            assert (archiver.counts["trimmed"], server.xlen(stream)) == (499, 1)
+            assert archiver.counts["uncounted"] == 0
+    value = stored(url)
+    assert encode(made_again(url, dataset, archive, decode(value).horizon_ms)) == value
+
+
+async def test_an_item_updater_that_stands_still_does_not_fill_the_log_and_it_is_said(
+    breakable_store: BreakableStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, dataset, archive = breakable_store.url, worlds.chain(), archive_in(tmp_path)
+    await asyncio.to_thread(rebuild, url, dataset, archive)
+    events = some_events(601, seed=1, users=1)
+    async with (
+        log_at(url) as log,
+        updater_at(url) as states,
+        item_updater_at(url) as items,
+        archiver_at(url, archive, kept=400) as archiver,
+    ):
+        await log.append(events)
+        await archiver.step()
+        assert archiver.counts["trimmed"] == 0  # no state has them either
+        await catch_up(states)
+        await archiver.step()
+        assert archiver.counts["trimmed"] == archiver.counts["uncounted"] == 600
+        assert "600 events left the log that no item stats have" in caplog.text
+        await settle(items)
+        await asyncio.to_thread(rebuild, url, dataset, archive)
+    acting = sum(event.verb > 0 for event in events)
+    assert decode(stored(url)).counts.interactions.sum() == len(dataset.events) + acting
