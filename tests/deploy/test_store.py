@@ -152,7 +152,7 @@ def test_events_are_logged_applied_and_archived(port: int, tmp_path: Path) -> No
     async def go() -> tuple[list[Outcome], int]:
         async with connected(port) as store:
             log, updater = EventLog(store, limit=100), Updater(store)
-            outcomes = [(await log.append([event]))[0].outcome for _ in range(2)]
+            outcomes = [(await log.append([event]))[0] for _ in range(2)]
             applied = await updater.step(block_ms=1)
             archiver = Archiver(store, event_archive(Settings(home=str(tmp_path))), EventStreams(store, kept=1))
             await archiver.step()
