@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RIFFLE := $(VENV)/bin/riffle
 DATA ?=
+CHECK := $(VENV)/bin/ruff format --check -q . && $(VENV)/bin/ruff check -q . && $(VENV)/bin/mypy
 
 .PHONY: help up down demo-traffic test check bench lock clean
 .DEFAULT_GOAL := help
@@ -19,11 +20,12 @@ down: ## end everything that `make up` started
 demo-traffic: $(VENV)/.runtime ## simulated users on what is up, to watch for a minute
 	@$(VENV)/bin/python -m loadtest.demo_traffic
 
-test: $(VENV)/.dev check ## lint, types and all tests, the end-to-end ones included
-	@$(VENV)/bin/python -m pytest
+test: $(VENV)/.dev ## lint, types and all tests, the end-to-end ones included
+	@$(VENV)/bin/python -m tests.compiled & compiled=$$!; $(CHECK) || { kill $$compiled; exit 1; }; \
+	  wait $$compiled && $(VENV)/bin/python -m pytest
 
 check: $(VENV)/.dev ## ruff and mypy
-	@$(VENV)/bin/ruff format --check -q . && $(VENV)/bin/ruff check -q . && $(VENV)/bin/mypy
+	@$(CHECK)
 
 bench: $(VENV)/.dev ## measure capacity and tail latency of what is up
 	@$(VENV)/bin/python -m loadtest.capacity

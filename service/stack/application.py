@@ -54,25 +54,18 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
     from ray import serve
     from ray.serve.config import HTTPOptions
 
-    from service.app import build, build_archiver, build_item_updater, build_updaters
-
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # what it has to say is said in our words
     ray.init(address=ray_head.address(settings), namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
     try:
         options = HTTPOptions(host=settings.http_host, port=settings.http_port, keep_alive_timeout_s=30)
         serve.start(http_options=options, logging_config={"enable_access_log": False})
-        application = build(settings, redis_url=redis_url, bundle_id=bundle_id)
+        applications = _applications(settings, redis_url=redis_url, bundle_id=bundle_id)
         try:
-            updaters = build_updaters(settings, redis_url=redis_url)
-            names = [f"{UPDATER}-{number}" for number in range(len(updaters))]
-            for name, updater in zip(names, updaters, strict=True):
-                serve.run(updater, name=name, route_prefix=None)
+            # All at once: each waits for the start of its processes, and one after the other took 23 s instead of 13.
+            serve.run_many([serve.RunTarget(target, name, route) for name, (target, route) in applications.items()])
             for name in serve.status().applications:  # of other shards; until it is gone it does no harm
-                if name.startswith(UPDATER) and name not in names:
+                if name.startswith(UPDATER) and name not in applications:
                     serve.delete(name)
-            serve.run(build_item_updater(redis_url=redis_url), name=ITEM_UPDATER, route_prefix=None)
-            serve.run(build_archiver(settings, redis_url=redis_url), name=ARCHIVER, route_prefix=None)
-            serve.run(application, name=NAME, route_prefix="/")
         except Exception as error:
             reasons = [one.message for one in serve.status().applications.values() if one.message]
             raise StackError(
@@ -86,6 +79,19 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
         ask(settings, "/v1/recommendations", {"user_id": "riffle:warm-up", "validate_only": True})
     record.touch(mode=0o600)  # the address of the store may have a password
     record.write_text(json.dumps(wanted), "utf-8")
+
+
+def _applications(settings: Settings, *, redis_url: str, bundle_id: str) -> dict[str, tuple[Any, str | None]]:
+    """By its name, each application with its HTTP prefix; beside one another, so that none restarts another."""
+    from service.app import build, build_archiver, build_item_updater, build_updaters  # imports ray
+
+    updaters = build_updaters(settings, redis_url=redis_url)
+    return {
+        NAME: (build(settings, redis_url=redis_url, bundle_id=bundle_id), "/"),
+        **{f"{UPDATER}-{number}": (updater, None) for number, updater in enumerate(updaters)},
+        ITEM_UPDATER: (build_item_updater(redis_url=redis_url), None),
+        ARCHIVER: (build_archiver(settings, redis_url=redis_url), None),
+    }
 
 
 def ask(settings: Settings, path: str, body: dict[str, Any], *, timeout_s: float = 10.0) -> dict[str, Any]:

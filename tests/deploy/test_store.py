@@ -37,11 +37,11 @@ from service.merging import Merging
 from service.rebuild import is_live, rebuild
 from service.round_trips import RoundTrips
 from service.settings import Settings
-from service.stack import ports
 from service.stack.valkey import check_version
 from service.state_keys import FIRST, state_key
 from service.updater import Updater
 from tests import worlds
+from tests.free_ports import free_port
 from tests.service.test_eraser import eraser_in
 
 START = Path(__file__).resolve().parents[2] / "deploy" / "valkey" / "start.sh"
@@ -57,7 +57,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("store")
     (folder / "bin").mkdir()
     (folder / "bin" / "valkey-server").symlink_to(get_binary_path())
-    port = ports.free_port()
+    port = free_port()
     place = ["--port", str(port), "--bind", "127.0.0.1"]
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environ = {"PATH": path, "TMPDIR": str(folder), "VALKEY_PASSWORD": PASSWORD}

@@ -11,9 +11,11 @@ import httpx
 import psutil
 import pytest
 
+from recsys.datasets.dataset import Dataset
 from service.settings import Settings, load
-from service.stack.ports import free_port
 from service.stack.ray_environment import runtime_folder
+from tests.free_ports import free_port, ports_in_a_row
+from tests.service.test_cli import write_csv
 
 _PORTS = ("http", "dashboard", "valkey", "ray", "haproxy_stats", "haproxy_metrics")
 
@@ -63,13 +65,13 @@ class Riffle:
 
 
 @pytest.fixture(scope="session")
-def riffle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Riffle]:
-    """The command with the synthetic world imported and trained, nothing running yet; everything ended afterwards."""
+def riffle(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Riffle]:
+    """The command with a small world imported and trained, nothing running yet; everything ended afterwards."""
     home: Path = tmp_path_factory.mktemp("e2e")
-    environ = {"RIFFLE_HOME": str(home), "RIFFLE_REPLICA_PORT_MIN": "32100"}
+    environ = {"RIFFLE_HOME": str(home), "RIFFLE_REPLICA_PORT_MIN": str(ports_in_a_row())}
     environ |= {f"RIFFLE_{name.upper()}_PORT": str(free_port()) for name in _PORTS}
     command = Riffle(environ)
-    command.must("import", "--synthetic")
+    command.must("import", str(write_csv(tmp_path_factory.mktemp("shop") / "small", synthetic_dataset)))
     command.must("train")
     yield command
     command.must("down")

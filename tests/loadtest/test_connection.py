@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from loadtest.connection import Answer, Connections
-from service.stack import ports
+from tests.free_ports import free_port
 from tests.loadtest.server import ANSWER, Behaviour, server
 
 
@@ -62,7 +62,7 @@ def test_no_answer_is_a_failure_with_its_kind(behaviour: Behaviour, failure: str
 
 
 def test_nobody_who_listens_is_a_failure() -> None:
-    assert posts(ports.free_port(), [b"1"]) == [Answer(0, failure="not connected")]
+    assert posts(free_port(), [b"1"]) == [Answer(0, failure="not connected")]
 
 
 def test_a_call_that_is_given_up_leaves_the_others_alone() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from loadtest.open_loop import Outcome, Plan, run
-from service.stack import ports
+from tests.free_ports import free_port
 from tests.loadtest.server import Behaviour, server
 
 
@@ -87,7 +87,7 @@ def test_broken_answers_are_failures_with_their_kind(behaviour: Behaviour, kind:
 
 
 def test_service_that_is_not_there_is_a_failure_of_every_request() -> None:
-    found = run(plan(ports.free_port(), rate=50, duration_s=0.3))
+    found = run(plan(free_port(), rate=50, duration_s=0.3))
     assert found.errors == {"not connected": found.requests}
 
 

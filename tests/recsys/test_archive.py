@@ -1,8 +1,6 @@
 """The archive: what is appended is there once, in order, whoever dies or comes second."""
 
 import os
-import subprocess
-import sys
 import time
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from recsys.archive import START, Archive
 from recsys.archive_files import GROUP_ROWS, Position
 from recsys.errors import ArchiveError
+from tests.workers import end, start
 
 DAY_MS = 86_400_000
 TODAY = date(2026, 11, 23)
@@ -245,31 +244,26 @@ def test_a_folder_that_refuses_is_one_sentence_and_what_was_there_stays(tmp_path
         add(archive_at(tmp_path / "file"), (0, NOON, 0, "a"))
 
 
-_WRITER = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, ".")
-from tests.recsys.test_archive import NOON, archive_at, rows
-archive = archive_at(Path(sys.argv[1]))
-while True:
-    after = archive.until()
-    n = max(after)[0] - NOON + 1 if max(after)[0] else 0
-    archive.append(rows((0, NOON + n, 0, str(n))), after=after, until=[(NOON + n, 0), (0, 0)])
-"""
+def work(folder: str) -> None:
+    """A writer, until it is killed."""
+    archive = archive_at(Path(folder))
+    while True:
+        after = archive.until()
+        n = max(after)[0] - NOON + 1 if max(after)[0] else 0
+        archive.append(rows((0, NOON + n, 0, str(n))), after=after, until=[(NOON + n, 0), (0, 0)])
 
 
 def test_two_writers_that_are_killed_leave_each_row_once_and_in_order(tmp_path: Path) -> None:
     archive, rng = archive_at(tmp_path), np.random.default_rng(5)
     for _ in range(6):
-        writers = [subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)]) for _ in range(2)]
+        writers = [start(work, str(tmp_path)) for _ in range(2)]
         before = len(archive.read())
         deadline = time.monotonic() + 60
         while len(archive.read()) < before + 5 and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(rng.uniform(0, 0.05))
         for writer in writers:
-            writer.kill()
-            writer.wait()
+            end(writer)
     found = [int(word) for word in words(archive)]
     assert len(found) >= 30
     assert found == list(range(len(found)))

@@ -17,8 +17,9 @@ from recsys.types import World
 from service.archives import event_archive
 from service.rebuild import rebuild
 from service.settings import Settings
-from service.stack import ports, valkey
+from service.stack import processes, valkey
 from service.world import load_world
+from tests.free_ports import free_port
 
 HANG_S = 60.0  # far above what any test takes
 
@@ -31,6 +32,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
     asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), HANG_S))
     return True
+
+
+@pytest.fixture(autouse=True)
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No gateway of another process looks for live states twice a second, so a rebuild need not wait for any."""
+    monkeypatch.setattr("service.rebuild.GRACE_S", 0.1)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +60,7 @@ def served(published_home: Settings) -> World:
 @pytest.fixture(scope="session")
 def store_url(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Valkey with the states of all users of `synthetic_dataset`; tests add keys but never take any away."""
-    settings = Settings(home=str(tmp_path_factory.mktemp("store")), valkey_port=ports.free_port())
+    settings = Settings(home=str(tmp_path_factory.mktemp("store")), valkey_port=free_port())
     url = valkey.start(settings).url
     try:
         rebuild(url, synthetic_dataset, event_archive(settings))
@@ -85,9 +92,9 @@ class BreakableStore:
 
 @pytest.fixture
 def breakable_store(tmp_path: Path) -> Iterator[BreakableStore]:
-    settings = Settings(home=str(tmp_path / "store"), valkey_port=ports.free_port())
+    settings = Settings(home=str(tmp_path / "store"), valkey_port=free_port())
     running = valkey.start(settings)
     store = BreakableStore(settings, running.pid or 0, running.url)
     yield store
-    if valkey.running(settings):
-        store.end()
+    recorded = processes.load(settings.home_path / "run" / "valkey.json")
+    processes.end(processes.session(recorded) if recorded else [], grace_s=0)  # a graceful end takes 0.1 s

@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,20 +24,17 @@ from service.state_keys import SHARDS, shard
 from tests.service.conftest import BreakableStore
 from tests.service.test_event_log import newest_position
 from tests.service.test_updater import catch_up, entries_in, log_at, some_events, updater_at
+from tests.workers import end, start
 
 pytestmark = pytest.mark.valkey
 KILLS = 12
-_WORKER = """
-import asyncio, sys
-from service.archived_streams import EventStreams
-from service.archiver import Archiver, run
-from service.archives import event_archive
-from service.round_trips import RoundTrips
-from service.settings import Settings
-store = RoundTrips(sys.argv[1], timeout_ms=5000, connections=1)
-streams = EventStreams(store, kept=100)
-asyncio.run(run([Archiver(store, event_archive(Settings(home=sys.argv[2])), streams)], every_s=0.01))
-"""
+
+
+def work(url: str, home: str) -> None:
+    """An archiver, until it is killed."""
+    store = RoundTrips(url, timeout_ms=5000, connections=1)
+    archiver = Archiver(store, event_archive(Settings(home=home)), EventStreams(store, kept=100))
+    asyncio.run(run([archiver], every_s=0.01))
 
 
 def archive_in(folder: Path) -> Archive:
@@ -155,15 +150,11 @@ async def test_each_event_is_archived_once_however_often_archivers_are_killed(
 ) -> None:
     """Two at a time, each killed at a random moment and started again, while events arrive and are trimmed."""
     url, chance, archive = breakable_store.url, random.Random(11), archive_in(tmp_path)
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", _WORKER, url, str(tmp_path)])
-
-    workers, sent, expected = [start(), start()], 0, list[str]()
+    workers, sent, expected = [start(work, url, str(tmp_path)) for _ in range(2)], 0, list[str]()
     try:
         async with log_at(url) as log, updater_at(url) as updater:
             for kill in range(KILLS):
-                until = time.monotonic() + chance.uniform(0.3, 1.5)
+                until = time.monotonic() + chance.uniform(0.1, 0.5)
                 while time.monotonic() < until:
                     events = some_events(100, seed=5000 + sent)
                     await log.append(events)
@@ -171,17 +162,15 @@ async def test_each_event_is_archived_once_however_often_archivers_are_killed(
                     sent += 1
                     await catch_up(updater)
                     await asyncio.sleep(0.01)
-                workers[kill % 2].kill()
-                workers[kill % 2].wait()
-                workers[kill % 2] = start()
+                end(workers[kill % 2])
+                workers[kill % 2] = start(work, url, str(tmp_path))
         until = time.monotonic() + 60
         while len(archive.read(columns=["ms"])) < len(expected):
             assert time.monotonic() < until
             await asyncio.sleep(0.1)
     finally:
         for worker in workers:
-            worker.kill()
-            worker.wait()
+            end(worker)
     assert sorted(archive.read(columns=["event_id"])["event_id"].to_pylist()) == sorted(expected)
     with redis.Redis.from_url(url) as server:
         assert sum(server.xlen(stream_key(number)) for number in range(SHARDS)) < len(expected)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 from threadpoolctl import threadpool_limits
@@ -25,9 +26,10 @@ from recsys.registry import Registry
 from recsys.verbs import Verb
 from service.cli import main
 from service.settings import Settings
-from service.stack import ports, valkey
+from service.stack import valkey
 from service.state_keys import namespace, state_key
 from tests import worlds
+from tests.free_ports import free_port
 
 MAIN = "from service.cli import main; main()"
 BUNDLE_ID = re.compile(r"\d{8}-[0-9a-f]{12}")
@@ -76,8 +78,8 @@ class Home:
         return Run(ended.returncode, ended.stdout, ended.stderr)
 
     def environ(self, **more: object) -> dict[str, str]:
-        ports_of = {name: ports.free_port() for name in ("http_port", "dashboard_port", "valkey_port", "ray_port")}
-        stats = {name: ports.free_port() for name in ("haproxy_stats_port", "haproxy_metrics_port")}
+        ports_of = {name: free_port() for name in ("http_port", "dashboard_port", "valkey_port", "ray_port")}
+        stats = {name: free_port() for name in ("haproxy_stats_port", "haproxy_metrics_port")}
         settings = {"home": self.path / "state", **ports_of, **stats, **more}
         return {"COLUMNS": "200", **{f"RIFFLE_{name.upper()}": str(value) for name, value in settings.items()}}
 
@@ -113,9 +115,11 @@ def write_csv(folder: Path, dataset: Dataset, titles: dict[str, str] | None = No
     events = dataset.events
     with (folder / "interactions.csv").open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["user_id", "item_id", "timestamp", "verb"])
-        for user, item, ts_ms, verb in zip(events.user, events.item, events.ts_ms, events.verb, strict=True):
-            rows.writerow([dataset.user_id[user], dataset.item_id[item], int(ts_ms), Verb(verb).name.lower()])
+        rows.writerow(["user_id", "item_id", "timestamp", "verb", "value"])
+        columns = events.user, events.item, events.ts_ms, events.verb, events.value
+        for user, item, ts_ms, verb, value in zip(*columns, strict=True):
+            row = [dataset.user_id[user], dataset.item_id[item], int(ts_ms), Verb(verb).name.lower()]
+            rows.writerow([*row, "" if np.isnan(value) else float(value)])
     bounds = dataset.item_category_indptr
     with (folder / "items.csv").open("w", newline="") as file:
         rows = csv.writer(file)
@@ -332,7 +336,7 @@ def test_second_bundle_is_promoted_and_rolled_back_with_a_reason(own_shop: Home)
 @pytest.fixture
 def shop_with_store(own_shop: Home) -> Iterator[tuple[Home, dict[str, object], str]]:
     """A shop whose store runs and is empty; the setting with its port; its address."""
-    settings = Settings(home=str(own_shop.path / "state"), valkey_port=ports.free_port())
+    settings = Settings(home=str(own_shop.path / "state"), valkey_port=free_port())
     url = valkey.start(settings).url
     try:
         yield own_shop, {"valkey_port": settings.valkey_port}, url
@@ -511,7 +515,7 @@ def test_doctor_fails_on_a_damaged_bundle_and_names_the_file(own_shop: Home) -> 
 
 
 def test_doctor_fails_on_two_settings_with_one_port(empty: Home) -> None:
-    port = ports.free_port()
+    port = free_port()
     run = empty.riffle("doctor", http_port=port, ray_port=port)
     assert run.code == 1
     assert f"both {port}" in run.out

@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +13,7 @@ import redis
 
 from recsys.archive import DAY_MS, Archive
 from service.archived_streams import DecisionStreams
-from service.archiver import READ, Archiver
+from service.archiver import READ, Archiver, run
 from service.archives import decision_archive, decision_rows, erased_users
 from service.decision_records import DecisionRecords
 from service.decision_stream import WRITTEN_WITHIN_MS, DecisionStream
@@ -27,22 +25,17 @@ from service.settings import Settings
 from tests.service.conftest import BreakableStore
 from tests.service.test_decision_stream import START_MS, answered, write
 from tests.service.test_decisions import decision
+from tests.workers import end, start
 
 pytestmark = pytest.mark.valkey
 KILLS = 8
-_WORKER = """
-import asyncio, sys
-from service.archived_streams import DecisionStreams
-from service.archiver import Archiver, run
-from service.archives import decision_archive, erased_users
-from service.round_trips import RoundTrips
-from service.settings import Settings
-store = RoundTrips(sys.argv[1], timeout_ms=5000, connections=1)
-settings = Settings(home=sys.argv[2])
-streams = DecisionStreams(store, erased_users(settings))
-archiver = Archiver(store, decision_archive(settings), streams)
-asyncio.run(run([archiver], every_s=0.01))
-"""
+
+
+def work(url: str, home: str) -> None:
+    """An archiver, until it is killed."""
+    store, settings = RoundTrips(url, timeout_ms=5000, connections=1), Settings(home=home)
+    archiver = Archiver(store, decision_archive(settings), DecisionStreams(store, erased_users(settings)))
+    asyncio.run(run([archiver], every_s=0.01))
 
 
 def archive_in(folder: Path) -> Archive:
@@ -189,34 +182,29 @@ async def test_each_record_is_archived_once_however_often_archivers_are_killed(
     """Two at a time, each killed at a random moment and started again, while records come."""
     url, chance, archive = breakable_store.url, random.Random(3), archive_in(tmp_path)
 
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", _WORKER, url, str(tmp_path)])
-
     def archived() -> list[str]:
         return archive.read(columns=["id"])["id"].to_pylist()
 
-    workers, written = [start(), start()], []
+    workers, written = [start(work, url, str(tmp_path)) for _ in range(2)], []
     try:
         with redis.Redis.from_url(url) as server:
             for kill in range(KILLS):
-                until = time.monotonic() + chance.uniform(0.3, 1.2)
+                until = time.monotonic() + chance.uniform(0.1, 0.4)
                 while time.monotonic() < until:
                     now_ms = time.time_ns() // 1_000_000
                     record = decision(0, id=recommendation_id(now_ms).text, time_ms=now_ms)
                     server.xadd(STREAM, {"d": msgspec.msgpack.encode(record)})
                     written.append(record.id)
                     await asyncio.sleep(0.001)
-                workers[kill % 2].kill()
-                workers[kill % 2].wait()
-                workers[kill % 2] = start()
+                end(workers[kill % 2])
+                workers[kill % 2] = start(work, url, str(tmp_path))
         deadline = time.monotonic() + 60
         while len(archived()) < len(written):
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
     finally:
         for worker in workers:
-            worker.kill()
-            worker.wait()
+            end(worker)
     assert archived() == written
     drop(url, kept=0)
     async with records_at(url, tmp_path) as (found, _):

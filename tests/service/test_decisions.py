@@ -16,7 +16,7 @@ from service.gateway import Gateway
 from service.round_trips import RoundTrips
 from service.schemas import CategoryFilter, Filter, RecommendationRequest, Session
 from service.settings import Settings
-from service.stack import ports
+from tests.free_ports import free_port
 from tests.service.conftest import BreakableStore
 from tests.service.gateways import again, colocated, item_ids
 
@@ -147,7 +147,7 @@ async def test_full_queue_drops_the_newest_records_and_counts_them(breakable_sto
 async def test_without_a_server_records_are_dropped_counted_and_never_in_the_way(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with log_at(f"redis://127.0.0.1:{ports.free_port()}/0") as log:
+    async with log_at(f"redis://127.0.0.1:{free_port()}/0") as log:
         for _ in range(3):
             for number in range(2 * FLUSH):
                 log.put(decision(number))

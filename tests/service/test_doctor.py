@@ -11,12 +11,13 @@ import pytest
 from service import doctor
 from service.doctor import Finding
 from service.settings import Settings
-from service.stack import ports, valkey
+from service.stack import valkey
+from tests.free_ports import free_port
 
 
 def settings_at(home: Path, **values: object) -> Settings:
     names = ("http_port", "dashboard_port", "valkey_port", "ray_port", "haproxy_stats_port", "haproxy_metrics_port")
-    return Settings(home=str(home), **{**{name: ports.free_port() for name in names}, **values})  # type: ignore[arg-type]
+    return Settings(home=str(home), **{**{name: free_port() for name in names}, **values})  # type: ignore[arg-type]
 
 
 def named(findings: list[Finding], name: str) -> list[Finding]:
@@ -31,7 +32,7 @@ def test_machine_that_runs_these_tests_has_the_interpreter_the_packages_and_the_
 
 
 def test_every_finding_that_is_not_ok_says_what_to_do(tmp_path: Path) -> None:
-    taken = ports.free_port()
+    taken = free_port()
     findings = doctor.check(settings_at(tmp_path / "file" / "home", http_port=taken, dashboard_port=taken))
     assert all(finding.remedy for finding in findings if finding.level != "ok")
 
@@ -49,7 +50,7 @@ def test_taken_port_fails_with_its_owner(tmp_path: Path) -> None:
 
 
 def test_port_that_two_settings_share_fails(tmp_path: Path) -> None:
-    port = ports.free_port()
+    port = free_port()
     (finding,) = named(doctor.check(settings_at(tmp_path, http_port=port, ray_port=port)), "ports")
     assert finding.level == "fail"
     assert f"both {port}" in finding.detail
@@ -100,7 +101,7 @@ def test_reachable_store_is_named_with_its_version(tmp_path: Path) -> None:
 
 
 def test_unreachable_store_fails_without_showing_the_password(tmp_path: Path) -> None:
-    url = f"redis://:secret@127.0.0.1:{ports.free_port()}/0"
+    url = f"redis://:secret@127.0.0.1:{free_port()}/0"
     (finding,) = named(doctor.check(settings_at(tmp_path, redis_url=url)), "store")
     assert finding.level == "fail"
     assert "secret" not in finding.detail + finding.remedy

@@ -3,8 +3,6 @@
 import asyncio
 import fcntl
 import json
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -49,17 +47,11 @@ from service.state_keys import live_key, live_name, shard, state_key
 from service.updater import Updater
 from tests.service.conftest import BreakableStore
 from tests.service.test_updater import catch_up
+from tests.workers import end, start
 
 pytestmark = pytest.mark.valkey
 USER = "user-0003"
 OTHERS = ["user-0004", "user-0005", "user-0006", "a visitor"]
-_WORKER = """
-import asyncio, sys
-from tests.service.test_eraser import eraser_in
-from service.round_trips import RoundTrips
-from service.settings import Settings
-asyncio.run(eraser_in(RoundTrips(sys.argv[1], timeout_ms=5000, connections=1), Settings(home=sys.argv[2])).step())
-"""
 
 
 def archivers_in(store: RoundTrips, settings: Settings) -> tuple[Archiver, Archiver]:
@@ -72,6 +64,11 @@ def eraser_in(store: RoundTrips, settings: Settings) -> Eraser:
     forgetting = Forgetting(store, refuse_s=settings.forget_refuse_s)
     archivers = archivers_in(store, settings)
     return Eraser(store, forgetting, *archivers, erased_users(settings), data=home / "data", recount=lambda: None)
+
+
+def work(url: str, home: str) -> None:
+    """One step of an eraser."""
+    asyncio.run(eraser_in(RoundTrips(url, timeout_ms=5000, connections=1), Settings(home=home)).step())
 
 
 @dataclass
@@ -387,7 +384,7 @@ async def test_an_eraser_that_is_killed_leaves_the_order_to_the_next_one(
         receipt = await here.forget(USER)
         archives = event_archive(here.settings), decision_archive(here.settings)
         with held(archives[0] if where.startswith("before") else archives[1]):
-            worker = subprocess.Popen([sys.executable, "-c", _WORKER, url, str(here.settings.home_path)])
+            worker = start(work, url, str(here.settings.home_path))
             deadline = time.monotonic() + 60
             while not erased_users(here.settings).read() or (
                 where.startswith("between") and USER in archives[0].read(columns=["user_id"])["user_id"].to_pylist()
@@ -395,16 +392,16 @@ async def test_an_eraser_that_is_killed_leaves_the_order_to_the_next_one(
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0.2)
-            assert worker.poll() is None
-            worker.kill()
-            worker.wait()
+            assert worker.is_alive()
+            end(worker)
         path = f"/v1/erasures/{receipt['receipt_id']}"
         assert (await here.client.get(path)).json() == receipt
         with redis.Redis.from_url(url) as server:
             assert server.hexists(ORDERS, receipt["receipt_id"])
-            await asyncio.to_thread(
-                subprocess.run, [sys.executable, "-c", _WORKER, url, str(here.settings.home_path)], check=True
-            )
+            following = start(work, url, str(here.settings.home_path))
+            await asyncio.to_thread(following.join)
+            assert following.exitcode == 0
+            following.close()
             assert (await here.client.get(path)).json()["status"] == "done"
             assert places_of(USER, server, here.settings.home_path) == set()
 

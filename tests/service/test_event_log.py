@@ -12,8 +12,8 @@ from recsys.verbs import Verb
 from service.errors import LogUnavailable, Overloaded
 from service.event_log import Event, EventLog, Outcome, stream_key
 from service.round_trips import RoundTrips
-from service.stack import ports
 from service.state_keys import SHARDS, shard
+from tests.free_ports import free_port
 from tests.service.conftest import BreakableStore
 
 pytestmark = pytest.mark.valkey
@@ -118,7 +118,7 @@ async def test_store_without_memory_is_backpressure(breakable_store: BreakableSt
 
 
 async def test_store_that_is_not_there_and_one_that_refuses_are_unavailable(breakable_store: BreakableStore) -> None:
-    async with log_at(f"redis://127.0.0.1:{ports.free_port()}/0", timeout_ms=200) as log:
+    async with log_at(f"redis://127.0.0.1:{free_port()}/0", timeout_ms=200) as log:
         with pytest.raises(LogUnavailable, match="send the events again"):
             await log.append([event("1")])
     with redis.Redis.from_url(breakable_store.url) as server:

@@ -33,8 +33,8 @@ from service.schemas import (
     SimilarResponse,
 )
 from service.settings import Settings
-from service.stack import ports
 from service.state_keys import live_key, live_name, state_key
+from tests.free_ports import free_port
 from tests.service.gateways import KeptDecisions, SlowStages, again, colocated, gateway_at, item_ids
 
 pytestmark = pytest.mark.valkey
@@ -278,7 +278,7 @@ async def test_similar_to_unknown_items_only_is_not_found(served: World, store_u
 
 
 async def test_without_a_store_the_list_is_a_degraded_cold_start(served: World) -> None:
-    async with gateway_at(served, f"redis://127.0.0.1:{ports.free_port()}/0") as (gateway, records):
+    async with gateway_at(served, f"redis://127.0.0.1:{free_port()}/0") as (gateway, records):
         body = await gateway.recommend(ask())
         assert gateway.counts["degraded.features.unavailable"] == 1
     (degraded,) = body["degraded"]

@@ -13,8 +13,8 @@ import redis
 
 from service.lookup import StateLookup
 from service.round_trips import RoundTrips
-from service.stack import ports
 from service.state_keys import FIRST, SHARDS, live_key, namespace, shard, state_key
+from tests.free_ports import free_port
 from tests.service.conftest import BreakableStore
 
 TIMEOUT_MS = 100
@@ -145,7 +145,7 @@ async def test_batch_costs_one_round_trip(breakable_store: BreakableStore) -> No
 
 
 async def test_store_that_is_not_there_is_unavailable_at_once() -> None:
-    async with lookup_at(f"redis://127.0.0.1:{ports.free_port()}/0") as lookup:
+    async with lookup_at(f"redis://127.0.0.1:{free_port()}/0") as lookup:
         began = monotonic()
         answer = await lookup.fetch(["a", "b"])
         assert monotonic() - began < 0.15

@@ -24,8 +24,8 @@ from service.record_schemas import Outcome, Replay
 from service.replay import query_of, replay
 from service.schemas import CategoryFilter, Filter, RecommendationRequest, Session, SimilarRequest
 from service.settings import Settings
-from service.stack import ports
 from service.stages import DistributedStages
+from tests.free_ports import free_port
 from tests.service.gateways import KeptDecisions, SlowStages, colocated, gateway_at
 from tests.service.test_stages import Handle, Remote
 from tests.worlds import with_unavailable
@@ -385,7 +385,7 @@ async def test_answer_of_a_deadline_is_not_replayable_and_one_without_its_store_
         await gateway.recommend(RecommendationRequest(user_id="user-0003"))
     (verdict,) = replays(kept.records, served)
     assert (verdict.outcome, verdict.detail) == (Outcome.NOT_REPLAYABLE, "degraded: deadline")
-    nowhere = f"redis://127.0.0.1:{ports.free_port()}/0"
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
     async with gateway_at(served, nowhere) as (gateway, blind):
         await gateway.recommend(RecommendationRequest(user_id="user-0003"))
     assert [one["stage"] for one in blind[0].degraded] == ["features"]

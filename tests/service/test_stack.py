@@ -20,6 +20,7 @@ from service.client_headers import ClientHeaders
 from service.errors import StackError
 from service.settings import Settings
 from service.stack import application, ports, processes, ray_environment, ray_head, valkey
+from tests.free_ports import free_port
 
 
 @pytest.fixture
@@ -28,9 +29,9 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     names = ("http_port", "dashboard_port", "valkey_port", "ray_port")
     settings = Settings(
         home=str(tmp_path / "home"),
-        haproxy_stats_port=ports.free_port(),
-        haproxy_metrics_port=ports.free_port(),
-        **{name: ports.free_port() for name in names},
+        haproxy_stats_port=free_port(),
+        haproxy_metrics_port=free_port(),
+        **{name: free_port() for name in names},
     )
     yield settings
     valkey.stop(settings)
@@ -140,7 +141,7 @@ def test_valkey_of_another_home_on_the_port_is_refused_and_left_alone(settings: 
 @pytest.mark.valkey
 def test_valkey_that_runs_on_the_port_of_older_settings_is_named(settings: Settings) -> None:
     pid = valkey.start(settings).pid
-    moved = with_port(settings, "valkey_port", ports.free_port())
+    moved = with_port(settings, "valkey_port", free_port())
     with pytest.raises(StackError, match=rf"runs \(pid {pid}\) but does not answer.*riffle down"):
         valkey.start(moved)
     assert valkey.stop(moved)
@@ -173,7 +174,7 @@ def test_redis_url_is_checked_and_never_stopped(settings: Settings, tmp_path: Pa
 
 
 def test_unreachable_redis_url_is_named_without_its_password(tmp_path: Path) -> None:
-    url = f"redis://svc:secret@127.0.0.1:{ports.free_port()}/0"
+    url = f"redis://svc:secret@127.0.0.1:{free_port()}/0"
     with pytest.raises(StackError, match=r"redis://svc:\*\*\*@127\.0\.0\.1") as raised:
         valkey.start(Settings(home=str(tmp_path), redis_url=url))
     assert "secret" not in str(raised.value)

@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -28,16 +26,16 @@ from service.state_keys import FIRST, SHARDS, live_key, namespace, position_key,
 from service.updater import Updater, dead_key, run
 from tests.service.conftest import BreakableStore
 from tests.service.test_event_log import newest_position
+from tests.workers import end, start
 
 pytestmark = pytest.mark.valkey
 KILLS = 30
 USERS = 200
-_WORKER = """
-import asyncio, sys
-from service.round_trips import RoundTrips
-from service.updater import Updater, run
-asyncio.run(run(Updater(RoundTrips(sys.argv[1], timeout_ms=5000, connections=1))))
-"""
+
+
+def work(url: str) -> None:
+    """An updater, until it is killed."""
+    asyncio.run(run(Updater(RoundTrips(url, timeout_ms=5000, connections=1))))
 
 
 @asynccontextmanager
@@ -346,23 +344,17 @@ async def test_no_event_is_lost_or_applied_twice_when_the_updater_is_killed_30_t
 ) -> None:
     """Two updaters at a time, each killed at a random moment and started again, while events arrive."""
     url, chance = breakable_store.url, random.Random(7)
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", _WORKER, url])
-
-    workers, sent = [start(), start()], 0
+    workers, sent = [start(work, url), start(work, url)], 0
     try:
         async with log_at(url) as log:
             for kill in range(KILLS):
-                until = time.monotonic() + chance.uniform(0.2, 1.2)
+                until = time.monotonic() + chance.uniform(0.05, 0.35)
                 while time.monotonic() < until:
                     await log.append(some_events(100, seed=1000 + sent))
                     sent += 1
                     await asyncio.sleep(0.01)
-                victim = workers[kill % 2]
-                victim.kill()
-                victim.wait()
-                workers[kill % 2] = start()
+                end(workers[kill % 2])
+                workers[kill % 2] = start(work, url)
         with redis.Redis.from_url(url) as server:
             entries = entries_in(server)
             assert len(entries) == 100 * sent
@@ -374,5 +366,4 @@ async def test_no_event_is_lost_or_applied_twice_when_the_updater_is_killed_30_t
             assert_states_are_those_of_the_log(server, entries)
     finally:
         for worker in workers:
-            worker.kill()
-            worker.wait()
+            end(worker)

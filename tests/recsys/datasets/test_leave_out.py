@@ -23,15 +23,18 @@ def done(dataset: Dataset) -> list[tuple[str, str, int, int]]:
     ]
 
 
-@given(gone=st.sets(st.sampled_from(worlds.two_tastes().user_id)))
+TASTES = worlds.two_tastes()
+DONE = done(TASTES)
+
+
+@given(gone=st.sets(st.sampled_from(TASTES.user_id)))
 def test_what_the_others_did_stays_in_order(gone: set[str]) -> None:
-    dataset = worlds.two_tastes()
-    kept = without_users(dataset, gone)
-    assert done(kept) == [one for one in done(dataset) if one[0] not in gone]
-    assert kept.user_id == [user for user in dataset.user_id if user not in gone]
-    assert kept.events.user.dtype == dataset.events.user.dtype
-    assert kept is dataset or [done(dataset)[place - 1] for place in kept.place] == done(kept)
-    assert (kept.fingerprint, kept.item_id) == (dataset.fingerprint, dataset.item_id)
+    kept = without_users(TASTES, gone)
+    assert done(kept) == [one for one in DONE if one[0] not in gone]
+    assert kept.user_id == [user for user in TASTES.user_id if user not in gone]
+    assert kept.events.user.dtype == TASTES.events.user.dtype
+    assert kept is TASTES or [DONE[place - 1] for place in kept.place] == done(kept)
+    assert (kept.fingerprint, kept.item_id) == (TASTES.fingerprint, TASTES.item_id)
 
 
 def test_a_data_set_that_has_none_of_them_is_the_same_object() -> None:
