@@ -1,6 +1,7 @@
 """The deployments that follow the event log: supervised by Serve, apart from the requests."""
 
 import asyncio
+import os
 from functools import partial
 
 from ray import serve
@@ -24,6 +25,7 @@ from service.updater import warm_up as warm_up_updater
 
 LOG_TIMEOUT_MS = 3_000  # the updater waits up to a second for events
 REPORT_S = 5.0
+ARCHIVER_NICENESS = 5  # a third of a gateway's weight: merging files takes seconds of a core, and requests wait for it
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 
 
@@ -79,6 +81,7 @@ class ArchiverDeployment:
     """Moves what is in the streams to their archives, and forgets users. One is enough; two do no harm."""
 
     async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        os.nice(ARCHIVER_NICENESS)
         store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
         erased = erased_users(settings)
         events = Archiver(store, event_archive(settings), EventStreams(store, kept=settings.event_kept))

@@ -7,6 +7,9 @@ import tempfile
 from pathlib import Path
 
 from recsys.bundle_files import load
+from recsys.features.codec import pack, unpack
+from recsys.features.matrix import SCHEMA_HASH
+from recsys.features.user import UserStates
 from recsys.training.train import train, write
 from recsys.types import World
 from service.warm_up import warm_up
@@ -19,6 +22,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write(train(dataset, worlds.SMALL), dataset, Path(folder) / "bundle", code_commit="", parent=None)
         bundle, _ = load(Path(folder) / "bundle")
+        unpack(pack(UserStates.empty(1), SCHEMA_HASH), SCHEMA_HASH)
         warm_up(World(bundle, bundle.item_stats), max_batch=32)
 
 

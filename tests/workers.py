@@ -5,7 +5,7 @@ from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 
 # Each is forked from a process that has imported this much, and is at work after 0.05 s. A new interpreter was after
-# 1.4 to 2.3 s: most were killed before they did anything. (pyarrow imports pandas with its first array.)
+# 1.4 to 2.3 s: many were killed before they did anything. (pyarrow imports pandas with its first array.)
 _IMPORTED = ("tests.service.compiled", "service.eraser", "service.http", "service.cli", "pandas")
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(list(_IMPORTED))

@@ -568,4 +568,4 @@ def test_unknown_command_is_a_usage_error(empty: Home) -> None:
 
 def test_invented_world_and_data_together_are_refused_and_nothing_is_imported(empty: Home, tmp_path: Path) -> None:
     assert "give one of them" in refused(empty.process("import", "--synthetic", str(tmp_path)))
-    assert "no data set is imported" in refused(empty.process("train"))
+    assert "no data set is imported" in refused(empty.riffle("train"))
