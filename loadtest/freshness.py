@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
@@ -35,6 +36,11 @@ BATCH = 100  # events per call when the log is measured alone
 CLIENTS = 4
 PROBE_EVERY_S = 0.1
 PROBE_TIMEOUT_S = 5.0
+REFUSED_S = 0.1
+
+
+class Refused(StackError):
+    """A 429: to be sent again."""
 
 
 class Client:
@@ -44,12 +50,13 @@ class Client:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=10)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer's body. Raises StackError, if it is not a 200."""
+        """The answer's body. Raises Refused, or StackError, if it is not a 200."""
         self._connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
         response = self._connection.getresponse()
         answer = json.loads(response.read())
         if response.status != 200:
-            raise StackError(f"{path} answered {response.status}: {answer.get('detail')}")
+            kind = Refused if response.status == 429 else StackError
+            raise kind(f"{path} answered {response.status}: {answer.get('detail')}")
         return answer
 
 
@@ -65,10 +72,11 @@ def effect_ms(client: Client, item_id: str) -> float:
     user = f"probe-{uuid.uuid4().hex}"
     client.post("/v1/events", clicks([user], item_id))
     began = time.monotonic()
-    while client.post("/v1/recommendations", {"user_id": user, "count": 5})["strategy"] != "personalized":
-        if time.monotonic() - began > PROBE_TIMEOUT_S:
-            return float("nan")
-    return (time.monotonic() - began) * 1e3
+    while time.monotonic() - began < PROBE_TIMEOUT_S:
+        with suppress(Refused):  # a list that was shed is not one that knows the click
+            if client.post("/v1/recommendations", {"user_id": user, "count": 5})["strategy"] == "personalized":
+                return (time.monotonic() - began) * 1e3
+    return float("nan")
 
 
 def under_load(port: int, item_id: str, crowd: Crowd, *, events_s: float, lists_s: float, duration_s: int) -> Any:
@@ -105,15 +113,18 @@ def under_load(port: int, item_id: str, crowd: Crowd, *, events_s: float, lists_
 
 def alone(port: int, item_id: str, crowd: Crowd, *, duration_s: int) -> dict[str, Any]:
     """Events per second that the log acknowledges, and how long the states need to catch up."""
-    accepted = [0] * CLIENTS
+    accepted, refused = [0] * CLIENTS, [0] * CLIENTS
     users = [crowd.draw(BATCH) for _ in range(50)]
 
     def send(number: int) -> None:
         client, until = Client(port), time.monotonic() + duration_s
         while time.monotonic() < until:
-            accepted[number] += client.post("/v1/events", clicks(users[accepted[number] // BATCH % 50], item_id))[
-                "accepted"
-            ]
+            body = clicks(users[accepted[number] // BATCH % 50], item_id)
+            try:
+                accepted[number] += client.post("/v1/events", body)["accepted"]
+            except Refused:
+                refused[number] += 1
+                time.sleep(REFUSED_S)
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(CLIENTS)]
     began = time.monotonic()
@@ -126,6 +137,7 @@ def alone(port: int, item_id: str, crowd: Crowd, *, duration_s: int) -> dict[str
     return {
         "batch": BATCH,
         "events": sum(accepted),
+        "refused": sum(refused),
         "events_per_s": round(sum(accepted) / elapsed_s, 1),
         "catch_up_ms": round(catch_up_ms, 1) if catch_up_ms == catch_up_ms else None,  # None: not in time
     }

@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     event_late_s: Annotated[int, Meta(ge=1)] = 604_800  # older events are refused
     event_early_s: Annotated[int, Meta(ge=0)] = 60  # events further in the future are refused
     event_limit: Annotated[int, Meta(ge=100)] = 40_000  # entries of one of 16 shards; beyond it 429
-    event_kept: Annotated[int, Meta(ge=1)] = 20_000  # of a shard; beyond, those archived and applied are dropped
+    event_kept: Annotated[int, Meta(ge=1)] = 10_000  # of a shard; beyond, those archived and applied are dropped
     updaters: Annotated[int, Meta(ge=1, le=16)] = 1  # feature updaters, who share the 16 shards of users
     archive_every_s: Annotated[float, Meta(gt=0)] = 10.0  # between moves from the log to the archive
 
