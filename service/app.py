@@ -117,7 +117,7 @@ class GatewayDeployment:
         self._decisions = decisions
         if not handles:
             warm_up(world, max_batch=settings.max_batch)
-        for one in await warm_up_gateway(world, stages, decisions, settings):
+        for one in await warm_up_gateway(lambda: live.world, stages, decisions, settings):
             _log.warning("ready, but degraded: %s", one)
         # Answers leave no reference cycles: look for them less often than every 700 objects, Python's default.
         gc.set_threshold(50_000, 20, 100)

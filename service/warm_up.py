@@ -1,6 +1,7 @@
 """First requests as fast as the thousandth: every code path runs before the replica says it is ready."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -35,16 +36,19 @@ def warm_up(world: World, *, max_batch: int) -> None:
 
 
 async def warm_up_gateway(
-    world: World, stages: Stages, decisions: DecisionLog, settings: Settings
+    now: Callable[[], World], stages: Stages, decisions: DecisionLog, settings: Settings
 ) -> list[dict[str, Any]]:
     """Send requests through a gateway of its own, which records nothing, until its stages answer in full.
 
+    Args:
+        now: Gives the world of the moment: stages that come late know no item stats but the newest.
     Returns:
         What is still degraded: a store that is down does not keep a replica from serving.
     Raises:
         TimeoutError: stages in other deployments do not answer within STAGES_WAIT_S.
     """
     silent = msgspec.structs.replace(settings, decision_sample=0.0, deadline_ms=5_000)
+    world = now()
     gateway = Gateway(world, stages, decisions, silent)
     known = [world.bundle.vocabulary.item_id[row] for row in range(min(HISTORY, len(world.bundle.vocabulary)))]
     request = RecommendationRequest(
@@ -53,11 +57,13 @@ async def warm_up_gateway(
     async with asyncio.timeout(STAGES_WAIT_S):
         while any(one["stage"] != "features" for one in (await gateway.recommend(request))["degraded"]):
             await asyncio.sleep(0.2)
+            gateway.use(now())
     # What answers at a deadline is compiled code of its own; loading it then would miss the next deadlines.
     query = resolve(world.bundle, count=20, session_ids=[], excluded_ids=[], filter_=None, seed=0, now_s=0)
     gateway.plain(Asked("", query, reasons=True), [])
     degraded: list[dict[str, Any]] = []
     for _ in range(ROUNDS):
+        gateway.use(now())
         for b in {min(size, settings.max_waiting) for size in (1, 4, settings.max_batch)}:
             answers = await asyncio.gather(*(gateway.recommend(request) for _ in range(b)))
             degraded = answers[-1]["degraded"]

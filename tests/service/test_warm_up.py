@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,14 @@ from tests.service.gateways import KeptDecisions
 
 @dataclass
 class NotedStages:
-    """Stages over a world, without a store; notes batch sizes, and `refusals` times says that it is not there yet."""
+    """Stages without a store, which note batch sizes.
+
+    Retrieval is not there `refusals` times, and has no item stats but those of version `known`, where that is given.
+    """
 
     lookup_fails: str | None = None
     refusals: int = 0
+    known: str | None = None
     batches: list[int] = field(default_factory=list)
 
     async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
@@ -34,6 +39,8 @@ class NotedStages:
         if self.refusals:
             self.refusals -= 1
             raise StageUnavailable("retrieval", "unavailable")
+        if self.known not in (None, world.item_stats.version):
+            raise StageUnavailable("retrieval", "other_item_stats")
         return retrieve(world, batch)
 
     async def rank(self, world: World, batch: QueryBatch, retrieved: Retrieved, *, timeout_s: float) -> Ranked:
@@ -84,7 +91,7 @@ def test_bundle_of_five_items_warms_up(tiny: World) -> None:
 @pytest.mark.usefixtures("short")
 async def test_gateway_warms_up_over_its_own_stages_and_records_nothing(world: World) -> None:
     stages, decisions = NotedStages(), KeptDecisions()
-    assert await warm_up_gateway(world, stages, decisions, Settings(max_batch=8)) == []
+    assert await warm_up_gateway(lambda: world, stages, decisions, Settings(max_batch=8)) == []
     assert set(stages.batches) == {1, 4, 8}
     assert decisions.records == []
 
@@ -99,32 +106,41 @@ async def test_what_answers_at_a_deadline_is_loaded_too(world: World, monkeypatc
         return made[-1]
 
     monkeypatch.setattr(Gateway, "plain", noted)
-    await warm_up_gateway(world, NotedStages(), KeptDecisions(), Settings(max_batch=4))
+    await warm_up_gateway(lambda: world, NotedStages(), KeptDecisions(), Settings(max_batch=4))
     assert [len(one.slates.item) for one in made] == [20]
 
 
 @pytest.mark.usefixtures("short")
 async def test_dead_store_is_reported_and_keeps_no_replica_from_serving(world: World) -> None:
     stages = NotedStages(lookup_fails="unavailable")
-    (degraded,) = await warm_up_gateway(world, stages, KeptDecisions(), Settings(max_batch=4))
+    (degraded,) = await warm_up_gateway(lambda: world, stages, KeptDecisions(), Settings(max_batch=4))
     assert (degraded["stage"], degraded["cause"]) == ("features", "unavailable")
 
 
 @pytest.mark.usefixtures("short")
 async def test_stages_that_are_late_are_waited_for(world: World) -> None:
     stages = NotedStages(refusals=2)
-    assert await warm_up_gateway(world, stages, KeptDecisions(), Settings(max_batch=4)) == []
+    assert await warm_up_gateway(lambda: world, stages, KeptDecisions(), Settings(max_batch=4)) == []
     assert stages.refusals == 0
+
+
+@pytest.mark.usefixtures("short")
+async def test_stages_that_come_when_the_item_stats_are_newer_are_met_with_those(world: World) -> None:
+    newer = replace(world, item_stats=replace(world.item_stats, version="newer"))
+    moments = chain([world] * 2, repeat(newer))
+    stages = NotedStages(known="newer")
+    assert await warm_up_gateway(lambda: next(moments), stages, KeptDecisions(), Settings(max_batch=4)) == []
+    assert stages.batches
 
 
 async def test_stages_that_never_come_are_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STAGES_WAIT_S", 0.3)
     with pytest.raises(TimeoutError):
-        await warm_up_gateway(world, NotedStages(refusals=1_000), KeptDecisions(), Settings())
+        await warm_up_gateway(lambda: world, NotedStages(refusals=1_000), KeptDecisions(), Settings())
 
 
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("max_waiting", [1, 3, 4])
 async def test_gateway_warms_up_with_the_shortest_queue_that_settings_allow(world: World, max_waiting: int) -> None:
     settings = Settings(max_waiting=max_waiting)
-    assert await warm_up_gateway(world, NotedStages(), KeptDecisions(), settings) == []
+    assert await warm_up_gateway(lambda: world, NotedStages(), KeptDecisions(), settings) == []
