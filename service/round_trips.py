@@ -6,7 +6,8 @@ records. Its defaults would also hold a request for a minute on a dead server (5
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import redis.asyncio as aioredis
@@ -47,7 +48,7 @@ class RoundTrips:
             TimeoutError: the built-in one. redis.exceptions.ConnectionError, OSError: no connection, or it broke.
             RedisError: the server refused the connection.
         """
-        async with asyncio.timeout(self._timeout_s), self._free:
+        async with _patience(self._timeout_s), self._free:
             connection = self._idle.pop() if self._idle else await self._pool.get_connection()
             try:
                 packed = b"".join(pack_command(one) for one in commands)  # type: ignore[arg-type]  # the stub: tuples of one
@@ -74,6 +75,22 @@ class RoundTrips:
     async def close(self) -> None:
         """End the connections."""
         await self._pool.aclose()
+
+
+@asynccontextmanager
+async def _patience(seconds: float) -> AsyncIterator[None]:
+    """A timeout that a reply which is there already never meets.
+
+    When a process had to wait for the processor, a reply and the end of its time come up in the same turn of the loop;
+    asyncio.timeout would cancel who is about to read it. So the time is up one turn later.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as scope:
+        timer = loop.call_later(seconds, lambda: scope.reschedule(loop.time()))
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 async def _reply(connection: aioredis.Connection) -> Any:

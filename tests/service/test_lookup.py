@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 import redis
@@ -243,3 +243,13 @@ async def test_cancelled_batch_leaves_no_reply_for_the_next_one(breakable_store:
         finally:
             breakable_store.resume()
         assert await lookup.fetch(["b"]) == ([b"of b"], None)
+
+
+async def test_a_reply_that_came_while_the_process_had_to_wait_is_read(breakable_store: BreakableStore) -> None:
+    store = RoundTrips(breakable_store.url, timeout_ms=50, connections=1)
+    await store.demand([("PING",)])
+    asked = asyncio.create_task(store.demand([("ECHO", "here")]))
+    await asyncio.sleep(0)  # it is sent
+    sleep(0.2)
+    assert await asked == [b"here"]
+    await store.close()
