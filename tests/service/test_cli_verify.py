@@ -36,6 +36,7 @@ from tests.service.conftest import BreakableStore
 from tests.service.gateways import colocated
 from tests.service.test_archiver import log_at
 from tests.service.test_cli import Home, refused
+from tests.service.test_event_log import positions
 from tests.service.test_updater import catch_up, some_events, updater_at
 
 pytestmark = pytest.mark.valkey
@@ -91,9 +92,9 @@ async def happen(url: str, world: World, user: str, n: int) -> list[tuple[Event,
         for place, event in enumerate(some_events(n, seed=1))
     ]
     async with log_at(url) as log, updater_at(url) as updater:
-        appended = await log.append(events)
+        await log.append(events)
         await catch_up(updater)
-    return [(event, at) for event, (_, at) in zip(events, appended, strict=True)]
+    return list(zip(events, positions(url, events), strict=True))
 
 
 def test_answers_are_verified_by_number_by_time_and_by_user(

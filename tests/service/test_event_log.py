@@ -1,7 +1,7 @@
 """Events get into the log once, whatever is sent again, against a real Valkey."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -39,6 +39,14 @@ def logged(url: str) -> list[Event]:
     with redis.Redis.from_url(url) as server:
         entries = [one for number in range(SHARDS) for one in server.xrange(stream_key(number))]
     return [msgspec.msgpack.decode(fields[b"e"], type=Event) for _, fields in entries]
+
+
+def positions(url: str, events: Sequence[Event]) -> list[str]:
+    """Where each event lies in its shard."""
+    with redis.Redis.from_url(url) as server:
+        entries = [one for number in range(SHARDS) for one in server.xrange(stream_key(number))]
+    at = {msgspec.msgpack.decode(one[b"e"], type=Event).event_id: position.decode() for position, one in entries}
+    return [at[event.event_id] for event in events]
 
 
 def newest_position(url: str, event: Event) -> str:

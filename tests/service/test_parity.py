@@ -36,6 +36,7 @@ from service.user_history import user_histories
 from tests.service.conftest import BreakableStore
 from tests.service.gateways import gateway_at
 from tests.service.test_archiver import archive_in, archiver_at, log_at
+from tests.service.test_event_log import positions
 from tests.service.test_updater import catch_up, some_events, updater_at
 
 pytestmark = pytest.mark.valkey
@@ -74,8 +75,9 @@ class Shop:
             for number, event in enumerate(some_events(len(users) * n, seed=seed))
         ]
         async with log_at(self.url) as log, updater_at(self.url) as updater:
-            appended = await log.append(events)
-            self.sent += [(event, position_of(at.encode())) for event, (_, at) in zip(events, appended, strict=True)]
+            await log.append(events)
+            appended = positions(self.url, events)
+            self.sent += [(event, position_of(at.encode())) for event, at in zip(events, appended, strict=True)]
             await catch_up(updater)
         return events
 

@@ -20,6 +20,7 @@ from service.user_history import SETTLED_S, UserHistory, live_import, user_histo
 from tests import worlds
 from tests.service.conftest import BreakableStore
 from tests.service.test_archiver import archive_in, archiver_at, log_at
+from tests.service.test_event_log import positions
 from tests.service.test_updater import catch_up, some_events, updater_at
 
 pytestmark = pytest.mark.valkey
@@ -40,7 +41,8 @@ async def test_events_of_a_user_come_in_order_from_import_archive_and_log(
                 msgspec.structs.replace(event, user_id=user, verb=int(Verb.CLICK) if place % 3 else 0)
                 for place, event in enumerate(some_events(9, seed=seed))
             ]
-            for event, (_, at) in zip(events, await log.append(events), strict=True):
+            await log.append(events)
+            for event, at in zip(events, positions(url, events), strict=True):
                 expected += [(position_of(at.encode()), event, where)] if event.verb else []
             await catch_up(updater)
             if where == "archive":
@@ -64,7 +66,8 @@ async def test_each_event_is_there_once_though_it_is_archived_and_trimmed_meanwh
     monkeypatch.setattr(user_history, "_PAGE", 7)
     events = [msgspec.structs.replace(event, verb=int(Verb.VIEW)) for event in some_events(500, seed=1)]
     async with log_at(url) as log, updater_at(url) as updater, archiver_at(url, archive, kept=1) as archiver:
-        appended = await log.append(events)
+        await log.append(events)
+        appended = positions(url, events)
         await catch_up(updater)
 
         class MovedMeanwhile(Archive):
@@ -77,7 +80,7 @@ async def test_each_event_is_there_once_though_it_is_archived_and_trimmed_meanwh
         histories = dict(await asyncio.to_thread(lambda: list(user_histories(url, None, moved, range(SHARDS)))))
     assert len(archive.read()) == 500
     for user in {event.user_id for event in events}:
-        own = [at for event, (_, at) in zip(events, appended, strict=True) if event.user_id == user]
+        own = [at for event, at in zip(events, appended, strict=True) if event.user_id == user]
         assert positions(histories[shard(user)], user) == [position_of(at.encode()) for at in own]
 
 
