@@ -20,7 +20,7 @@ from service.user_history import SETTLED_S, UserHistory, live_import, user_histo
 from tests import worlds
 from tests.service.conftest import BreakableStore
 from tests.service.test_archiver import archive_in, archiver_at, log_at
-from tests.service.test_event_log import positions
+from tests.service.test_event_log import positions as logged_at
 from tests.service.test_updater import catch_up, some_events, updater_at
 
 pytestmark = pytest.mark.valkey
@@ -42,7 +42,7 @@ async def test_events_of_a_user_come_in_order_from_import_archive_and_log(
                 for place, event in enumerate(some_events(9, seed=seed))
             ]
             await log.append(events)
-            for event, at in zip(events, positions(url, events), strict=True):
+            for event, at in zip(events, logged_at(url, events), strict=True):
                 expected += [(position_of(at.encode()), event, where)] if event.verb else []
             await catch_up(updater)
             if where == "archive":
@@ -67,7 +67,7 @@ async def test_each_event_is_there_once_though_it_is_archived_and_trimmed_meanwh
     events = [msgspec.structs.replace(event, verb=int(Verb.VIEW)) for event in some_events(500, seed=1)]
     async with log_at(url) as log, updater_at(url) as updater, archiver_at(url, archive, kept=1) as archiver:
         await log.append(events)
-        appended = positions(url, events)
+        appended = logged_at(url, events)
         await catch_up(updater)
 
         class MovedMeanwhile(Archive):
