@@ -19,14 +19,14 @@ from recsys.text_column import TextColumn, load_array
 MAX_ID_BYTES = 256
 
 
-@lru_cache(65_536)  # 0.1 us instead of 1; the ids that events name repeat
+@lru_cache(65_536)  # 0.2 us instead of 1.1; the ids that events name repeat
 def item_key(item_id: str) -> int:
     """The 64-bit key of an item id: BLAKE2b-64 of its UTF-8 bytes, the same in every bundle and process."""
     return int.from_bytes(hashlib.blake2b(item_id.encode(), digest_size=8).digest(), "little")
 
 
 def item_keys(item_ids: Iterable[str]) -> np.ndarray:
-    """`item_key` of many ids: uint64 [n]. Cost: about 1 us an id, 0.2 us where it came up before."""
+    """`item_key` of many ids: uint64 [n]. Cost: about 1 us an id, 0.3 us where it came up before."""
     return np.fromiter((item_key(item_id) for item_id in item_ids), dtype=np.uint64)
 
 

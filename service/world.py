@@ -89,7 +89,9 @@ class PastItems:
             return None
         if self._history is None or self._history.base != base or self._history.until_ms < int(horizon):
             self._history = self._read()
-        if self._history is None or self._history.base != base or self._history.until_ms < int(horizon):
+        if self._history is None or self._history.until_ms < int(horizon):
+            return None
+        if self._history.base != base:
             self._gone.add(base)
             return None
         return self._history.at(int(horizon))

@@ -5,72 +5,81 @@ test_decision_records.
 """
 
 import asyncio
+import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import redis
 
-from recsys.archive import START, Archive
+from recsys.archive import START, Archive, Position
 from recsys.items import Item
 from service.archived_streams import CatalogueStream
-from service.archiver import Archiver
+from service.archiver import Archiver, run
 from service.archives import archived_changes, catalogue_archive, catalogue_beside, event_archive
-from service.event_log import stream_key
+from service.event_log import EventLog, stream_key
 from service.item_snapshot import CATALOGUE, decode, encode, snapshot_key
+from service.item_updater import ItemUpdater
 from service.log_entries import position_of
 from service.rebuild import rebuild
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.state_keys import live_key, namespace, rebuilt_key, shard
+from service.updater import Updater
 from tests import worlds
 from tests.service.conftest import BreakableStore
 from tests.service.test_archiver import archive_in, archiver_at, log_at
 from tests.service.test_item_updater import item_updater_at, made_again, put, settle, stored
 from tests.service.test_updater import catch_up, some_events, updater_at
+from tests.workers import end, start
 
 pytestmark = pytest.mark.valkey
 EVERYTHING = (2**63, 0)
 KILLS = 8
-_WORKER = """
-import asyncio, os, signal, sys
-from service.archived_streams import CatalogueStream
-from service.archiver import Archiver, run
-from service.archives import catalogue_archive
-from service.round_trips import RoundTrips
-from service.settings import Settings
+
 
 class DiesBeforeItTrims(CatalogueStream):
-    async def release(self, after, until):
-        os.kill(os.getpid(), signal.SIGKILL)
+    """What was archived stays in the stream, and the process is gone."""
 
-store = RoundTrips(sys.argv[1], timeout_ms=5000, connections=1)
-stream = (DiesBeforeItTrims if sys.argv[3:] else CatalogueStream)(store, kept=20)
-asyncio.run(run([Archiver(store, catalogue_archive(Settings(home=sys.argv[2])), stream)], every_s=0.01))
-"""
+    async def release(self, _: Sequence[Position], __: Sequence[Position]) -> Counter[str]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def work(url: str, home: str, streams: type[CatalogueStream] = CatalogueStream) -> None:
+    """An archiver, until it is killed."""
+    store = RoundTrips(url, timeout_ms=5000, connections=1)
+    asyncio.run(run([Archiver(store, catalogue_in(Path(home)), streams(store, kept=20))], every_s=0.01))
+
+
+def work_once(url: str, home: str) -> None:
+    """An archiver that is killed between archive and trimming."""
+    work(url, home, DiesBeforeItTrims)
 
 
 def catalogue_in(folder: Path) -> Archive:
     return catalogue_archive(Settings(home=str(folder)))
 
 
+catalogue_archiver_at = partial(archiver_at, kept=1, streams=CatalogueStream)
+
+
 @asynccontextmanager
-async def catalogue_archiver_at(url: str, archive: Archive, *, kept: int = 1) -> AsyncIterator[Archiver]:
-    store = RoundTrips(url, timeout_ms=5000, connections=1)
-    try:
-        yield Archiver(store, archive, CatalogueStream(store, kept=kept))
-    finally:
-        await store.close()
-
-
-def start_worker(url: str, folder: Path, *how: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", _WORKER, url, str(folder), *how])
+async def followers_at(url: str, archive: Archive) -> AsyncIterator[tuple[EventLog, Updater, ItemUpdater, Archiver]]:
+    """The log, and what follows it but by hand; of a shard the archiver keeps 400 entries."""
+    async with (
+        log_at(url) as log,
+        updater_at(url) as states,
+        item_updater_at(url) as items,
+        archiver_at(url, archive, kept=400) as archiver,
+    ):
+        yield log, states, items, archiver
 
 
 def in_stream(url: str) -> list[bytes]:
@@ -201,8 +210,9 @@ async def test_one_that_dies_between_archive_and_trimming_leaves_each_change_onc
     url, archive = breakable_store.url, catalogue_in(tmp_path)
     for number in range(50):
         put(url, f"i{number}", Item())
-    worker = await asyncio.to_thread(start_worker, url, tmp_path, "dies")
-    assert await asyncio.to_thread(worker.wait, 30) == -signal.SIGKILL
+    worker = start(work_once, url, str(tmp_path))
+    await asyncio.to_thread(worker.join, 30)
+    assert worker.exitcode == -signal.SIGKILL
     assert len(in_stream(url)) == len(archived_changes(archive, EVERYTHING)) == 50
     put(url, "later", Item())
     async with catalogue_archiver_at(url, archive) as archiver:
@@ -216,24 +226,22 @@ async def test_each_change_is_archived_once_however_often_archivers_are_killed(
 ) -> None:
     """Two at a time, each killed at a random moment and started again, while items change and the stream is trimmed."""
     url, chance, archive = breakable_store.url, random.Random(7), catalogue_in(tmp_path)
-    workers, sent = [start_worker(url, tmp_path), start_worker(url, tmp_path)], 0
+    workers, sent = [start(work, url, str(tmp_path)) for _ in range(2)], 0
     try:
         for kill in range(KILLS):
             until = time.monotonic() + chance.uniform(0.3, 1.5)
             while time.monotonic() < until:
                 put(url, f"i{sent}", Item(title=f"T{sent}"))
                 sent += 1
-            workers[kill % 2].kill()
-            workers[kill % 2].wait()
-            workers[kill % 2] = start_worker(url, tmp_path)
+            end(workers[kill % 2])
+            workers[kill % 2] = start(work, url, str(tmp_path))
         until = time.monotonic() + 60
         while len(archived_changes(archive, EVERYTHING)) < sent or len(in_stream(url)) > 20:
             assert time.monotonic() < until
             await asyncio.sleep(0.1)
     finally:
         for worker in workers:
-            worker.kill()
-            worker.wait()
+            end(worker)
     changes = archived_changes(archive, EVERYTHING)
     assert [one.item_id for one in changes] == [f"i{n}" for n in range(sent)]
     assert sorted(one.position for one in changes) == [one.position for one in changes]
@@ -248,12 +256,7 @@ async def test_events_that_the_live_item_stats_do_not_have_yet_stay_in_the_log(
     events = some_events(500, seed=1, users=1)
     stream = stream_key(shard(events[0].user_id))
     with redis.Redis.from_url(url) as server:
-        async with (
-            log_at(url) as log,
-            updater_at(url) as states,
-            item_updater_at(url) as items,
-            archiver_at(url, archive, kept=400) as archiver,
-        ):
+        async with followers_at(url, archive) as (log, states, items, archiver):
             await log.append(events)
             await catch_up(states)
             await archiver.step()
@@ -272,12 +275,7 @@ async def test_an_item_updater_that_stands_still_does_not_fill_the_log_and_it_is
     url, dataset, archive = breakable_store.url, worlds.chain(), archive_in(tmp_path)
     await asyncio.to_thread(rebuild, url, dataset, archive)
     events = some_events(601, seed=1, users=1)
-    async with (
-        log_at(url) as log,
-        updater_at(url) as states,
-        item_updater_at(url) as items,
-        archiver_at(url, archive, kept=400) as archiver,
-    ):
+    async with followers_at(url, archive) as (log, states, items, archiver):
         await log.append(events)
         await archiver.step()
         assert archiver.counts["trimmed"] == 0  # no state has them either
