@@ -5,6 +5,7 @@ import signal
 import socket
 import statistics
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -237,17 +238,28 @@ def _has(path: Path, text: str) -> bool:
         return False
 
 
-def _record(client: httpx.Client, recommendation_id: str) -> dict[str, Any]:
-    """What an answer was made from; records follow their answers."""
+def _once_there(ask: Callable[[], httpx.Response]) -> dict[str, Any]:
+    """The answer, asked for again while the record is on its way, or a connection to the store that died is noticed."""
     deadline = time.monotonic() + 10
-    while (found := client.get(f"{RECOMMEND}/{recommendation_id}")).status_code == 404 and time.monotonic() < deadline:
+    while (found := ask()).status_code in {404, 503} and time.monotonic() < deadline:
         time.sleep(0.1)
     assert found.status_code == 200, found.text
     return found.json()
 
 
+def _record(client: httpx.Client, recommendation_id: str) -> dict[str, Any]:
+    """What an answer was made from."""
+    return _once_there(lambda: client.get(f"{RECOMMEND}/{recommendation_id}"))
+
+
+def _replay(client: httpx.Client, recommendation_id: str) -> dict[str, Any]:
+    """What comes of making it again."""
+    return _once_there(lambda: client.post(f"{RECOMMEND}/{recommendation_id}:replay"))
+
+
 def test_a_dead_store_degrades_answers_visibly_and_recovers_by_itself(colocated: httpx.Client, riffle: Riffle) -> None:
     user = _users(riffle)[2]
+    time.sleep(1)  # gateways look twice a second: until then their item stats may know who was just forgotten
     before = _ask(colocated, {"user_id": user})
     made_from = _record(colocated, before.recommendation_id)
     recorded = processes.load(riffle.settings.home_path / "run" / "valkey.json")
@@ -266,7 +278,7 @@ def test_a_dead_store_degrades_answers_visibly_and_recovers_by_itself(colocated:
     made_again_from = _record(colocated, after.recommendation_id)
     assert made_again_from["user_state"] == made_from["user_state"]
     for answer in (before, after):
-        replay = colocated.post(f"{RECOMMEND}/{answer.recommendation_id}:replay").json()
+        replay = _replay(colocated, answer.recommendation_id)
         assert replay["outcome"] == "identical", replay
     if (
         made_again_from["item_stats"] == made_from["item_stats"]
