@@ -9,6 +9,7 @@ import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.archive_files import File, Position, counting, readable, sweep, write
+from recsys.archive_files import File, Position, by_stream, counting, merged, readable, sweep, write
 from recsys.errors import ArchiveError
 
 MERGED_AT = 32  # files of one day that become one
@@ -73,7 +74,7 @@ class Archive:
                     reached[stream] = position
                 last = place == len(parts) - 1
                 target = File.at(self.root, day, number, number)
-                write(part, target, self.schema, until if last else reached)
+                write(by_stream(part), target, self.schema, until if last else reached)
                 number += 1
             return True
 
@@ -155,10 +156,11 @@ class Archive:
         return saved
 
     def rewrite(self, change: Callable[[pa.Table], pa.Table], *, where: Sequence[Condition] = ()) -> None:
-        """Put what `change` makes of each file in its place, file by file; what a death has left beside them goes.
+        """Put what `change` makes of the rows in their place, file by file; what a death has left beside them goes.
 
         Args:
-            change: Returns the very table that it got where nothing changes. Doing it twice is safe.
+            change: Of some rows of a stream; returns the very table that it got where nothing changes. It is called
+                once for each row, and again for those of a file that was not finished when a death came.
             where: Files without a row that meets all of these are left as they are.
         Raises:
             ArchiveError: a file cannot be read, or the disk refuses; files before it are changed already.
@@ -170,10 +172,11 @@ class Archive:
             for one in counting(self.root):
                 if where and not _some(one, where):
                     continue
-                rows = one.rows()
-                kept = change(rows)
-                if kept is not rows:
-                    write(kept, one, self.schema, one.until(self._streams))
+                for place, rows in enumerate(one.groups()):
+                    if (kept := change(rows)) is not rows:
+                        parts = chain(one.groups(0, place), [kept], map(change, one.groups(place + 1)))
+                        write(parts, one, self.schema, one.until(self._streams))
+                        break
 
     def _reached(self) -> list[Position]:
         files = counting(self.root)
@@ -189,9 +192,8 @@ class Archive:
         for run in runs:
             if len(run) == 1:
                 continue
-            rows = pa.concat_tables([one.rows() for one in run])
             target = File.at(self.root, day, run[0].first, run[-1].last)
-            write(rows, target, self.schema, run[-1].until(self._streams))
+            write(merged(run), target, self.schema, run[-1].until(self._streams))
             for one in run:
                 one.path.unlink()
 

@@ -3,9 +3,10 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,10 +50,18 @@ class File(NamedTuple):
                 raise ValueError(f"it is about {len(found)} streams, not {streams}")
             return [(int(ms), int(sequence)) for ms, sequence in found]
 
-    def rows(self) -> pa.Table:
-        """All its rows. Raises ArchiveError."""
+    def groups(self, start: int = 0, stop: int | None = None) -> Iterator[pa.Table]:
+        """Its row groups in their order, each of one stream, read as they are asked for. Raises ArchiveError."""
+        with readable(self.path), pq.ParquetFile(self.path) as handle:
+            for group in range(handle.num_row_groups)[start:stop]:
+                yield handle.read_row_group(group)
+
+    def streams(self) -> list[int]:
+        """The stream of each row group, ascending. Raises ArchiveError."""
         with readable(self.path):
-            return pq.read_table(self.path, partitioning=None)
+            metadata = pq.read_metadata(self.path)
+            column = metadata.schema.names.index("stream")
+            return [metadata.row_group(n).column(column).statistics.min for n in range(metadata.num_row_groups)]
 
 
 def counting(root: Path) -> list[File]:
@@ -71,28 +80,61 @@ def sweep(root: Path) -> None:
         path.unlink()
 
 
-def write(rows: pa.Table, target: File, schema: pa.Schema, until: Sequence[Position]) -> None:
-    """Put a file in its place; when this returns it is on disk. Raises ArchiveError."""
+def by_stream(rows: pa.Table) -> list[pa.Table]:
+    """Rows in order: those of each stream, ascending."""
+    rows = rows.sort_by([("stream", "ascending"), ("ms", "ascending"), ("sequence", "ascending")])
+    return [rows.filter(pc.equal(rows["stream"], one)) for one in np.unique(rows["stream"].to_numpy()).tolist()]
+
+
+def merged(files: Sequence[File]) -> Iterator[pa.Table]:
+    """Rows of files that follow one another, group by group, in the order of one file. Raises ArchiveError."""
+    places = [(stream, n, group) for n, one in enumerate(files) for group, stream in enumerate(one.streams())]
+    for _, n, group in sorted(places):
+        yield from files[n].groups(group, group + 1)
+
+
+def write(parts: Iterable[pa.Table], target: File, schema: pa.Schema, until: Sequence[Position]) -> None:
+    """Put a file in its place; when this returns it is on disk.
+
+    Args:
+        parts: Rows, each part of one stream, ascending by stream and position. No more than a row group's rows and one
+            part are held at a time: a day of decision records is larger than memory, and than a column may be.
+    Raises:
+        ArchiveError: the disk refuses, or a part cannot be read; what was in the place is as it was.
+    """
     path = target.path
     temporary = path.with_suffix(".writing")
-    rows = rows.sort_by([("stream", "ascending"), ("ms", "ascending"), ("sequence", "ascending")])
-    metadata = {_UNTIL: json.dumps(until).encode()}
+    schema = schema.with_metadata({_UNTIL: json.dumps(until).encode()})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            with pq.ParquetWriter(file, schema.with_metadata(metadata), compression="zstd") as writer:
-                for stream in np.unique(rows["stream"].to_numpy()).tolist():  # groups of its own: reads skip others
-                    part = rows.filter(pc.equal(rows["stream"], stream)).replace_schema_metadata(metadata)
-                    writer.write_table(part, row_group_size=GROUP_ROWS)
+            with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+                for group in _groups(parts):  # each of one stream: reads skip others
+                    writer.write_table(group.cast(schema))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         for changed in (path.parent, path.parent.parent):
             sync(changed)
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         with suppress(OSError):
             temporary.unlink()
         raise ArchiveError(f"cannot write {path}: {error}; free disk space or mend the folder") from error
+
+
+def _groups(parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in groups of GROUP_ROWS; the last one of a stream is smaller."""
+    for _, of_stream in groupby((one for one in parts if len(one)), key=lambda part: part["stream"][0].as_py()):
+        held: list[pa.Table] = []
+        for part in of_stream:
+            held.append(part)
+            if sum(map(len, held)) >= GROUP_ROWS:
+                rows = pa.concat_tables(held)
+                whole = len(rows) - len(rows) % GROUP_ROWS
+                yield from (rows.slice(start, GROUP_ROWS) for start in range(0, whole, GROUP_ROWS))
+                held = [rows.slice(whole)]
+        if sum(map(len, held)):
+            yield pa.concat_tables(held)
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from service.errors import StackError
 from service.log_entries import Entry, position_of, text_of
 from service.round_trips import RoundTrips
 
-READ = 2_000  # entries of one stream at a time: of events about 10 MB, and 30 ms of decoding
+READ = 2_000  # entries of one stream that become one file: of events about 10 MB, and 30 ms of decoding
+PAGE = 100  # entries of each stream in one reply: the store answers nobody else while it makes one
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +47,7 @@ class Archiver:
     """Moves what lies in streams to an archive.
 
     Args:
-        store: Its timeout allows for READ entries of each stream.
+        store: Its timeout allows for PAGE entries of each stream.
     """
 
     def __init__(self, store: RoundTrips, archive: Archive, streams: Streams) -> None:
@@ -60,10 +61,7 @@ class Archiver:
             RedisError, OSError, TimeoutError: the store failed. ArchiveError: the disk did. Calling again goes on.
         """
         after = await asyncio.to_thread(self.archive.until)
-        number_of = {key.encode(): number for number, key in enumerate(self._streams.keys)}
-        positions = [text_of(one) for one in after]
-        (read,) = await self._store.demand([("XREAD", "COUNT", str(READ), "STREAMS", *number_of, *positions)])
-        entries = [(number_of[stream], found) for stream, found in read or []]
+        entries = await self._read(after)
         if not entries:
             self.counts += await self._streams.release(after, after)
             return False
@@ -75,7 +73,28 @@ class Archiver:
             self.counts["archived"] += len(rows)
             self.counts["passed_over"] += sum(len(found) for _, found in entries) - len(rows)
             self.counts += await self._streams.release(after, until)
-        return any(len(found) == READ for _, found in entries)
+        return any(len(found) >= READ for _, found in entries)
+
+    async def _read(self, after: Sequence[Position]) -> list[tuple[int, list[Entry]]]:
+        """What came after some positions, at most READ entries and a page of each stream, by its number."""
+        number_of = {key.encode(): number for number, key in enumerate(self._streams.keys)}
+        found: dict[int, list[Entry]] = {number: [] for number in number_of.values()}
+        reached: dict[bytes, bytes] = {stream: text_of(after[number]).encode() for stream, number in number_of.items()}
+        while reached:
+            asked: tuple[str | bytes, ...] = ("XREAD", "COUNT", str(PAGE), "STREAMS", *reached, *reached.values())
+            (read,) = await self._store.demand([asked])
+            reached = {}
+            for stream, page in read or []:
+                entries = found[number_of[stream]]
+                entries += page
+                if len(page) == PAGE and len(entries) < READ:
+                    reached[stream] = page[-1][0]
+        return [(number, entries) for number, entries in found.items() if entries]
+
+    async def drain(self) -> None:
+        """Step until there is no more. Raises as `step` does."""
+        while await self.step():
+            pass
 
     async def merge(self) -> None:
         """Make one file of many where that is due. Raises ArchiveError."""
@@ -85,19 +104,17 @@ class Archiver:
 async def run(
     archivers: Sequence[Archiver], *, every_s: float, then: Sequence[Callable[[], Awaitable[int]]] = ()
 ) -> None:
-    """Step for ever, each time with what is to be done then; what fails is tried again after a while."""
-    failing = False
+    """Archive for ever, then each time what is to be done then; what fails is tried again and holds nothing else up."""
+    tasks: list[Callable[[], Awaitable[object]]] = [one.drain for one in archivers]
+    tasks += [*(one.merge for one in archivers), *then]
+    failing: set[Callable[[], Awaitable[object]]] = set()
     while True:
-        try:
-            for archiver in archivers:
-                while await archiver.step():
-                    pass
-                await archiver.merge()
-            for task in then:
+        for task in tasks:
+            try:
                 await task()
-            failing = False
-        except (RedisError, OSError, TimeoutError, ArchiveError, DatasetError, StackError) as error:
-            if not failing:
-                _log.warning("the archiver waits: %s", str(error) or type(error).__name__)
-            failing = True
+                failing.discard(task)
+            except (RedisError, OSError, TimeoutError, ArchiveError, DatasetError, StackError) as error:
+                if task not in failing:
+                    _log.warning("the archiver waits: %s", str(error) or type(error).__name__)
+                failing.add(task)
         await asyncio.sleep(every_s)

@@ -137,8 +137,7 @@ class Eraser:
 
     async def _archive_all(self) -> None:
         for one in (self._events, self._decisions):
-            while await one.step():
-                pass
+            await one.drain()
 
     async def _remove(self, stream: str, users: Removed, what: str, user_in: Callable[[Entry], str | None]) -> None:
         """Take the entries in which one of the users is found out of a stream.

@@ -1,8 +1,11 @@
 """The deployments that follow the event log: supervised by Serve, apart from the requests."""
 
 import asyncio
+import logging
 import os
+from collections.abc import Coroutine
 from functools import partial
+from typing import Any
 
 from ray import serve
 
@@ -26,7 +29,20 @@ from service.updater import warm_up as warm_up_updater
 LOG_TIMEOUT_MS = 3_000  # the updater waits up to a second for events
 REPORT_S = 5.0
 ARCHIVER_NICENESS = 5  # of the thread that works: it took two thirds of a core while lists waited
+_log = logging.getLogger("ray.serve")
 _QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+
+
+def _followed(work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
+    """A task that runs for ever; if it ends, the log says why: Serve's own shows the last line of it alone."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            _log.error("the %s has ended", what, exc_info=task.exception())
+
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(ended)
+    return task
 
 
 @serve.deployment(name="FeatureUpdater", logging_config=_QUIET)
@@ -36,8 +52,7 @@ class FeatureUpdaterDeployment:
     async def __init__(self, redis_url: str, shards: list[int]) -> None:  # type: ignore[misc]  # Serve awaits it
         self._updater = Updater(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1), shards=shards)
         warm_up_updater()
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(run(self._updater)), loop.create_task(self._report())]
+        self._tasks = [_followed(run(self._updater), "updater"), _followed(self._report(), "updater's report")]
 
     async def __call__(self) -> dict[str, int]:
         """What it has done so far."""
@@ -64,7 +79,7 @@ class ItemUpdaterDeployment:
 
     async def __init__(self, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
         self._updater = ItemUpdater(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
-        self._task = asyncio.get_running_loop().create_task(run_item_updater(self._updater))
+        self._task = _followed(run_item_updater(self._updater), "item updater")
 
     async def __call__(self) -> dict[str, float]:
         """What it has done so far."""
@@ -100,7 +115,7 @@ class ArchiverDeployment:
         self._counts = {name: one.counts for name, one in archivers.items()} | {"users": eraser.counts}
         then = (eraser.step, IdCleaner(store).step)
         work = run_archiver(list(archivers.values()), every_s=settings.archive_every_s, then=then)
-        self._task = asyncio.get_running_loop().create_task(work)
+        self._task = _followed(work, "archiver")
 
     async def __call__(self) -> dict[str, float]:
         """What it has done so far."""

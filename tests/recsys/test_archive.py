@@ -115,6 +115,23 @@ def test_days_that_are_over_become_one_file_and_today_only_when_it_has_many(tmp_
     assert archive.until() == [(NOON + 31, 0), until[1]]
 
 
+def test_merging_holds_some_groups_in_memory_and_not_all_rows(tmp_path: Path) -> None:
+    archive, long, n = archive_at(tmp_path), "x" * 1000, GROUP_ROWS // 2
+    for number in range(20):
+        add(archive, *((number % 2, NOON - DAY_MS + number, row, f"{row}{long}") for row in range(n)))
+    pool, usual = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        assert archive.merge(today=TODAY) == 19
+    finally:
+        pa.set_memory_pool(usual)
+    assert pool.max_memory() < 20 * n * len(long) / 2
+    for stream in range(2):
+        found = archive.read(stream=stream, columns=["ms", "sequence"])
+        assert len(found) == 10 * n
+        assert (np.diff(found["ms"].to_numpy() * n + found["sequence"].to_numpy()) == 1).mean() > 0.99
+
+
 def test_a_death_while_merging_leaves_each_row_once(tmp_path: Path) -> None:
     archive = archive_at(tmp_path)
     for number in range(3):
@@ -155,6 +172,22 @@ def test_rewriting_takes_rows_out_and_keeps_the_position(tmp_path: Path) -> None
     changed = [(archive.root / name).stat().st_ino for name in files(archive)]
     archive.rewrite(without)
     assert [(archive.root / name).stat().st_ino for name in files(archive)] == changed
+
+
+def test_rewriting_looks_once_at_each_row_and_keeps_the_groups_around_the_changed_one(tmp_path: Path) -> None:
+    archive, n = archive_at(tmp_path, streams=1), GROUP_ROWS
+    add(archive, *((0, NOON + number, 0, f"{number}") for number in range(3 * n)))
+    seen: list[str] = []
+
+    def without_middle(table: pa.Table) -> pa.Table:
+        found = table["word"].to_pylist()
+        seen.extend(found)
+        return table.slice(0, 0) if f"{n}" in found else table
+
+    archive.rewrite(without_middle)
+    assert seen == [str(number) for number in range(3 * n)]
+    assert words(archive) == [*seen[:n], *seen[2 * n :]]
+    assert archive.until() == [(NOON + 3 * n - 1, 0)]
 
 
 def test_rewriting_reads_only_files_with_rows_that_are_meant_and_makes_nothing_where_there_is_no_archive(

@@ -151,6 +151,37 @@ async def test_a_disk_that_refuses_leaves_the_log_as_it_is_until_it_is_mended(
     assert len(archive.read()) == 20
 
 
+async def test_an_archive_that_cannot_be_merged_holds_up_no_other(
+    breakable_store: BreakableStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, sound = archive_in(tmp_path / "broken"), archive_in(tmp_path / "sound")
+    event, looks = some_events(1, seed=8)[0], 0
+
+    async def look() -> int:
+        nonlocal looks
+        looks += 1
+        return 0
+
+    async with log_at(breakable_store.url) as log:
+        await log.append([event])
+        async with archiver_at(breakable_store.url, broken) as first, archiver_at(breakable_store.url, sound) as second:
+            await first.drain()
+            for number in range(2, 4):  # of a day that is over, to be merged
+                damaged = broken.root / "day=2020-01-01" / f"{number:010d}-{number:010d}.parquet"
+                damaged.parent.mkdir(exist_ok=True)
+                damaged.write_bytes(b"PAR1 and then nothing")
+            working = asyncio.create_task(run([first, second], every_s=0.01, then=[look]))
+            try:
+                async with asyncio.timeout(10):
+                    while looks < 3:
+                        await asyncio.sleep(0.01)
+            finally:
+                working.cancel()
+    assert len(sound.read()) == 1
+    assert "the archiver waits" in caplog.text
+    assert "0000000003-0000000003.parquet cannot be read" in caplog.text
+
+
 async def test_each_event_is_archived_once_however_often_archivers_are_killed(
     breakable_store: BreakableStore, tmp_path: Path
 ) -> None:
