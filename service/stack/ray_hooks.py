@@ -5,6 +5,7 @@ from typing import Any
 from starlette.middleware import Middleware
 
 from service.client_headers import ClientHeaders
+from service.one_write import OneWrite
 
 
 def without_client_server(ray_params: Any, head: bool) -> None:  # noqa: ARG001 - the signature is Ray's
@@ -14,4 +15,4 @@ def without_client_server(ray_params: Any, head: bool) -> None:  # noqa: ARG001 
 
 def http_middlewares() -> list[Middleware]:
     """What stands before Serve's own handling of a request, in replicas and in the fallback proxy."""
-    return [Middleware(ClientHeaders)]
+    return [Middleware(ClientHeaders), Middleware(OneWrite)]  # the last one is the outermost

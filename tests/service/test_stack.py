@@ -18,6 +18,7 @@ import redis
 from service import stack
 from service.client_headers import ClientHeaders
 from service.errors import StackError
+from service.one_write import OneWrite
 from service.settings import Settings
 from service.stack import application, ports, processes, ray_environment, ray_head, valkey
 from tests.free_ports import free_port
@@ -342,8 +343,8 @@ def test_hooks_that_ray_calls_can_be_imported_and_do_their_work(settings: Settin
     params = SimpleNamespace(ray_client_server_port=10001)
     pkgutil.resolve_name(variables["RAY_START_HOOK"])(params, True)
     assert params.ray_client_server_port is None
-    (middleware,) = pkgutil.resolve_name(variables["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"])()
-    assert middleware.cls is ClientHeaders
+    middlewares = pkgutil.resolve_name(variables["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"])()
+    assert [one.cls for one in middlewares] == [ClientHeaders, OneWrite]  # the last one is the outermost
 
 
 def test_every_ray_variable_exists_in_the_installed_ray(settings: Settings) -> None:
