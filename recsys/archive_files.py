@@ -61,7 +61,10 @@ class File(NamedTuple):
         with readable(self.path):
             metadata = pq.read_metadata(self.path)
             column = metadata.schema.names.index("stream")
-            return [metadata.row_group(n).column(column).statistics.min for n in range(metadata.num_row_groups)]
+            found = [metadata.row_group(n).column(column).statistics for n in range(metadata.num_row_groups)]
+            if any(one is None or one.min != one.max for one in found):
+                raise ValueError("it has a row group that is not of one stream")
+            return [one.min for one in found]
 
 
 def counting(root: Path) -> list[File]:
@@ -116,9 +119,11 @@ def write(parts: Iterable[pa.Table], target: File, schema: pa.Schema, until: Seq
         temporary.replace(path)
         for changed in (path.parent, path.parent.parent):
             sync(changed)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ArchiveError) as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, ArchiveError):  # of a file that was read
+            raise
         raise ArchiveError(f"cannot write {path}: {error}; free disk space or mend the folder") from error
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys.archive import START, Archive
@@ -129,7 +130,31 @@ def test_merging_holds_some_groups_in_memory_and_not_all_rows(tmp_path: Path) ->
     for stream in range(2):
         found = archive.read(stream=stream, columns=["ms", "sequence"])
         assert len(found) == 10 * n
-        assert (np.diff(found["ms"].to_numpy() * n + found["sequence"].to_numpy()) == 1).mean() > 0.99
+        assert (np.diff(found["ms"].to_numpy() * n + found["sequence"].to_numpy()) > 0).all()
+
+
+def test_a_file_that_is_damaged_inside_is_named_and_merging_leaves_all_as_it_was(tmp_path: Path) -> None:
+    archive = archive_at(tmp_path)
+    for number in range(3):
+        add(archive, (0, NOON - DAY_MS + number, 0, f"{number}" * 1000))
+    second = archive.root / files(archive)[1]
+    content = second.read_bytes()
+    second.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
+    before = sorted(archive.root.rglob("*"))
+    with pytest.raises(ArchiveError, match=f"{second.name} cannot be read"):
+        archive.merge(today=TODAY)
+    assert sorted(archive.root.rglob("*")) == before
+
+
+def test_a_row_group_of_several_streams_is_refused(tmp_path: Path) -> None:
+    archive = archive_at(tmp_path)
+    for number in range(2):
+        add(archive, (number, NOON - DAY_MS + number, 0, f"{number}"))
+    second = archive.root / files(archive)[1]
+    several = rows((0, NOON, 0, "a"), (1, NOON, 0, "b"))
+    pq.write_table(several.replace_schema_metadata(pq.read_schema(second).metadata), second)
+    with pytest.raises(ArchiveError, match=f"{second.name} cannot be read: it has a row group that is not of one"):
+        archive.merge(today=TODAY)
 
 
 def test_a_death_while_merging_leaves_each_row_once(tmp_path: Path) -> None:
