@@ -58,6 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     user_ids: Path | None
     results: Path
+    rate: float | None = None  # of the open loop; none for OPEN_LOOP_SHARE of the capacity
 
 
 def deployed(settings: Settings) -> Deployed:
@@ -99,7 +100,7 @@ def measure(options: Options) -> dict[str, Any]:
         _say(f"closed loop, {options.connections} connections, {options.duration} s")
         closed, degraded, decisions = _closed_loop(settings, stack, options, bodies, users)
         stolen_s.append(machine.stolen_s())
-        rate = round(OPEN_LOOP_SHARE * closed.rps, 1)
+        rate = options.rate or round(OPEN_LOOP_SHARE * closed.rps, 1)
         _say(f"open loop at {rate:,} requests/s, {options.duration} s")
         tail = _open_loop(base + PATH, bodies, rate, options)
         stolen_s.append(machine.stolen_s())
@@ -255,17 +256,21 @@ def main() -> int:
     parser.add_argument("--duration", type=int, default=60, help="seconds of each of the two loops")
     parser.add_argument("--warm-up", type=int, default=10, help="seconds before them")
     parser.add_argument("--connections", type=int, default=16, help="of the closed loop")
+    parser.add_argument("--rate", type=float, help="requests/s of the open loop; default: 60 %% of the capacity")
     parser.add_argument("--seed", type=int, default=7, help="who asks, and when")
     parser.add_argument("--user-ids", type=Path, help="file of user ids, one a line; default: the imported data set")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
     options = Options(**vars(parser.parse_args()))
+    if options.rate is not None and options.rate <= 0:
+        parser.error("--rate must be above 0")
     try:
         result = measure(options)
     except (RecsysError, ServiceError) as error:
         print(f"capacity: {error}", file=sys.stderr)
         return 1
     options.results.mkdir(parents=True, exist_ok=True)
-    path = options.results / f"{result['time'][:10]}-{result['topology']}.json"
+    at = f"-{options.rate:g}" if options.rate else ""
+    path = options.results / f"{result['time'][:10]}-{result['topology']}{at}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     print(f"{row(result)}\n\nWritten to {path}")
     return 0

@@ -13,10 +13,10 @@ import numpy as np
 
 from recsys.errors import DatasetError
 from recsys.evaluation.curve import Curve
-from recsys.evaluation.temporal import Known, compare
+from recsys.evaluation.temporal import compare
 from recsys.features.apply import apply
 from recsys.features.user import UserStates
-from recsys.training.log import Log, NextItem, first_time
+from recsys.training.log import Known, Log, NextItem, first_time
 from recsys.types import Ragged, World
 
 KNOWN = (0, 1, 2, 3, 5, 10, 20)

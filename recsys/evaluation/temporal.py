@@ -10,10 +10,9 @@ import numpy as np
 from recsys.evaluation.bootstrap import mean_interval, paired_difference
 from recsys.evaluation.metrics import coverage, hit_at_k, ndcg_at_k
 from recsys.evaluation.report import Report, Row
-from recsys.features.user import UserStates
 from recsys.recommend import Ranked, Retrieved, rank, retrieve, slate
-from recsys.training.log import Log, NextItem
-from recsys.types import QueryBatch, Ragged, World
+from recsys.training.log import Known, Log, NextItem
+from recsys.types import QueryBatch, World
 
 BATCH = 32
 LENGTH = 20
@@ -38,18 +37,6 @@ class Answers:
     retrieved: np.ndarray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """What is known where a question is asked, [q].
-
-    Attributes:
-        states: UserStates [q]. excluded: uint64 item keys that no list may hold, besides those that the state has seen.
-    """
-
-    states: UserStates
-    excluded: Ragged
-
-
 def evaluate(
     world: World,
     log: Log,
@@ -59,7 +46,7 @@ def evaluate(
     progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
     """Compare a bundle with ALS alone and with popularity, each question in the state that the log gives its user."""
-    known = Known(log.states_at(questions.user, questions.ts_s), Ragged.empty(len(questions), np.uint64))
+    known = Known.of(log.states_at(questions.user, questions.ts_s))
     return compare(world, questions, known, protocol=PROTOCOL, seed=seed, progress=progress)
 
 
@@ -82,16 +69,16 @@ def compare(
         protocol: Goes into the report.
         also: More baselines: the same bundle, knowing something else.
     """
-    als = _only(world, "ALS", "POPULAR")
+    als = only(world, "ALS", "POPULAR")
     pipelines: dict[str, tuple[World, Score | None, Known]] = {
         "two-stage": (world, None, known),
         "ALS": (als, _als_score, known),
-        "popularity": (_only(world, "POPULAR"), None, known),
+        "popularity": (only(world, "POPULAR"), None, known),
         **{name: (world, None, other) for name, other in also.items()},
     }
     answers = {}
     for name, (of, score, given) in pipelines.items():
-        answers[name] = _ask(of, questions, given, score, seed, progress)
+        answers[name] = ask(of, questions, given, score=score, seed=seed, progress=progress)
     n = len(world.bundle.vocabulary)
     rows = tuple(
         Row(
@@ -118,7 +105,7 @@ def compare(
     )
 
 
-def _only(world: World, *sources: str) -> World:
+def only(world: World, *sources: str) -> World:
     """The same world with some sources only and no ranker."""
     recipe = msgspec.structs.replace(world.bundle.recipe, sources=sources)
     return replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
@@ -131,21 +118,22 @@ def _als_score(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndar
     return np.einsum("md,md->m", factors, retrieved.users_of(world, batch).vector[candidates.row()]).astype(np.float64)
 
 
-def _ask(
+def ask(
     world: World,
     questions: NextItem,
     known: Known,
-    score: Score | None,
+    *,
+    score: Score | None = None,
     seed: int,
-    progress: Callable[[int], None],
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Answers:
+    """What a world answers. `score` orders candidates instead of its ranker."""
     q = len(questions)
     ranks, lists, found = np.full(q, -1, np.int32), np.full((q, 10), -1, np.int32), np.zeros(q, bool)
     key = world.bundle.vocabulary.key
     for start in range(0, q, BATCH):
         rows = np.arange(start, min(start + BATCH, q))
-        batch = questions.batch(known.states, rows, count=LENGTH, seed=seed)
-        batch = replace(batch, excluded=Ragged.of([known.excluded[row] for row in rows.tolist()], np.uint64))
+        batch = questions.batch(known, rows, count=LENGTH, seed=seed)
         retrieved = retrieve(world, batch)
         ranked = Ranked.by(score(world, batch, retrieved), retrieved) if score else rank(world, batch, retrieved)
         slates = slate(retrieved, ranked, batch.count)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.recommend import features, retrieve
-from recsys.training.log import Log, NextItem
+from recsys.training.log import Known, NextItem
 from recsys.types import World
 
 BATCH = 64
@@ -29,22 +29,21 @@ class Examples:
 
 
 def examples(
-    world: World, log: Log, questions: NextItem, *, negatives: int, seed: int, progress: Callable[[int], None]
+    world: World, questions: NextItem, known: Known, *, negatives: int, seed: int, progress: Callable[[int], None]
 ) -> Examples:
     """Candidates of each question, labelled by whether the item was the one chosen next.
 
     A question whose answer was not retrieved teaches nothing about order and is left out. `negatives` of the other
     candidates are kept, drawn uniformly: that scales the pairwise loss of a question, not the order it prefers.
 
-    No leak: the world holds events before the questions' window only, states hold events before each question only.
+    No leak, if the world holds events before the questions' window only and `known` those before each question only.
     """
     rng = np.random.default_rng(seed)
-    states = log.states_at(questions.user, questions.ts_s)
     matrices, labels, groups = [], [], []
     found = 0
     for start in range(0, len(questions), BATCH):
         rows = np.arange(start, min(start + BATCH, len(questions)))
-        batch = questions.batch(states, rows, count=1, seed=seed)
+        batch = questions.batch(known, rows, count=1, seed=seed)
         retrieved = retrieve(world, batch)
         row = retrieved.candidates.row()
         label = world.bundle.vocabulary.key[retrieved.candidates.item] == questions.key[rows][row]

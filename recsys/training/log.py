@@ -74,6 +74,27 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is known where a question is asked, [q].
+
+    Attributes:
+        states: UserStates [q]. excluded: uint64 item keys that no list may hold, besides those that the state has seen.
+    """
+
+    states: UserStates
+    excluded: Ragged
+
+    @classmethod
+    def of(cls, states: UserStates) -> "Known":
+        """These states, and nothing excluded."""
+        return cls(states, Ragged.empty(len(states), np.uint64))
+
+    def take(self, rows: np.ndarray) -> "Known":
+        """Of some questions, in this order."""
+        return Known(self.states.take(rows), Ragged.of([self.excluded[row] for row in rows.tolist()], np.uint64))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class NextItem:
     """Questions of the form "which positive comes next for this user?", [q] each.
 
@@ -107,19 +128,23 @@ class NextItem:
         """At most this many of the questions, drawn uniformly, in order of time."""
         if len(self) <= most:
             return self
-        rows = np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False))
+        return self.take(np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False)))
+
+    def take(self, rows: np.ndarray) -> "NextItem":
+        """Some of the questions, in this order."""
         return NextItem(self.user[rows], self.ts_s[rows], self.key[rows])
 
-    def batch(self, states: UserStates, rows: np.ndarray, *, count: int, seed: int) -> QueryBatch:
-        """Some of the questions as a micro-batch; `states` are those of all questions."""
+    def batch(self, known: Known, rows: np.ndarray, *, count: int, seed: int) -> QueryBatch:
+        """Some of the questions as a micro-batch; `known` is that of all questions."""
         b = len(rows)
+        of = known.take(rows)
         return QueryBatch(
-            states=states.take(rows),
+            states=of.states,
             now_s=self.ts_s[rows],
             seed=(np.uint64(seed) + rows.astype(np.uint64)),
             count=np.full(b, count, np.int32),
             session=Ragged.empty(b, np.uint64),
-            excluded=Ragged.empty(b, np.uint64),
+            excluded=of.excluded,
             categories=Ragged.empty(b, np.int32),
             explore=np.zeros(b, np.float32),
         )

@@ -23,7 +23,7 @@ from recsys.manifest import write_manifest
 from recsys.ranking.catboost import fit_ranker
 from recsys.training.examples import examples
 from recsys.training.fit import fit
-from recsys.training.log import Log, NextItem
+from recsys.training.log import Known, Log, NextItem
 from recsys.types import World
 
 HOLDOUT = 0.2  # newest share of the events: evaluation only
@@ -92,7 +92,8 @@ def train(dataset: Dataset, recipe: Recipe, *, candidates: int = 200, step: Step
         done(1)
     with _timed(seconds, "examples"), step("Making point-in-time examples", len(asked)) as done:
         world = World(before, before.item_stats, candidates)
-        made = examples(world, log, asked, negatives=NEGATIVES, seed=recipe.seed, progress=done)
+        known = Known.of(log.states_at(asked.user, asked.ts_s))
+        made = examples(world, asked, known, negatives=NEGATIVES, seed=recipe.seed, progress=done)
     with _timed(seconds, "ranker"), step("Training the ranker", 1) as done:
         ranker, importance = fit_ranker(
             made.features, made.label, made.group, names=NAMES, trees=recipe.trees, seed=recipe.seed

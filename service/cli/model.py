@@ -15,6 +15,7 @@ from recsys.bundle import Recipe
 from recsys.bundle_files import load as load_bundle
 from recsys.datasets.dataset import Dataset
 from recsys.errors import DatasetError, RegistryError
+from recsys.evaluation.ceiling import CEILING_AT, evaluate_ceiling
 from recsys.evaluation.cold_start import KNOWN, evaluate_cold_start
 from recsys.evaluation.curve import METRIC
 from recsys.evaluation.report import Report, shown
@@ -23,7 +24,7 @@ from recsys.features.history import History
 from recsys.manifest import Manifest, read_manifest
 from recsys.reasons import reasons
 from recsys.recommend import recommend as recommend_batch
-from recsys.training.log import Log, NextItem
+from recsys.training.log import Known, Log, NextItem
 from recsys.training.train import EVALUATED_PER_USER, train, write
 from recsys.types import World
 from service.cli.console import output, plain_table, report_table, step
@@ -83,6 +84,10 @@ def evaluate(
     bundle: Annotated[str, typer.Argument(help="Bundle id, a unique prefix, or champion.")] = "champion",
     per_user: Annotated[int, typer.Option(min=1, help="Questions per user at most.")] = EVALUATED_PER_USER,
     cold_start: Annotated[bool, typer.Option("--cold-start", help="New users only, after 0 to 20 events.")] = False,
+    ceiling: Annotated[
+        bool,
+        typer.Option("--ceiling", help="With --cold-start: what a ranker taught by new users' own answers reaches."),
+    ] = False,
     folder: Annotated[
         Path | None, typer.Option("--report", help="With --cold-start: a folder for its table and its curve.")
     ] = None,
@@ -93,6 +98,8 @@ def evaluate(
     """
     if folder and not cold_start:
         raise typer.BadParameter("--report goes with --cold-start")
+    if ceiling and not cold_start:
+        raise typer.BadParameter("--ceiling goes with --cold-start")
     settings = load()
     dataset = history(settings)
     world = load_world(settings, bundle)
@@ -103,6 +110,8 @@ def evaluate(
         if not same_data:
             raise DatasetError(f"{world.bundle.id} was trained on other data, so nobody is known to be new to it")
         _cold_start(world, dataset, split_s, settings, folder)
+        if ceiling:
+            _ceiling(world, dataset, split_s, settings)
         return
     if not same_data:
         output.print("[yellow]This bundle was trained on other data; only its split date is used.[/]")
@@ -137,6 +146,18 @@ def _cold_start(world: World, dataset: Dataset, split_s: int, settings: Settings
         output.print(f"Written to {path}.md and {path}.svg", markup=False)
 
 
+def _ceiling(world: World, dataset: Dataset, split_s: int, settings: Settings) -> None:
+    with step("Teaching a ranker with new users' answers", len(CEILING_AT)) as done:
+        points = evaluate_ceiling(world, Log.of(dataset), since_s=split_s, seed=settings.seed, progress=done)
+    for point in points:
+        output.print(
+            f"  {point.known} known, {METRIC} of a ranker taught by other new users' answers: {shown(point.value)}, "
+            f"over popularity: {shown(point.over_popularity, sign=True)}",
+            highlight=False,
+            markup=False,
+        )
+
+
 def recommend(
     user: Annotated[str, typer.Option(help="A user id of the imported data; an unknown one is a cold start.")],
     count: Annotated[int, typer.Option(min=1, max=500)] = 10,
@@ -151,7 +172,7 @@ def recommend(
     now_s = int(time.time())
     question = NextItem(np.array([number], np.int32), np.array([now_s], np.int64), np.zeros(1, np.uint64))
     states = log.states_at(question.user, question.ts_s)
-    batch = question.batch(states, np.zeros(1, np.int64), count=count, seed=settings.seed)
+    batch = question.batch(Known.of(states), np.zeros(1, np.int64), count=count, seed=settings.seed)
     slates = recommend_batch(world, batch)
     recent = History.of(states, world).item[0]
     if number == len(dataset.user_id):

@@ -260,9 +260,10 @@ def test_cold_start_is_evaluated_printed_and_written(empty: Home) -> None:
     """Visits of the chain begin one after another, so the last users are new."""
     assert empty.riffle("import", str(write_csv(empty.path / "chain", worlds.chain()))).code == 0
     assert empty.riffle("train").code == 0
-    run = empty.riffle("evaluate", "--cold-start", "--report", "curves")
+    run = empty.riffle("evaluate", "--cold-start", "--ceiling", "--report", "curves")
     assert run.code == 0, run
     assert re.search(r"1 known, NDCG@10 over popularity: \+0\.\d{3} \[\+", run.out)
+    assert re.search(r"1 known, NDCG@10 of a ranker taught by\s+other\s+new\s+users' answers", run.out)
     assert "| 10 | " in (empty.path / "curves" / "cold-start-chain.md").read_text()
     assert (empty.path / "curves" / "cold-start-chain.svg").read_text().startswith("<svg")
 
@@ -278,6 +279,10 @@ def test_cold_start_without_new_users_is_refused(own_shop: Home) -> None:
 
 def test_report_of_the_cold_start_goes_with_it(shop: Home) -> None:
     assert shop.riffle("evaluate", "--report", "curves").code == 2
+
+
+def test_ceiling_of_the_cold_start_goes_with_it(shop: Home) -> None:
+    assert shop.riffle("evaluate", "--ceiling").code == 2
 
 
 # --- bundles ---

@@ -5,7 +5,7 @@ import pytest
 
 from recsys.datasets.dataset import Dataset
 from recsys.errors import TrainingError
-from recsys.training.log import Log, NextItem
+from recsys.training.log import Known, Log, NextItem
 from recsys.verbs import Verb
 from recsys.vocabulary import item_key
 from tests.worlds import START_S, dataset_of
@@ -84,7 +84,7 @@ def test_batch_of_questions_is_asked_at_their_moments() -> None:
     log = log_of(("u", "a", LIKE, 1), ("u", "b", LIKE, 5), ("u", "c", LIKE, 9))
     asked = NextItem.sample(log, start_s=START_S, end_s=None, per_user=9, seed=1)
     states = log.states_at(asked.user, asked.ts_s)
-    batch = asked.batch(states, np.array([2, 1]), count=4, seed=10)
+    batch = asked.batch(Known.of(states), np.array([2, 1]), count=4, seed=10)
     assert batch.states.events.tolist() == [2, 1]
     assert batch.now_s.tolist() == [START_S + 9, START_S + 5]
     assert batch.seed.tolist() == [12, 11]

@@ -21,7 +21,7 @@ from recsys.recommend import features, recommend, retrieve
 from recsys.retrieval.fold_in import fold_in
 from recsys.training.examples import examples
 from recsys.training.fit import fit
-from recsys.training.log import Log, NextItem
+from recsys.training.log import Known, Log, NextItem
 from recsys.training.train import HOLDOUT, WINDOW, Trained, train, write
 from recsys.types import World
 from recsys.verbs import POSITIVE, WEIGHT, Verb, event_types
@@ -31,6 +31,10 @@ from tests.conftest import train_small, world_of
 from tests.worlds import START_S, batch_of, dataset_of, random_asks
 
 REPORTS = {"report.json", "report.md"}
+
+
+def known_at(log: Log, questions: NextItem) -> Known:
+    return Known.of(log.states_at(questions.user, questions.ts_s))
 
 
 def hashes(trained: Trained, dataset: Dataset, directory: Path) -> dict[str, str]:
@@ -119,7 +123,7 @@ def test_state_that_holds_its_own_answer_would_be_seen_at_once(synthetic_dataset
     asked = NextItem.sample(log, start_s=until_s, end_s=log.moment(0.8), per_user=5, seed=1)
     leaking = NextItem(asked.user, asked.ts_s + 1, asked.key)
     found = [
-        examples(world, log, questions, negatives=60, seed=1, progress=lambda _: None).found
+        examples(world, questions, known_at(log, questions), negatives=60, seed=1, progress=lambda _: None).found
         for questions in (asked, leaking)
     ]
     assert found[0] > 0.8 * len(asked)
@@ -132,13 +136,12 @@ def test_examples_are_the_features_that_serving_computes(synthetic_dataset: Data
     world = fit_until(synthetic_dataset, until_s)
     asked = NextItem.sample(log, start_s=until_s, end_s=log.moment(0.8), per_user=2, seed=1)
     told: list[int] = []
-    made = examples(world, log, asked, negatives=10**9, seed=1, progress=told.append)
+    made = examples(world, asked, known_at(log, asked), negatives=10**9, seed=1, progress=told.append)
     assert sum(told) == made.asked == len(asked)
     assert len(np.unique(made.group)) == made.found
     assert (np.bincount(made.group, weights=made.label)[np.unique(made.group)] == 1).all()
-    states = log.states_at(asked.user, asked.ts_s)
     for question in np.unique(made.group)[[0, 70, -1]]:
-        batch = asked.batch(states, np.array([question]), count=1, seed=1)
+        batch = asked.batch(known_at(log, asked), np.array([question]), count=1, seed=1)
         retrieved = retrieve(world, batch)
         mine = made.group == question
         assert made.features[mine].tobytes() == features(world, batch, retrieved).tobytes(order="C")
@@ -151,7 +154,7 @@ def test_negatives_are_a_sample_and_every_answer_is_kept(synthetic_dataset: Data
     until_s = log.moment(0.6)
     world = fit_until(synthetic_dataset, until_s)
     asked = NextItem.sample(log, start_s=until_s, end_s=log.moment(0.8), per_user=3, seed=1)
-    made = examples(world, log, asked, negatives=20, seed=1, progress=lambda _: None)
+    made = examples(world, asked, known_at(log, asked), negatives=20, seed=1, progress=lambda _: None)
     assert made.label.sum() == made.found
     assert (made.label == 0).sum() / made.found == pytest.approx(20, rel=0.1)
 
