@@ -12,7 +12,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from recsys.items import Item
 from recsys.vocabulary import Vocabulary, item_keys
-from service.errors import CatalogueUnavailable, FieldError, NotFound, Overloaded
+from service.errors import CatalogueUnavailable, FieldError, NotFound, Overloaded, Unprocessable
 from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
 from service.item_snapshot import CATALOGUE
 from service.round_trips import RoundTrips
@@ -46,6 +46,8 @@ _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Ite
 class ItemCatalogue:
     """Takes descriptions of items. What changes one may also raise Overloaded.
 
+    What describes one raises Unprocessable where it would expire before it is published.
+
     Args:
         known: The items of the bundle: they are there without having been described.
         limit: Entries of the catalogue's stream at which it takes no more.
@@ -56,13 +58,14 @@ class ItemCatalogue:
 
     async def put(self, item_id: str, description: ItemDescription) -> dict[str, Any]:
         """Describe an item from scratch, a new one or not; shaped as `ItemState`. Raises CatalogueUnavailable."""
-        return (await self._change([item_id], lambda _, __: description.item()))[0]
+        given = _shown_at_some_time(description.item(), "")
+        return (await self._change([item_id], lambda _, __: given))[0]
 
     async def patch(self, item_id: str, patch: ItemPatch) -> dict[str, Any]:
         """Change some fields of an item; shaped as `ItemState`. Raises NotFound, CatalogueUnavailable."""
 
         def changed(_: str, before: Item | None) -> Item:
-            return patch.applied_to(self._there(item_id, before))
+            return _shown_at_some_time(patch.applied_to(self._there(item_id, before)), "")
 
         return (await self._change([item_id], changed))[0]
 
@@ -85,7 +88,9 @@ class ItemCatalogue:
 
     async def put_many(self, request: ItemsRequest) -> dict[str, Any]:
         """Describe items, all or none of them; shaped as `ItemsResponse`. Raises CatalogueUnavailable."""
-        given = {row.item_id: row.item() for row in request.items}
+        given = {
+            row.item_id: _shown_at_some_time(row.item(), f"/items/{number}") for number, row in enumerate(request.items)
+        }
         await self._change(list(given), lambda item_id, _: given[item_id])
         return {"accepted": len(given)}
 
@@ -139,6 +144,14 @@ def restore(client: redis.Redis, items: Mapping[str, Item]) -> None:
     for start in range(0, len(described), _CHUNK):
         pairs = [(item_id, _encode(item)) for item_id, item in described[start : start + _CHUNK]]
         client.eval(_RESTORE, 1, ITEMS, *(part for pair in pairs for part in pair))
+
+
+def _shown_at_some_time(item: Item, at: str) -> Item:
+    """The same item; `at` points at it in the body. Raises Unprocessable where it expires before it is published."""
+    if item.publish_ms is not None and item.expire_ms is not None and item.expire_ms <= item.publish_ms:
+        problem = FieldError(f"{at}/expires_at", "empty_window", "not after publish_at: no list would ever hold it")
+        raise Unprocessable("an item cannot expire before it is published", [problem])
+    return item
 
 
 def _state(item_id: str, item: Item) -> dict[str, Any]:

@@ -60,7 +60,7 @@ _REFUSALS: tuple[type[errors.HttpError], ...] = (
 )
 _LIST_REFUSALS = (*_REFUSALS, errors.Unprocessable, errors.BatchFailed)
 _EVENT_REFUSALS = (*_REFUSALS, errors.LogUnavailable)
-_ITEM_REFUSALS = (*_REFUSALS, errors.CatalogueUnavailable)
+_ITEM_REFUSALS = (*_REFUSALS, errors.Unprocessable, errors.CatalogueUnavailable)
 _RECORD_REFUSALS = (errors.NotFound, errors.Overloaded, errors.InternalError, errors.RecordsUnavailable)
 
 _STORE_REFUSALS = (errors.Overloaded, errors.InternalError, errors.StoreUnavailable)

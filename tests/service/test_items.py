@@ -220,6 +220,37 @@ async def test_a_malformed_description_is_refused_with_the_field(
         assert in_catalogue(filled.url) == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "pointer"),
+    [
+        ("PUT", "/v1/items/x", {"publish_at": "2030-01-02T00:00:00Z", "expires_at": "2030-01-01T00:00:00Z"}, ""),
+        ("PUT", "/v1/items/x", {"publish_at": "2030-01-02T00:00:00Z", "expires_at": "2030-01-02T01:00:00+01:00"}, ""),
+        ("PATCH", "/v1/items/published", {"expires_at": "2030-01-01T00:00:00Z"}, ""),
+        (
+            "POST",
+            "/v1/items:batch",
+            {
+                "items": [
+                    {"item_id": "w"},
+                    {"item_id": "x", "publish_at": "2030-01-02T00:00:00Z", "expires_at": "2030-01-01T00:00:00Z"},
+                ]
+            },
+            "/items/1",
+        ),
+    ],
+)
+async def test_an_item_that_would_expire_before_it_is_published_is_refused(
+    served: World, filled: BreakableStore, method: str, path: str, body: dict[str, Any], pointer: str
+) -> None:
+    async with api(served, filled.url) as one:
+        before = await one.ok("PUT", "/v1/items/published", {"publish_at": "2030-01-02T00:00:00Z"})
+        response = await one.client.request(method, path, json=body)
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["pointer"] == f"{pointer}/expires_at"
+        assert await one.ok("GET", "/v1/items/published") == before
+        assert len(in_catalogue(filled.url)) == 1
+
+
 async def test_changes_of_one_item_at_the_same_time_are_all_in_it(served: World, filled: BreakableStore) -> None:
     fields = [{"title": "T"}, {"categories": ["c"]}, {"available": False}, {"expires_at": "2030-01-01T00:00:00Z"}]
     async with api(served, filled.url) as one:
