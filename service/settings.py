@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     event_limit: Annotated[int, Meta(ge=100)] = 40_000  # entries of one of 16 shards; beyond it 429
     event_kept: Annotated[int, Meta(ge=1)] = 10_000  # of a shard; beyond, those archived and applied are dropped
     updaters: Annotated[int, Meta(ge=1, le=16)] = 1  # feature updaters, who share the 16 shards of users
-    archive_every_s: Annotated[float, Meta(gt=0)] = 10.0  # between moves from the log to the archive
+    archive_every_s: Annotated[float, Meta(gt=0)] = 5.0  # between moves from the log to the archive
 
     verbs: dict[VerbName, float] = {}  # verbs of your own; what each weighs beside a like, 0 to 10 in tenths
 
@@ -76,7 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # --- decision records ---
     decision_sample: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of answers recorded
     decision_queue: Annotated[int, Meta(ge=1)] = 2048  # per Gateway; beyond it records are dropped, and counted
-    decision_stream_length: Annotated[int, Meta(ge=100)] = 50_000  # approximate MAXLEN of the stream
+    decision_stream_length: Annotated[int, Meta(ge=100)] = 40_000  # approximate MAXLEN of the stream
 
     # --- data and training ---
     positive_rating: Annotated[float, Meta(ge=-1e9, le=1e9)] = 4.0  # a rating of at least this is a positive
