@@ -109,11 +109,15 @@ class DecisionStreams:
     archived, and the stream loses the record.
 
     Counts "gaps": how often it had dropped entries that may not have been archived. How many they were nobody knows.
+    Counts "trimmed": what left because it is archived. What the store holds is what a rewrite of its file has to write.
+
+    Args:
+        kept: Entries up to which it keeps what is archived.
     """
 
-    def __init__(self, store: RoundTrips, erased: ErasedUsers) -> None:
+    def __init__(self, store: RoundTrips, erased: ErasedUsers, *, kept: int) -> None:
         self.keys: Sequence[str] = [STREAM]
-        self._store, self._erased = store, erased
+        self._store, self._erased, self._kept = store, erased, kept
 
     async def rows(self, entries: Sequence[tuple[int, Sequence[Entry]]]) -> pa.Table:
         """Rows of the decision archive; entries that are no records are passed over."""
@@ -134,17 +138,23 @@ class DecisionStreams:
         return decision_rows(logged)
 
     async def release(self, after: Sequence[Position], until: Sequence[Position]) -> Counter[str]:
-        """See whether the stream had dropped something beyond `after`."""
+        """See whether the stream had dropped something beyond `after`; drop from a long one what came before that.
+
+        What was moved just now stays, so that the next look finds an entry it knows.
+        """
         if after == until:
             return Counter()
         (info,) = await self._store.demand([("XINFO", "STREAM", STREAM)])
         stream = dict(zip(info[::2], info[1::2], strict=True))
         first = stream[b"first-entry"]
         dropped = stream[b"entries-added"] > stream[b"length"]
-        if not dropped or (first is not None and position_of(first[0]) <= after[0]):
-            return Counter()
-        _log.warning("decision records left their stream since %s that may not be archived", text_of(after[0]))
-        return Counter(gaps=1)
+        counts: Counter[str] = Counter()
+        if dropped and (first is None or position_of(first[0]) > after[0]):
+            _log.warning("decision records left their stream since %s that may not be archived", text_of(after[0]))
+            counts["gaps"] = 1
+        if stream[b"length"] > self._kept:
+            (counts["trimmed"],) = await self._store.demand([("XTRIM", STREAM, "MINID", text_of(after[0]))])
+        return counts
 
 
 class CatalogueStream:

@@ -100,7 +100,9 @@ class ArchiverDeployment:
         store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
         erased = erased_users(settings)
         events = Archiver(store, event_archive(settings), EventStreams(store, kept=settings.event_kept))
-        decisions = Archiver(store, decision_archive(settings), DecisionStreams(store, erased))
+        decisions = Archiver(
+            store, decision_archive(settings), DecisionStreams(store, erased, kept=settings.decision_kept)
+        )
         catalogue = Archiver(store, catalogue_archive(settings), CatalogueStream(store, kept=settings.catalogue_kept))
         eraser = Eraser(
             store,

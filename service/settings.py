@@ -77,6 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decision_sample: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of answers recorded
     decision_queue: Annotated[int, Meta(ge=1)] = 2048  # per Gateway; beyond it records are dropped, and counted
     decision_stream_length: Annotated[int, Meta(ge=100)] = 40_000  # approximate MAXLEN of the stream
+    decision_kept: Annotated[int, Meta(ge=1)] = 10_000  # beyond, those archived a move ago are dropped
 
     # --- data and training ---
     positive_rating: Annotated[float, Meta(ge=-1e9, le=1e9)] = 4.0  # a rating of at least this is a positive

@@ -137,7 +137,7 @@ def test_decisions_are_written_read_back_and_archived(port: int, tmp_path: Path)
             log.put(decision)
             await log.flush()
             settings = Settings(home=str(tmp_path))
-            streams = DecisionStreams(store, erased_users(settings))
+            streams = DecisionStreams(store, erased_users(settings), kept=100)
             archiver = Archiver(store, decision_archive(settings), streams)
             await archiver.step()
             assert archiver.counts["archived"] > 0

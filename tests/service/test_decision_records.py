@@ -34,7 +34,8 @@ KILLS = 8
 def work(url: str, home: str) -> None:
     """An archiver, until it is killed."""
     store, settings = RoundTrips(url, timeout_ms=5000, connections=1), Settings(home=home)
-    archiver = Archiver(store, decision_archive(settings), DecisionStreams(store, erased_users(settings)))
+    streams = DecisionStreams(store, erased_users(settings), kept=1_000_000)
+    archiver = Archiver(store, decision_archive(settings), streams)
     asyncio.run(run([archiver], every_s=0.01))
 
 
@@ -43,11 +44,13 @@ def archive_in(folder: Path) -> Archive:
 
 
 @asynccontextmanager
-async def records_at(url: str, folder: Path) -> AsyncIterator[tuple[DecisionRecords, Archiver]]:
+async def records_at(
+    url: str, folder: Path, *, kept: int = 1_000_000
+) -> AsyncIterator[tuple[DecisionRecords, Archiver]]:
     store = RoundTrips(url, timeout_ms=5000, connections=1)
     archive = archive_in(folder)
     try:
-        streams = DecisionStreams(store, erased_users(Settings(home=str(folder))))
+        streams = DecisionStreams(store, erased_users(Settings(home=str(folder))), kept=kept)
         yield DecisionRecords(DecisionStream(store), archive), Archiver(store, archive, streams)
     finally:
         await store.close()
@@ -112,6 +115,25 @@ async def test_newest_go_on_into_the_archive_without_a_gap_and_none_twice(
         assert [one async for one in found.newest(3, since_ms=START_MS + 30_000)] == newest[:3]
         drop(breakable_store.url, kept=0)
         assert [one async for one in found.newest()] == newest[50:]
+
+
+async def test_what_was_archived_a_move_ago_leaves_a_long_stream_and_is_found_all_the_same(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    records = [answered(1000 * n) for n in range(60)]
+    lengths = []
+    async with records_at(breakable_store.url, tmp_path, kept=15) as (found, archiver):
+        for start in range(0, 60, 10):
+            write(breakable_store.url, records[start : start + 10])
+            await archive_all(archiver)
+            with redis.Redis.from_url(breakable_store.url) as server:
+                lengths.append(server.xlen(STREAM))
+        assert [one async for one in found.newest()] == list(reversed(records))
+        for record in records:
+            assert await found.find(record.id) == record
+    # Of the move before, the newest entry stays: by it the next move sees that nothing is missing.
+    assert lengths == [10, 11, 11, 11, 11, 11]
+    assert archiver.counts == {"archived": 60, "trimmed": 49}
 
 
 async def test_what_is_left_of_an_erased_record_is_that_there_was_one(

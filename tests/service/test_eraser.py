@@ -56,7 +56,9 @@ OTHERS = ["user-0004", "user-0005", "user-0006", "a visitor"]
 
 def archivers_in(store: RoundTrips, settings: Settings) -> tuple[Archiver, Archiver]:
     events = Archiver(store, event_archive(settings), EventStreams(store, kept=1_000_000))
-    return events, Archiver(store, decision_archive(settings), DecisionStreams(store, erased_users(settings)))
+    return events, Archiver(
+        store, decision_archive(settings), DecisionStreams(store, erased_users(settings), kept=1_000_000)
+    )
 
 
 def eraser_in(store: RoundTrips, settings: Settings) -> Eraser:
