@@ -7,34 +7,39 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
+from recsys.features.user import RING
 from recsys.ranking.ranker import Ranker
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import Neighbours
+from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
 from recsys.types import ItemStats, Ragged
 from recsys.vocabulary import Vocabulary
 
+SourceName = Literal["ALS", "TRANSITIONS", "SIMILAR", "HISTORY", "SPECTRAL", "POPULAR"]
 FLAGS = 64  # categories that are features; all of them can be filtered by
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a bundle was made and how its sources are read. Part of the bundle."""
 
-    sources: Annotated[tuple[Literal["ALS", "TRANSITIONS", "SIMILAR", "POPULAR"], ...], msgspec.Meta(min_length=1)] = (
+    sources: Annotated[tuple[SourceName, ...], msgspec.Meta(min_length=1)] = (
         "ALS",
         "TRANSITIONS",
         "SIMILAR",
+        "HISTORY",
+        "SPECTRAL",
         "POPULAR",
     )
     factors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64
     als_regularization: float = 0.1
     als_alpha: float = 10.0
     als_iterations: int = 15
-    neighbours: int = 50  # kept per item and table; 30 lose .005 NDCG@10 on MovieLens-100K
-    transitions_recent: int = 5  # newest interactions whose followers are candidates
-    similar_recent: int = 5
+    spectral_factors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 128
+    neighbours: int = 100  # kept per item and table
+    recent: Annotated[int, msgspec.Meta(ge=1, le=RING)] = 10  # newest interactions that transitions and similar look at
     recent_decay: float = 0.7  # weight per step back
-    trees: int = 120
+    trees: int = 200
     seed: int = 7
 
 
@@ -49,6 +54,7 @@ class Bundle:
         title: [N]. category_name: [C]. item_category: category numbers per item.
         category_item: items per category, ascending; the transpose of item_category.
         fresh: int32 [k], rows of items that came after training, ascending; a published bundle has none.
+        index, spectral_index: Over `factors` and over the vectors of `spectral`.
         ranker: None only while a bundle is being trained.
     """
 
@@ -64,6 +70,8 @@ class Bundle:
     index: FaissIndex
     transitions: Neighbours
     similar: Neighbours
+    spectral: Spectral
+    spectral_index: FaissIndex
     item_stats: ItemStats
     ranker: Ranker | None = None
     fresh: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))

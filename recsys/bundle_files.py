@@ -15,6 +15,7 @@ from recsys.manifest import Manifest, verify
 from recsys.ranking.ranker import Ranker
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import Neighbours
+from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
 from recsys.types import ItemStats, Ragged
 from recsys.vocabulary import Vocabulary
@@ -56,6 +57,8 @@ _ARRAYS = (
             _Array(f"{table}.weight", "float32", ("N", "*")),
         )
     ),
+    _Array("spectral.vector", "float32", ("N", "s")),
+    _Array("spectral.count", "float32", ("N",)),
     _Array("item_category.indptr", "int64", ("N+1",)),
     _Array("item_category.values", "int32", ("*",), below="C"),
     _Array("category_item.indptr", "int64", ("C+1",)),
@@ -88,6 +91,7 @@ def save(bundle: Bundle, directory: Path) -> None:
             value = getattr(value, part)
         np.save(directory / f"{one.name}.npy", value)
     bundle.index.save(directory / "index.faiss")
+    bundle.spectral_index.save(directory / "spectral_index.faiss")
     ranker = bundle.ranker
     described = Described(bundle.recipe, bundle.category_name, bundle.item_stats.version, ranker.names, ranker.bias)
     plain = msgspec.to_builtins(described)
@@ -108,6 +112,7 @@ def load(directory: Path) -> tuple[Bundle, Manifest]:
     sides = {
         "N": len(vocabulary),
         "d": described.recipe.factors,
+        "s": described.recipe.spectral_factors,
         "C": len(described.categories),
         "F": len(described.ranker_features),
     }
@@ -128,9 +133,11 @@ def load(directory: Path) -> tuple[Bundle, Manifest]:
             category_item=_ragged(directory, "category_item", arrays),
             factors=arrays["factors"],
             gram=arrays["gram"],
-            index=_index(directory, sides),
+            index=_index(directory, "index.faiss", sides, "d"),
             transitions=_neighbours(directory, "transitions", arrays),
             similar=_neighbours(directory, "similar", arrays),
+            spectral=_spectral(directory, arrays),
+            spectral_index=_index(directory, "spectral_index.faiss", sides, "s"),
             item_stats=ItemStats(
                 version=described.item_stats_version,
                 **{name.split(".")[1]: array for name, array in arrays.items() if name.startswith("item_stats.")},
@@ -191,14 +198,21 @@ def _neighbours(directory: Path, name: str, arrays: dict[str, np.ndarray]) -> Ne
     return Neighbours(item, weight)
 
 
-def _index(directory: Path, sides: dict[str, int]) -> FaissIndex:
+def _spectral(directory: Path, arrays: dict[str, np.ndarray]) -> Spectral:
+    count = arrays["spectral.count"]
+    if not np.all(count >= 1):
+        raise _misfit(directory, "spectral.count.npy", "a number below 1 where users are counted")
+    return Spectral(arrays["spectral.vector"], count)
+
+
+def _index(directory: Path, name: str, sides: dict[str, int], side: str) -> FaissIndex:
     try:
-        index = FaissIndex.load(directory / "index.faiss")
+        index = FaissIndex.load(directory / name)
     except RuntimeError as error:
-        raise _misfit(directory, "index.faiss", str(error).splitlines()[0]) from error
-    if index.dimension != sides["d"] or index.highest_row >= sides["N"]:
+        raise _misfit(directory, name, str(error).splitlines()[0]) from error
+    if index.dimension != sides[side] or index.highest_row >= sides["N"]:
         found = f"{index.dimension} dimensions, rows up to {index.highest_row}"
-        raise _misfit(directory, "index.faiss", f"{found} where d = {sides['d']} and N = {sides['N']}")
+        raise _misfit(directory, name, f"{found} where {sides[side]} and below {sides['N']} were expected")
     return index
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from recsys.bundle import Bundle
 from recsys.items import Item
 from recsys.retrieval.neighbours import Neighbours
+from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
 from recsys.types import Ragged
 from recsys.vocabulary import Vocabulary, item_keys
@@ -70,6 +71,10 @@ def overlaid(bundle: Bundle, descriptions: Mapping[str, Description]) -> Bundle:
         transitions=_moved(bundle.transitions, row_of[:n], len(ids)),
         fresh=_read_only(np.sort(fresh)),
         similar=_moved(bundle.similar, row_of[:n], len(ids)),
+        spectral=_spread(bundle.spectral, row_of[:n], len(ids)),
+        spectral_index=bundle.spectral_index.extended(
+            row_of[:n], np.zeros((0, bundle.spectral.vector.shape[1])), fresh[:0]
+        ),
     )
 
 
@@ -98,6 +103,12 @@ def _moved(table: Neighbours, row_of: np.ndarray, n: int) -> Neighbours:
     item[row_of] = np.where(table.item >= 0, row_of[table.item], -1)
     weight[row_of] = table.weight
     return Neighbours(_read_only(item), _read_only(weight))
+
+
+def _spread(of: Spectral, row_of: np.ndarray, n: int) -> Spectral:
+    vector, count = np.zeros((n, of.vector.shape[1]), np.float32), np.ones(n, np.float32)
+    vector[row_of], count[row_of] = of.vector, of.count
+    return Spectral(_read_only(vector), _read_only(count))
 
 
 def _transposed(item_category: Ragged, categories: int) -> Ragged:

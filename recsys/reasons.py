@@ -16,14 +16,17 @@ def reasons(world: World, recent: np.ndarray, item: int, sources: int) -> list[s
     """
     recipe = world.bundle.recipe
     codes = []
-    for source, code, table, depth in (
-        (Source.TRANSITIONS, "follows", world.bundle.transitions, recipe.transitions_recent),
-        (Source.SIMILAR, "similar_to", world.bundle.similar, recipe.similar_recent),
+    for source, code, table, depth, decay in (
+        (Source.TRANSITIONS, "follows", world.bundle.transitions, recipe.recent, recipe.recent_decay),
+        (Source.SIMILAR, "similar_to", world.bundle.similar, recipe.recent, recipe.recent_decay),
+        (Source.HISTORY, "similar_to", world.bundle.similar, len(recent), 1.0),
     ):
         if sources >> source & 1:
-            cause = _strongest(table, recent[:depth], item, recipe.recent_decay)
-            codes.append(f"{code}:{world.bundle.vocabulary.item_id[cause]}")
-    if sources >> Source.ALS & 1:
+            cause = _strongest(table, recent[:depth], item, decay)
+            found = f"{code}:{world.bundle.vocabulary.item_id[cause]}"
+            if found not in codes:
+                codes.append(found)
+    if sources >> Source.ALS & 1 or sources >> Source.SPECTRAL & 1:
         codes.append("similar_taste")
     if sources >> Source.NEW & 1:
         codes.append("new")

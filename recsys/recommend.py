@@ -98,7 +98,8 @@ def retrieve(world: World, batch: QueryBatch) -> Retrieved:
 def features(world: World, batch: QueryBatch, retrieved: Retrieved) -> np.ndarray:
     """The ranker's input for all candidates, float32 [m, F]."""
     users = retrieved.users_of(world, batch)
-    return feature_matrix(Frame(world, users.states, batch.now_s, users.history, users.vector, retrieved.candidates))
+    states, history, candidates = users.states, users.history, retrieved.candidates
+    return feature_matrix(Frame(world, states, batch.now_s, history, users.vector, users.spectral, candidates))
 
 
 def rank(world: World, batch: QueryBatch, retrieved: Retrieved) -> Ranked:

@@ -24,9 +24,11 @@ class Source(IntEnum):
 
     ALS = 0  # nearest to the folded-in user vector
     TRANSITIONS = 1  # what follows the user's last interactions
-    SIMILAR = 2  # what users of the same items like
+    SIMILAR = 2  # what users of the same last items like
     POPULAR = 3
     NEW = 4  # drawn from the items that came after training
+    HISTORY = 5  # what users of all the items like that this user liked
+    SPECTRAL = 6  # nearest in the smooth part of the graph of users and items
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,14 @@ class Ragged:
 
     def __getitem__(self, row: int) -> np.ndarray:
         return self.values[self.indptr[row] : self.indptr[row + 1]]
+
+    def take(self, rows: np.ndarray) -> "Ragged":
+        """Some of the lists, in this order."""
+        lengths = self.lengths()[rows]
+        indptr = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(lengths, out=indptr[1:])
+        place = np.arange(indptr[-1]) - np.repeat(indptr[:-1], lengths)
+        return Ragged(indptr, self.values[np.repeat(self.indptr[rows], lengths) + place])
 
     def lengths(self) -> np.ndarray:
         """Length of each list, int64 [b]."""
@@ -157,7 +167,7 @@ class CandidateSet:
         item: int32 [m], rows of the bundle, distinct within a request.
         sources: uint8 [m], bit `Source` set where that source brought the item.
         retrieval_score: float32 [m], reciprocal-rank fusion of the sources; falling within a request.
-        source_score: float32 [5, m], each source's own score, 0 where it did not bring the item.
+        source_score: float32 [len(Source), m], each source's own score, 0 where it did not bring the item.
     """
 
     indptr: np.ndarray

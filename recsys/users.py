@@ -7,6 +7,7 @@ import numpy as np
 from recsys.features.history import History
 from recsys.features.user import UserStates, room, update
 from recsys.retrieval.fold_in import fold_in
+from recsys.retrieval.spectral import spectral_vectors
 from recsys.types import QueryBatch, World
 from recsys.verbs import Verb
 
@@ -19,11 +20,13 @@ class Users:
         states: UserStates [b], the session's items applied.
         history: Their rings in rows of the bundle.
         vector: float32 [b, d], folded in from the positives of the ring; 0 without one.
+        spectral: float32 [b, d'], their sum in the bundle's spectral space; 0 without one.
     """
 
     states: UserStates
     history: History
     vector: np.ndarray
+    spectral: np.ndarray
 
     @classmethod
     def of(cls, world: World, batch: QueryBatch) -> "Users":
@@ -32,7 +35,9 @@ class Users:
         states = with_session(batch)
         history = History.of(states, world)
         alpha = bundle.recipe.als_alpha
-        return cls(states, history, fold_in(bundle.factors, bundle.gram, history.item, history.weight, alpha=alpha))
+        vector = fold_in(bundle.factors, bundle.gram, history.item, history.weight, alpha=alpha)
+        of = bundle.spectral
+        return cls(states, history, vector, spectral_vectors(of.vector, of.count, history.item, history.weight))
 
 
 def with_session(batch: QueryBatch) -> UserStates:

@@ -125,6 +125,15 @@ def test_builtin_hash_is_never_called() -> None:
     assert places(SOURCES, hashes) == []
 
 
+def unseeded(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "np.random.default_rng":
+        return not node.args
+    allowed = ("np.random.default_rng", "np.random.Generator")
+    return (
+        isinstance(node, ast.Attribute) and ast.unparse(node.value) == "np.random" and ast.unparse(node) not in allowed
+    )
+
+
 def test_recommender_reads_no_clock_and_draws_no_global_chance() -> None:
     pure = [
         *(
@@ -134,23 +143,13 @@ def test_recommender_reads_no_clock_and_draws_no_global_chance() -> None:
         *(path for part in ("features", "retrieval", "ranking") for path in (ROOT / "recsys" / part).glob("*.py")),
     ]
     assert imports_of(pure, {"time", "datetime", "random", "secrets", "uuid", "os"}) == []
-    assert places(pure, lambda node: isinstance(node, ast.Attribute) and ast.unparse(node) == "np.random") == []
+    assert places(pure, unseeded) == []
 
 
 def test_simulation_reads_no_clock_and_draws_from_seeded_generators_alone() -> None:
     paths = list((ROOT / "recsys" / "simulation").glob("*.py"))
     assert len(paths) > 5
     assert imports_of(paths, {"time", "datetime", "random", "secrets", "uuid", "os"}) == []
-
-    def unseeded(node: ast.AST) -> bool:
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "np.random.default_rng":
-            return not node.args
-        allowed = ("np.random.default_rng", "np.random.Generator")
-        return (
-            isinstance(node, ast.Attribute)
-            and ast.unparse(node.value) == "np.random"
-            and ast.unparse(node) not in allowed
-        )
 
     assert places(paths, unseeded) == []
 

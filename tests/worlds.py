@@ -11,6 +11,7 @@ from recsys.datasets.dataset import Dataset, Events, ImportReport
 from recsys.features.user import UserStates, room, update
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import Neighbours
+from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
 from recsys.types import ItemStats, QueryBatch, Ragged, Slates, World
 from recsys.verbs import Verb
@@ -18,7 +19,7 @@ from recsys.vocabulary import Vocabulary, item_key
 
 START_S = 1_700_000_000
 DAY_S = 86_400
-SMALL = Recipe(factors=16, als_iterations=5, neighbours=20, trees=20)
+SMALL = Recipe(factors=16, spectral_factors=16, als_iterations=5, neighbours=20, trees=200)
 
 CHAIN_ITEMS = 40
 TASTE_ITEMS = 20  # per taste
@@ -111,7 +112,7 @@ def tiny_world() -> World:
     )
     bundle = Bundle(
         id="",
-        recipe=Recipe(factors=2, als_alpha=1.0),
+        recipe=Recipe(factors=2, spectral_factors=2, als_alpha=1.0),
         vocabulary=vocabulary,
         title=TextColumn.of(["A", "B", "C", "D", "E"]),
         category_name=("comedy", "drama"),
@@ -121,6 +122,8 @@ def tiny_world() -> World:
         gram=factors.T @ factors + np.eye(2, dtype=np.float32),
         index=FaissIndex.build(factors, seed=1),
         transitions=Neighbours(follows, np.where(follows >= 0, [[0.5, 0.25]], 0).astype(np.float32)),
+        spectral=Spectral(factors, np.array([1, 2, 4, 1, 1], np.float32)),
+        spectral_index=FaissIndex.build(factors, seed=1),
         similar=Neighbours(alike, np.where(alike >= 0, [[0.75, 0]], 0).astype(np.float32)),
         item_stats=stats,
     )

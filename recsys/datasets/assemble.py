@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from recsys.datasets.catalogue import Catalogue, read_catalogue
-from recsys.datasets.dataset import Dataset, Events, ImportReport
+from recsys.datasets.dataset import Dataset, Events, ImportReport, Timing
 from recsys.datasets.fields import (
     NO_ID,
     VERB_NAMES,
@@ -35,11 +35,12 @@ def assemble(
     malformed: MalformedRows,
     positive_rating: float,
     notes: list[str],
+    timing: Timing = "exact",
 ) -> Dataset:
     """Build a Dataset.
 
     Args:
-        name, title, attribution, notes: As in `Dataset` and its report.
+        name, title, attribution, notes, timing: As in `Dataset` and its report.
         source: Where the files were read; gives their hashes.
         interactions, items: Raw columns; without an items file the catalogue is the items interacted with.
         malformed: Already holds the rows with a wrong number of columns.
@@ -104,6 +105,7 @@ def assemble(
             unlisted_events=int((item >= items_listed).sum()) if items else 0,
             notes=notes,
         ),
+        timing=timing,
     )
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -16,9 +17,13 @@ import pyarrow.parquet as pq
 
 from recsys.errors import DatasetError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "dataset.json"
 _IMPORT_AGAIN = "import the data set again"
+
+
+# "exact": times are those of the clock. "order": only the order of a user's events means anything. "none": nor that.
+Timing = Literal["exact", "order", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +106,7 @@ class Dataset:
         item_category: int32 [nnz], index into `categories`, ascending within an item.
         events: The interactions.
         report: What the import found.
+        timing: What the times of the events mean.
         place: int64 [e], the place of each event among all that were imported, from 1; None where all are there.
     """
 
@@ -117,6 +123,7 @@ class Dataset:
     item_category: np.ndarray
     events: Events
     report: ImportReport
+    timing: Timing = "exact"
     place: np.ndarray | None = None
 
 
@@ -133,6 +140,7 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     synthetic: bool
     attribution: str
     fingerprint: str
+    timing: Timing
     categories: list[str]
     report: ImportReport
     files: dict[str, _File]
@@ -163,6 +171,7 @@ def save(dataset: Dataset, directory: Path) -> None:
             synthetic=dataset.synthetic,
             attribution=dataset.attribution,
             fingerprint=dataset.fingerprint,
+            timing=dataset.timing,
             categories=dataset.categories,
             report=dataset.report,
             files=files,
@@ -209,6 +218,7 @@ def load(directory: Path) -> Dataset:
         item_category=np.array(category.values, dtype=np.int32),
         events=Events(**{name: np.array(events[name]) for name in Events.__annotations__}),
         report=manifest.report,
+        timing=manifest.timing,
         place=np.array(events["place"]) if "place" in events.column_names else None,
     )
 

@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recsys.errors import DatasetError
+from recsys.evaluation.answers import ask
+from recsys.evaluation.baselines import only
 from recsys.evaluation.bootstrap import Interval, mean_interval, paired_difference
 from recsys.evaluation.cold_start import FirstEvents, newcomers
-from recsys.evaluation.metrics import ndcg_at_k
-from recsys.evaluation.temporal import ask, only
+from recsys.evaluation.metrics import ndcg_of_hits
 from recsys.features.matrix import NAMES
 from recsys.ranking.catboost import fit_ranker
 from recsys.training.examples import examples
 from recsys.training.log import Log
-from recsys.types import World
+from recsys.types import Source, World
 
 CEILING_AT = (1, 3, 5)
 FOLDS = 5
@@ -71,7 +72,7 @@ def _point(world: World, asked: FirstEvents, known: int, seed: int) -> Ceiling:
     questions = asked.questions
     users, number = np.unique(questions.user, return_inverse=True)
     fold = (np.random.default_rng(seed).permutation(len(users)) % FOLDS)[number]
-    taught = np.full(len(questions), -1, np.int32)
+    ours = np.zeros(len(questions))
     for one in range(FOLDS):
         rows, others = np.flatnonzero(fold == one), np.flatnonzero(fold != one)
         made = examples(
@@ -86,9 +87,10 @@ def _point(world: World, asked: FirstEvents, known: int, seed: int) -> Ceiling:
             made.features, made.label, made.group, names=NAMES, trees=world.bundle.recipe.trees, seed=seed
         )
         of_fold = replace(world, bundle=replace(world.bundle, ranker=ranker))
-        taught[rows] = ask(of_fold, questions.take(rows), asked.known.take(rows), seed=seed).rank
-    popular = ask(only(world, "POPULAR"), questions, asked.known, seed=seed).rank
-    ours, theirs = ndcg_at_k(taught, 10), ndcg_at_k(popular, 10)
+        taught = ask(of_fold, questions.take(rows), asked.known.take(rows), seed=seed)
+        ours[rows] = ndcg_of_hits(taught.hits(10), taught.wanted)
+    popular = ask(only(world, Source.POPULAR), questions, asked.known, seed=seed)
+    theirs = ndcg_of_hits(popular.hits(10), popular.wanted)
     return Ceiling(
         known,
         len(users),

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.errors import DatasetError
+from recsys.evaluation.baselines import baselines
+from recsys.evaluation.compare import Asked, compare
 from recsys.evaluation.curve import Curve
-from recsys.evaluation.temporal import compare
 from recsys.features.apply import apply
 from recsys.features.user import UserStates
-from recsys.training.log import Known, Log, NextItem, first_time
+from recsys.training.log import Log
+from recsys.training.questions import Known, Questions
 from recsys.types import Ragged, World
 
 KNOWN = (0, 1, 2, 3, 5, 10, 20)
 ANSWERS = 5  # one a user would be mostly noise; what comes much later is not what is wanted next
+BESIDE = ("ALS", "popularity")
 UNKNOWING = "nothing known"
 PROTOCOL = (
     "New users, whose first event lies after all data of the bundle. Their state holds their first k events and no "
@@ -37,11 +40,11 @@ class FirstEvents:
     neither asked for nor shown.
 
     Attributes:
-        questions: NextItem [q], at the next second with an event.
+        questions: Questions [q], at the next second with an event.
         known: k events in the state. unknowing: none in the state, and the items of these k excluded.
     """
 
-    questions: NextItem
+    questions: Questions
     known: Known
     unknowing: Known
 
@@ -52,7 +55,7 @@ class FirstEvents:
         Args:
             users: The rows of the log of each user, in its order.
         """
-        wanted = log.positive & first_time(log)
+        wanted = log.positive & log.first_time()
         first, tied, asked, now_s = [], [], [], []
         for rows in users:
             later = _after_second(log.ts_s[rows], k)
@@ -66,7 +69,12 @@ class FirstEvents:
         answer = np.concatenate([np.zeros(0, np.int64), *asked])
         hidden = [log.key[np.concatenate(pair)] for pair in zip(first, tied, strict=True)]
         return cls(
-            NextItem(log.user[answer], np.array(now_s, np.int64)[user], log.key[answer]),
+            Questions(
+                log.user[answer],
+                np.array(now_s, np.int64)[user],
+                answer,
+                Ragged(np.arange(len(answer) + 1), log.key[answer]),
+            ),
             Known(_applied(log, first).take(user), Ragged.of([log.key[tied[one]] for one in user], np.uint64)),
             Known(UserStates.empty(len(user)), Ragged.of([hidden[one] for one in user], np.uint64)),
         )
@@ -99,12 +107,13 @@ def evaluate_cold_start(
         DatasetError: fewer than two users are new and go on to like something.
     """
     users = newcomers(log, since_s)
-    points = []
+    points, alone = [], baselines(world)
     for k in KNOWN:
         asked = FirstEvents.of(log, users, k)
         if len(np.unique(asked.questions.user)) >= 2:
-            also = {UNKNOWING: asked.unknowing}
-            points.append((k, compare(world, asked.questions, asked.known, protocol=PROTOCOL, seed=seed, also=also)))
+            questions = Asked(asked.questions, asked.known)
+            beside, also = {name: alone[name] for name in BESIDE}, {UNKNOWING: asked.unknowing}
+            points.append((k, compare(world, questions, protocol=PROTOCOL, seed=seed, beside=beside, also=also)))
         progress(1)
     if not points:
         raise DatasetError("the imported data has fewer than two users who are new after the bundle's split")

@@ -3,9 +3,7 @@
 The whole catalogue is ranked, never a sample of it: sampled metrics can order two recommenders the wrong way
 round (Krichene & Rendle, "On Sampled Metrics for Item Recommendation", KDD 2020).
 
-Next item: `rank` int32 [q] is the 0-based position of the one target in the list, -1 when it is not there.
-
-Many targets: `hits` bool [q, k] says whether each position of the list is relevant, `n_relevant` int [q] how
+`hits` bool [q, k] says whether each position of the list is relevant, `n_relevant` int [q] how
 many items are relevant at all, in the list or not. A query without a relevant item has no value.
 
 Input outside these definitions is a ValueError.
@@ -14,30 +12,27 @@ Input outside these definitions is a ValueError.
 import numpy as np
 
 
-def ndcg_at_k(rank: np.ndarray, k: int) -> np.ndarray:
-    """NDCG@k with one target: 1 / log2(rank + 2) inside the first k, else 0. float64 [q], in [0, 1].
-
-    Järvelin & Kekäläinen, "Cumulated Gain-Based Evaluation of IR Techniques", ACM TOIS 20(4), 2002, with
-    binary gain: the ideal DCG of one target is 1.
-    """
-    return np.where(hit_at_k(rank, k) > 0, 1 / np.log2(np.maximum(rank, 0) + 2.0), 0.0)
+def hit_rate(hits: np.ndarray) -> np.ndarray:
+    """1 where any relevant item is in the list, else 0: with one target also recall. float64 [q]."""
+    return np.asarray(hits.any(axis=1), np.float64)
 
 
-def hit_at_k(rank: np.ndarray, k: int) -> np.ndarray:
-    """1 where the target is among the first k, else 0: with one target also recall@k. float64 [q]."""
-    _check_rank(rank)
-    if k < 1:
-        raise ValueError(f"k is {k}; a cut-off is at least 1")
-    return ((rank >= 0) & (rank < k)).astype(np.float64)
-
-
-def reciprocal_rank(rank: np.ndarray) -> np.ndarray:
-    """1 / (rank + 1), 0 when the target is not in the list; the mean is MRR. float64 [q], in [0, 1].
+def reciprocal_rank(hits: np.ndarray) -> np.ndarray:
+    """1 / place of the first relevant item, 0 when there is none in the list; the mean is MRR. float64 [q], in [0, 1].
 
     Voorhees, "The TREC-8 Question Answering Track Report", 1999.
     """
-    _check_rank(rank)
-    return np.where(rank >= 0, 1 / (np.maximum(rank, 0) + 1.0), 0.0)
+    return np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1.0), 0.0)
+
+
+def average_precision(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
+    """The mean over the first min(k, n_relevant) relevant items of the precision at their place. float64 [q].
+
+    Manning, Raghavan, Schütze, "Introduction to Information Retrieval", 2008, section 8.4, cut off at k.
+    """
+    _check_hits(hits, n_relevant)
+    precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    return (precision * hits).sum(axis=1) / np.minimum(n_relevant, hits.shape[1])
 
 
 def ndcg_of_hits(hits: np.ndarray, n_relevant: np.ndarray) -> np.ndarray:
@@ -81,17 +76,45 @@ def exposure_gini(lists: np.ndarray, n_items: int) -> float:
     return float(weight @ exposure / (n_items * exposure.sum()))
 
 
+def novelty(lists: np.ndarray, popularity: np.ndarray) -> float:
+    """Mean self-information of the shown items, bits: log2(all positives / the item's), items without one as with one.
+
+    `lists` as in `coverage`; popularity float32 [n_items], positives of each. Zhou et al., "Solving the apparent
+    diversity-accuracy dilemma of recommender systems", PNAS 107(10), 2010.
+    """
+    shown = lists[lists >= 0]
+    if not len(shown):
+        raise ValueError(f"no item is shown in {len(lists)} lists; novelty needs at least one")
+    share = np.maximum(popularity, 1) / max(float(popularity.sum()), 1.0)
+    return float(np.mean(-np.log2(np.minimum(share[shown], 1.0)) + 0.0))
+
+
+def intra_list_diversity(lists: np.ndarray, vector: np.ndarray) -> float:
+    """Mean over lists of 1 - the mean cosine of two different items of it; lists of fewer than two do not count.
+
+    `lists` as in `coverage`; vector float32 [n_items, d], an item of 0 is unlike all others. Ziegler et al.,
+    "Improving Recommendation Lists Through Topic Diversification", WWW 2005. NaN-free: 0 where no list has two items.
+    """
+    total, counted = 0.0, 0
+    length = np.sqrt(np.einsum("nd,nd->n", vector, vector))
+    for row in lists:
+        shown = row[row >= 0]
+        if len(shown) < 2:
+            continue
+        own = vector[shown] / np.where(length[shown] > 0, length[shown], 1)[:, None]
+        cosine = own @ own.T
+        pairs = len(shown) * (len(shown) - 1)
+        total += 1 - float(cosine.sum() - np.trace(cosine)) / pairs
+        counted += 1
+    return total / max(counted, 1)
+
+
 def _exposure(lists: np.ndarray, n_items: int) -> np.ndarray:
     if n_items < 1:
         raise ValueError(f"n_items is {n_items}; a catalogue holds at least one item")
     if lists.size and not -1 <= lists.min() <= lists.max() < n_items:
         raise ValueError(f"item numbers {lists.min()}..{lists.max()} leave -1..{n_items - 1}; is it another bundle's?")
     return np.bincount(lists[lists >= 0], minlength=n_items)
-
-
-def _check_rank(rank: np.ndarray) -> None:
-    if rank.size and rank.min() < -1:
-        raise ValueError(f"rank {rank.min()} is below -1; -1 marks a target that is not in the list")
 
 
 def _check_hits(hits: np.ndarray, n_relevant: np.ndarray) -> None:

@@ -1,7 +1,8 @@
 """What an evaluation found, as JSON and as a Markdown table."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from recsys.evaluation.bootstrap import Interval
@@ -9,11 +10,11 @@ from recsys.evaluation.bootstrap import Interval
 
 @dataclass(frozen=True)
 class Row:
-    """One pipeline: metric name -> mean with its interval, and the share of the catalogue in its top-10 lists."""
+    """One pipeline: metric name -> mean with its interval; and what its lists of ten are like beyond accuracy."""
 
     name: str
     metrics: dict[str, Interval]
-    coverage: float
+    beyond: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Report:
         questions, users: How many were asked, of how many users.
         rows: One per pipeline, the evaluated one first.
         differences: "<metric> over <baseline>" -> paired difference with its interval.
-        retrieved: Share of questions whose answer was among the candidates.
+        retrieved: Share of the right answers that were among the candidates.
+        segments: Of users and of items: right answers, and of each pipeline the share of them in its first ten.
     """
 
     protocol: str
@@ -34,6 +36,7 @@ class Report:
     rows: tuple[Row, ...]
     differences: dict[str, Interval]
     retrieved: float
+    segments: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -44,7 +47,7 @@ class Report:
                     "rows": [
                         {
                             "name": r.name,
-                            "coverage": r.coverage,
+                            "beyond": r.beyond,
                             "metrics": {k: v._asdict() for k, v in r.metrics.items()},
                         }
                         for r in self.rows
@@ -58,16 +61,35 @@ class Report:
     def from_json(cls, value: dict[str, Any]) -> "Report":
         """The report that `to_json` described."""
         rows = tuple(
-            Row(r["name"], {k: Interval(**v) for k, v in r["metrics"].items()}, r["coverage"]) for r in value["rows"]
+            Row(r["name"], {k: Interval(**v) for k, v in r["metrics"].items()}, r["beyond"]) for r in value["rows"]
         )
         differences = {k: Interval(**v) for k, v in value["differences"].items()}
-        return cls(value["protocol"], value["questions"], value["users"], rows, differences, value["retrieved"])
+        return cls(
+            value["protocol"],
+            value["questions"],
+            value["users"],
+            rows,
+            differences,
+            value["retrieved"],
+            value["segments"],
+        )
 
-    def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and cells, for whatever draws tables."""
-        metrics = list(self.rows[0].metrics)
-        header = ["", *metrics, "coverage"]
-        return header, [[r.name, *(shown(r.metrics[m]) for m in metrics), f"{r.coverage:.1%}"] for r in self.rows]
+    def table(self, metrics: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
+        """Header and cells, for whatever draws tables.
+
+        Args:
+            metrics: Those shown, and of these the first one with its interval; all of everything if none is named.
+        """
+        first = self.rows[0]
+        names = metrics or [*first.metrics, *first.beyond]
+        with_interval = metrics[:1] or list(first.metrics)
+
+        def cell(row: Row, name: str) -> str:
+            if name in with_interval:
+                return shown(row.metrics[name])
+            return f"{row.metrics[name].mean if name in row.metrics else row.beyond[name]:.3f}"
+
+        return ["", *names], [[row.name, *(cell(row, name) for name in names)] for row in self.rows]
 
     def markdown(self) -> str:
         """Protocol, table and differences."""
@@ -77,6 +99,14 @@ class Report:
         lines += ["| " + " | ".join(row) + " |" for row in cells]
         lines += ["", *(f"- {name}: {shown(value, sign=True)}" for name, value in self.differences.items())]
         lines += [f"- answers among the candidates: {self.retrieved:.1%}", ""]
+        if self.segments:
+            names = [row.name for row in self.rows]
+            lines += ["Share of the right answers in the first ten:", ""]
+            lines += ["| | answers | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 2)]
+            for segment, of in self.segments.items():
+                shares = " | ".join(f"{of[name]:.3f}" for name in names)
+                lines.append(f"| {segment} | {of['answers']:,.0f} | {shares} |")
+            lines.append("")
         return "\n".join(lines)
 
 

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recsys.features.related import relative
 from recsys.features.schema import Feature
-from recsys.types import Source
 
 if TYPE_CHECKING:
     from recsys.features.frame import Frame
@@ -23,6 +23,10 @@ def _factor_recent(frame: "Frame") -> np.ndarray:
     return frame.factor_products[2]
 
 
+def _spectral(frame: "Frame") -> np.ndarray:
+    return frame.spectral_products[0]
+
+
 def _category_last(frame: "Frame") -> np.ndarray:
     return frame.category_products[0]
 
@@ -31,16 +35,32 @@ def _category_profile(frame: "Frame") -> np.ndarray:
     return frame.category_products[1]
 
 
+def _transitions_last(frame: "Frame") -> np.ndarray:
+    return frame.transition_sums[0]
+
+
 def _transitions(frame: "Frame") -> np.ndarray:
-    return frame.candidates.source_score[Source.TRANSITIONS]
+    return frame.transition_sums[1]
+
+
+def _similar_last(frame: "Frame") -> np.ndarray:
+    return frame.similar_sums[0]
 
 
 def _similar(frame: "Frame") -> np.ndarray:
-    return frame.candidates.source_score[Source.SIMILAR]
+    return frame.similar_sums[1]
+
+
+def _history(frame: "Frame") -> np.ndarray:
+    return frame.similar_sums[2]
 
 
 def _retrieval(frame: "Frame") -> np.ndarray:
     return frame.candidates.retrieval_score
+
+
+def _among(frame: "Frame", value: np.ndarray) -> np.ndarray:
+    return relative(value, frame.candidates.indptr)
 
 
 FEATURES = (
@@ -54,6 +74,7 @@ FEATURES = (
         _factor_last,
     ),
     Feature("cross_factor_recent", 1, 0.0, "mean cosine to the 5 newest positives", "cell", _factor_recent),
+    Feature("cross_spectral", 1, 0.0, "inner product in the smooth part of the graph", "cell", _spectral),
     Feature("cross_category_last", 1, 0.0, "categories shared with the newest positive", "cell", _category_last),
     Feature(
         "cross_category_profile",
@@ -64,15 +85,55 @@ FEATURES = (
         _category_profile,
     ),
     Feature(
+        "cross_transitions_last", 1, 0.0, "transition weight from the newest interaction", "cell", _transitions_last
+    ),
+    Feature(
         "cross_transitions",
-        1,
+        2,
         0.0,
-        "decayed transition weight from the newest interactions",
+        "decayed transition weights from the newest interactions",
         "cell",
         _transitions,
     ),
-    Feature("cross_similar", 1, 0.0, "decayed co-occurrence weight from the newest interactions", "cell", _similar),
+    Feature("cross_similar_last", 1, 0.0, "co-occurrence with the newest interaction", "cell", _similar_last),
+    Feature("cross_similar", 2, 0.0, "decayed co-occurrence with the newest interactions", "cell", _similar),
+    Feature("cross_history", 1, 0.0, "co-occurrence with all positives of the ring", "cell", _history),
     Feature(
-        "cross_retrieval", 2, 0.0, "reciprocal-rank fusion of the eligible items of each source", "cell", _retrieval
+        "cross_retrieval", 3, 0.0, "reciprocal-rank fusion of the eligible items of each source", "cell", _retrieval
+    ),
+    # Sums grow with the history and mean nothing beside those of another user: where a cell lies among the candidates
+    # of its request does.
+    Feature("cross_als_among", 1, 0.0, "cross_als among the candidates, 0 to 1", "cell", lambda f: _among(f, _als(f))),
+    Feature(
+        "cross_spectral_among",
+        1,
+        0.0,
+        "cross_spectral among the candidates, 0 to 1",
+        "cell",
+        lambda f: _among(f, _spectral(f)),
+    ),
+    Feature(
+        "cross_transitions_among",
+        1,
+        0.0,
+        "cross_transitions among the candidates, 0 to 1",
+        "cell",
+        lambda f: _among(f, _transitions(f)),
+    ),
+    Feature(
+        "cross_similar_among",
+        1,
+        0.0,
+        "cross_similar among the candidates, 0 to 1",
+        "cell",
+        lambda f: _among(f, _similar(f)),
+    ),
+    Feature(
+        "cross_history_among",
+        1,
+        0.0,
+        "cross_history among the candidates, 0 to 1",
+        "cell",
+        lambda f: _among(f, _history(f)),
     ),
 )

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recsys.features.history import History
+from recsys.features.history import History, recency
 from recsys.features.products import newest_means, products
+from recsys.features.related import related
 from recsys.features.user import UserStates, values
 
 RECENT = 5  # newest positives in "recent" means
 
 if TYPE_CHECKING:
+    from recsys.retrieval.neighbours import Neighbours
     from recsys.types import CandidateSet, World
 
 
@@ -25,7 +27,7 @@ class Frame:
         states: UserStates [b].
         now_s: int64 [b], UTC epoch seconds.
         history: `states` in rows of the bundle.
-        user_vector: float32 [b, d], folded in; 0 where there is no positive.
+        user_vector, spectral_vector: float32 [b, d] and [b, d'], 0 where there is no positive.
         candidates: CandidateSet [m].
     """
 
@@ -34,6 +36,7 @@ class Frame:
     now_s: np.ndarray
     history: History
     user_vector: np.ndarray
+    spectral_vector: np.ndarray
     candidates: "CandidateSet"
 
     @cached_property
@@ -53,6 +56,37 @@ class Frame:
         result = products(bundle.factors, vectors, candidates.indptr, candidates.item)
         result[1:] *= bundle.factor_scale[candidates.item]
         return result
+
+    @cached_property
+    def spectral_products(self) -> np.ndarray:
+        """Products with the user's spectral vector: float32 [1, m]."""
+        table, candidates = self.world.bundle.spectral.vector, self.candidates
+        return products(table, self.spectral_vector[:, None], candidates.indptr, candidates.item)
+
+    @cached_property
+    def transition_sums(self) -> np.ndarray:
+        """Transition weights from the newest interaction, and decayed from the newest ones: float32 [2, m]."""
+        return self._related(self.world.bundle.transitions, self._last_and_recent)
+
+    @cached_property
+    def similar_sums(self) -> np.ndarray:
+        """Co-occurrence with the newest interaction, decayed with the newest, with all positives: float32 [3, m]."""
+        recent, every = self._last_and_recent, self.history.weight
+        weights = np.zeros((3, *every.shape), np.float32)
+        weights[:2, :, : recent.shape[2]], weights[2] = recent, every
+        return self._related(self.world.bundle.similar, weights)
+
+    @cached_property
+    def _last_and_recent(self) -> np.ndarray:
+        recipe = self.world.bundle.recipe
+        step = recency(recipe.recent, recipe.recent_decay, len(self.now_s))
+        last = np.zeros_like(step)
+        last[:, 0] = 1
+        return np.stack([last, step])
+
+    def _related(self, table: "Neighbours", weight: np.ndarray) -> np.ndarray:
+        seed, candidates = self.history.item[:, : weight.shape[2]], self.candidates
+        return related(table.item, table.weight, seed, weight, candidates.indptr, candidates.item)
 
     @cached_property
     def category_products(self) -> np.ndarray:

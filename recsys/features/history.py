@@ -37,6 +37,12 @@ class History:
         return cls(*_look_up(world.bundle.vocabulary.key, states.item_key, states.verb, WEIGHT))
 
 
+def recency(newest: int, decay: float, b: int) -> np.ndarray:
+    """What each of the newest interactions counts, the last one 1: float32 [b, newest]."""
+    step = np.float32(decay) ** np.arange(newest, dtype=np.float32)
+    return np.broadcast_to(step, (b, newest))
+
+
 @njit(cache=True)
 def _look_up(
     key: np.ndarray, ring: np.ndarray, verb: np.ndarray, verb_weight: np.ndarray

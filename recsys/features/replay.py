@@ -14,16 +14,16 @@ def replay(
     verb: np.ndarray,
     ts_s: np.ndarray,
     query_user: np.ndarray,
-    query_ts_s: np.ndarray,
+    query_place: np.ndarray,
 ) -> UserStates:
-    """The state of each queried user just before each queried moment.
+    """The state of each queried user just before each queried place of the log.
 
-    Events with `ts_s < query_ts_s` are in the state and later or simultaneous ones are not, so the event that is to
-    be predicted, and what happened in the same second, can never leak into it.
+    Events that stand before the place are in the state, as they would be online, where events are applied in the order
+    of the log. The event at the place and all later ones are not, so what is to be predicted can never leak into it.
 
     Args:
-        user, item_key, verb, ts_s: The log, [e] each (int32, uint64, uint8, uint32), in log order within a user.
-        query_user: int32 [q]. query_ts_s: int64 [q], UTC epoch seconds.
+        user, item_key, verb, ts_s: The log, [e] each (int32, uint64, uint8, uint32).
+        query_user: int32 [q]. query_place: int64 [q], 0 to e.
     Returns:
         UserStates [q], in the order of the queries. Cost: vectorised over users.
     """
@@ -35,12 +35,13 @@ def replay(
         mine = np.flatnonzero((user >= start) & (user < start + CHUNK_USERS))
         parts.append(
             _replay_chunk(
+                mine,
                 user[mine] - start,
                 item_key[mine],
                 verb[mine],
                 ts_s[mine],
                 query_user[wanted] - start,
-                query_ts_s[wanted],
+                query_place[wanted],
             )
         )
         positions.append(wanted)
@@ -52,20 +53,20 @@ def replay(
 
 
 def _replay_chunk(
+    place: np.ndarray,
     user: np.ndarray,
     item_key: np.ndarray,
     verb: np.ndarray,
     ts_s: np.ndarray,
     query_user: np.ndarray,
-    query_ts_s: np.ndarray,
+    query_place: np.ndarray,
 ) -> UserStates:
-    """Merge events and queries per user in time order, then step all users forward together, one step each."""
+    """Merge events and queries per user in log order, then step all users forward together, one step each."""
     e, q = len(user), len(query_user)
     who = np.concatenate([query_user, user])
-    when = np.concatenate([query_ts_s.astype(np.int64), ts_s.astype(np.int64)])
+    when = np.concatenate([query_place, place])
     is_event = np.repeat([False, True], [q, e])
-    # Within a user by time; at equal times queries come first. Events keep their log order (lexsort is stable).
-    order = np.lexsort((is_event, when, who))
+    order = np.lexsort((is_event, when, who))  # at its own place a query comes before the event
     who, is_event = who[order], is_event[order]
     source = np.concatenate([np.arange(q), np.arange(e)])[order]
     users, first = np.unique(who, return_index=True)

@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from recsys.features.history import recency
 from recsys.retrieval.fusion import fuse
-from recsys.retrieval.sources import Lists, als, popular, related
+from recsys.retrieval.sources import Lists, nearest, popular, related
 from recsys.types import CandidateSet, QueryBatch, Source, World
 from recsys.users import Users
 
-ALS_DEPTH = 128
+DEPTH = 128  # items that each personal source brings
 POPULAR_MIN = 64
 
 
@@ -22,24 +23,30 @@ def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray, e
     Returns:
         Candidates; within a request by falling fused score, then by rising item row.
     """
-    recipe = world.bundle.recipe
+    bundle, recipe, history = world.bundle, world.bundle.recipe, users.history
     sources = {Source[name] for name in recipe.sources}
     wanted = wanted_candidates(world, batch)
     lists: list[Lists] = []
-    filler = wanted
-    if Source.ALS in sources:
-        has_taste: np.ndarray = np.any(users.vector, axis=1)
-        filler = np.where(has_taste, np.maximum(_half_more(batch.count), POPULAR_MIN), wanted)
-        exact = batch.categories.lengths() > 0
-        lists.append(als(world, users.vector, ALS_DEPTH, eligible, has_taste, exact))
-    for source, table, recent in (
-        (Source.TRANSITIONS, world.bundle.transitions, recipe.transitions_recent),
-        (Source.SIMILAR, world.bundle.similar, recipe.similar_recent),
+    filtered = batch.categories.lengths() > 0
+    for source, index, table, vector in (
+        (Source.ALS, bundle.index, bundle.factors, users.vector),
+        (Source.SPECTRAL, bundle.spectral_index, bundle.spectral.vector, users.spectral),
     ):
         if source in sources:
-            lists.append(related(source, table, users.history, recent, recipe.recent_decay, eligible))
+            lists.append(nearest(source, index, table, vector, DEPTH, eligible, filtered))
+    recent = recency(recipe.recent, recipe.recent_decay, len(batch))
+    for source, neighbours, weight in (
+        (Source.TRANSITIONS, bundle.transitions, recent),
+        (Source.SIMILAR, bundle.similar, recent),
+        (Source.HISTORY, bundle.similar, history.weight),
+    ):
+        if source in sources:
+            seed = history.item[:, : weight.shape[1]]
+            lists.append(related(source, neighbours, seed, weight, DEPTH, eligible))
     if Source.POPULAR in sources:
-        lists.append(popular(world, filler, eligible))
+        personal = len(sources) > 1 and users.history.known
+        reach = np.where(personal, np.maximum(_half_more(batch.count), POPULAR_MIN), wanted)
+        lists.append(popular(world, reach, eligible))
     drawn = explored[:, None]
     lists.append(Lists(Source.NEW, drawn, np.zeros(drawn.shape, np.float32), 1))
     return _fused(lists, wanted)

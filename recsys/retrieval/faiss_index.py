@@ -52,19 +52,21 @@ class FaissIndex:
         """The largest row that a search can return; -1 of an empty index."""
         return int(faiss.vector_to_array(self._index.id_map).max(initial=-1))
 
-    def search(self, vector: np.ndarray, k: int, eligible: np.ndarray) -> np.ndarray:
-        """Eligible rows of the largest inner products, best first, -1 where there are fewer.
+    def search(self, vector: np.ndarray, k: int, eligible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Eligible rows of the largest inner products, best first, and these; -1 and 0 where there are fewer.
 
         Args:
             vector: float32 [d]. eligible: uint8 bits, row `i` is bit `i & 7` of byte `i >> 3`.
         Returns:
-            int32 [k].
+            int32 [k], float32 [k].
         """
         if self._empty:
-            return np.full(k, -1, np.int32)
+            return np.full(k, -1, np.int32), np.zeros(k, np.float32)
         # One query a call: a selector holds for all queries of a call.
         parameters = self._selecting(eligible)
-        return self._index.search(vector[None], k, params=parameters)[1][0].astype(np.int32)
+        product, row = self._index.search(vector[None], k, params=parameters)
+        item = row[0].astype(np.int32)
+        return item, np.where(item >= 0, product[0], np.float32(0))
 
     def _selecting(self, eligible: np.ndarray) -> faiss.SearchParameters:
         """Parameters with these bits as the selector. Each thread keeps its own: to make them takes 11 us of 57."""

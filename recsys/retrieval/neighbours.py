@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from scipy import sparse
 
 WINDOW = 10  # later interactions of the user that count as following
@@ -24,20 +25,7 @@ class Neighbours:
     @classmethod
     def from_matrix(cls, matrix: sparse.csr_array, k: int) -> "Neighbours":
         """Keep the k strongest of each row of a non-negative [N, N] matrix but the diagonal; ties by item row."""
-        n = matrix.shape[0]
-        coo = matrix.tocoo()
-        off = coo.row != coo.col
-        row, col, weight = coo.row[off], coo.col[off], coo.data[off].astype(np.float32)
-        order = np.lexsort((col, -weight, row))
-        row, col, weight = row[order], col[order], weight[order]
-        start = np.searchsorted(row, np.arange(n))
-        slot = np.arange(len(row)) - start[row]
-        keep = slot < k
-        item = np.full((n, k), -1, np.int32)
-        value = np.zeros((n, k), np.float32)
-        item[row[keep], slot[keep]] = col[keep]
-        value[row[keep], slot[keep]] = weight[keep]
-        return cls(item, value)
+        return cls(*_strongest(matrix.indptr, matrix.indices, matrix.data.astype(np.float32), k))
 
 
 def transitions(user: np.ndarray, item: np.ndarray, positive: np.ndarray, n_items: int, *, k: int) -> Neighbours:
@@ -64,16 +52,46 @@ def transitions(user: np.ndarray, item: np.ndarray, positive: np.ndarray, n_item
 
 
 def co_occurrence(user: np.ndarray, item: np.ndarray, n_items: int, *, k: int) -> Neighbours:
-    """Cosine similarity of items by the users who gave a positive to both (item-based collaborative filtering).
+    """Similarity of items by the users who gave a positive to both (item-based collaborative filtering).
 
-    Source: Sarwar et al., "Item-based collaborative filtering recommendation algorithms", WWW 2001.
+    weight(i -> j) = sum over those users of 1 / (the items of the user), divided by sqrt(users of i * users of j): the
+    cosine, in which who likes everything says little. It is R~^T R~ of `recsys.retrieval.spectral`: the linear filter
+    of Shen et al., "How Powerful is Graph Convolution for Recommendation?", CIKM 2021.
     """
     n_users = int(user.max(initial=-1)) + 1
     ones = np.ones(len(user), np.float32)
     matrix = sparse.coo_array((ones, (user, item)), shape=(n_users, n_items)).tocsr()
     matrix.data[:] = 1.0
     counts = np.asarray(matrix.sum(axis=0)).ravel()
-    return Neighbours.from_matrix(_scaled((matrix.T @ matrix).tocsr(), counts, counts), k)
+    taken = np.maximum(np.asarray(matrix.sum(axis=1)).ravel(), 1)
+    shared = matrix.T @ sparse.diags_array((1 / taken).astype(np.float32)) @ matrix
+    return Neighbours.from_matrix(_scaled(shared.tocsr(), counts, counts), k)
+
+
+@njit(cache=True)
+def _strongest(indptr: np.ndarray, column: np.ndarray, value: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    n = len(indptr) - 1
+    item, weight = np.full((n, k), -1, np.int32), np.zeros((n, k), np.float32)
+    for row in range(n):
+        start, end = indptr[row], indptr[row + 1]
+        own = value[start:end].copy()
+        for cell in range(start, end):
+            if column[cell] == row:
+                own[cell - start] = 0  # an item is no neighbour of its own
+        size = len(own)
+        least = np.partition(own, size - k)[size - k] if size > k else np.float32(0)
+        key = np.empty(size, np.int64)  # (-weight, item) as one integer: a positive float's bits order as it does
+        kept = 0
+        for cell in range(size):
+            if own[cell] > 0 and own[cell] >= least:
+                bits = np.int64(own[cell : cell + 1].view(np.int32)[0])
+                key[kept] = (-bits << 32) + np.int64(column[start + cell])
+                kept += 1
+        key[:kept].sort()
+        for place in range(min(k, kept)):
+            item[row, place] = key[place] & 0xFFFFFFFF
+            weight[row, place] = np.array([-(key[place] >> 32)], np.int64).astype(np.int32).view(np.float32)[0]
+    return item, weight
 
 
 def _scaled(matrix: sparse.csr_array, rows: np.ndarray, columns: np.ndarray) -> sparse.csr_array:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from recsys.features.history import History
 from recsys.filtering import is_eligible
+from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import Neighbours
 from recsys.types import Source, World
 
@@ -27,31 +27,45 @@ class Lists:
     length: int
 
 
-def als(
-    world: World, vector: np.ndarray, depth: int, eligible: np.ndarray, has_taste: np.ndarray, exact: np.ndarray
+def nearest(
+    source: Source,
+    index: FaissIndex,
+    table: np.ndarray,
+    vector: np.ndarray,
+    depth: int,
+    eligible: np.ndarray,
+    exact: np.ndarray,
 ) -> Lists:
-    """The `depth` nearest items of each user vector, none where not `has_taste`.
+    """The `depth` items of the largest inner product with each user vector, none where that is 0.
 
     Where `exact`, all eligible items are scored instead of searched: a category filter can leave few of them
     anywhere in the space.
+
+    Args:
+        index: Over the rows of `table`, float32 [N, d]. vector: float32 [b, d]. exact: bool [b].
     """
     item = np.full((len(vector), depth), -1, np.int32)
-    for row in np.flatnonzero(has_taste).tolist():
+    weight = np.zeros((len(vector), depth), np.float32)
+    for row in np.flatnonzero(np.any(vector, axis=1)).tolist():
         if exact[row]:
             among = np.flatnonzero(np.unpackbits(eligible[row], bitorder="little"))
-            best = np.argsort(-(world.bundle.factors[among] @ vector[row]), kind="stable")[:depth]
-            item[row, : len(best)] = among[best]
+            score = table[among] @ vector[row]
+            best = np.argsort(-score, kind="stable")[:depth]
+            item[row, : len(best)], weight[row, : len(best)] = among[best], score[best]
         else:
-            item[row] = world.bundle.index.search(vector[row], depth, eligible[row])
-    return Lists(Source.ALS, item, np.zeros(item.shape, np.float32), depth)
+            item[row], weight[row] = index.search(vector[row], depth, eligible[row])
+    return Lists(source, item, weight, depth)
 
 
 def related(
-    source: Source, table: Neighbours, history: History, recent: int, decay: float, eligible: np.ndarray
+    source: Source, table: Neighbours, seed: np.ndarray, weight: np.ndarray, depth: int, eligible: np.ndarray
 ) -> Lists:
-    """Items related to each of the newest interactions, one list for each, weighted less for each step back."""
-    step = np.float32(decay) ** np.arange(recent, dtype=np.float32)
-    return Lists(source, *_related(table.item, table.weight, history.item, step, eligible), table.item.shape[1])
+    """The `depth` items most related to some items of each user together.
+
+    Args:
+        seed: int32 [b, h], rows of the bundle, -1 for none. weight: float32 [b, h], what each counts.
+    """
+    return Lists(source, *_related(table.item, table.weight, seed, weight, eligible, depth), depth)
 
 
 def popular(world: World, reach: np.ndarray, eligible: np.ndarray) -> Lists:
@@ -62,24 +76,58 @@ def popular(world: World, reach: np.ndarray, eligible: np.ndarray) -> Lists:
 
 @njit(cache=True)
 def _related(
-    table_item: np.ndarray, table_weight: np.ndarray, seed: np.ndarray, step: np.ndarray, eligible: np.ndarray
+    table_item: np.ndarray,
+    table_weight: np.ndarray,
+    seed: np.ndarray,
+    seed_weight: np.ndarray,
+    eligible: np.ndarray,
+    depth: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    b, k = len(seed), table_item.shape[1]
-    item = np.full((b, len(step) * k), -1, np.int32)
-    weight = np.zeros((b, len(step) * k), np.float32)
+    (b, h), k = seed.shape, table_item.shape[1]
+    item, weight = np.full((b, depth), -1, np.int32), np.zeros((b, depth), np.float32)
+    total = np.zeros(len(table_item), np.float32)  # one number an item; only what was touched is cleared
+    touched = np.empty(h * k, np.int32)
     for row in range(b):
-        for back in range(len(step)):
-            of = seed[row, back]
-            if of < 0:
+        found = 0
+        for slot in range(h):
+            of, counts = seed[row, slot], seed_weight[row, slot]
+            if of < 0 or counts <= 0:
                 continue
-            at = back * k
             for near in range(k):
                 one = table_item[of, near]
-                if one >= 0 and is_eligible(eligible[row], one):
-                    item[row, at] = one
-                    weight[row, at] = table_weight[of, near] * step[back]
-                    at += 1
+                if one < 0:
+                    break
+                if total[one] == 0:
+                    if not is_eligible(eligible[row], one):
+                        continue
+                    touched[found] = one
+                    found += 1
+                total[one] += counts * table_weight[of, near]
+        _strongest(total, touched[:found], item[row], weight[row])
+        for place in range(found):
+            total[touched[place]] = 0
     return item, weight
+
+
+@njit(cache=True)
+def _strongest(total: np.ndarray, touched: np.ndarray, item: np.ndarray, weight: np.ndarray) -> None:
+    """The touched items of the largest totals, by falling total and then rising item, as many as `item` has places."""
+    depth = min(len(item), len(touched))
+    if depth == 0:
+        return
+    values = total[touched]
+    least = np.partition(values, len(values) - depth)[len(values) - depth]
+    key = np.empty(len(touched), np.int64)  # (-total, item) as one integer: a positive float's bits order as it does
+    kept = 0
+    for place in range(len(touched)):
+        if values[place] >= least:
+            bits = np.int64(values[place : place + 1].view(np.int32)[0])
+            key[kept] = (-bits << 32) + touched[place]
+            kept += 1
+    key[:kept].sort()
+    for place in range(depth):
+        one = key[place] & 0xFFFFFFFF
+        item[place], weight[place] = one, total[one]
 
 
 @njit(cache=True)

@@ -1,15 +1,16 @@
 """Training examples of the ranker: real questions, candidates from `retrieve()`, features as served."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from recsys.recommend import features, retrieve
-from recsys.training.log import Known, NextItem
+from recsys.training.questions import Known, Questions
 from recsys.types import World
 
 BATCH = 64
+_APART = 1 << 32  # between the numbers of groups of different parts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,7 +19,7 @@ class Examples:
 
     Attributes:
         features: float32 [m, F]. label: float32 [m]. group: int64 [m], the question of each row.
-        asked: Questions put. found: Of these, those whose answer was among the candidates.
+        asked: Right answers of all questions. found: Of these, those that were among the candidates.
     """
 
     features: np.ndarray
@@ -27,16 +28,29 @@ class Examples:
     asked: int
     found: int
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["Examples"]) -> "Examples":
+        """Several below one another; those without a row, whose width is not known, add their counts only."""
+        some = [part for part in parts if len(part.label)] or list(parts[:1])
+        group = [part.group + number * _APART for number, part in enumerate(some)]
+        return cls(
+            np.concatenate([part.features for part in some]),
+            np.concatenate([part.label for part in some]),
+            np.concatenate(group),
+            sum(part.asked for part in parts),
+            sum(part.found for part in parts),
+        )
+
 
 def examples(
-    world: World, questions: NextItem, known: Known, *, negatives: int, seed: int, progress: Callable[[int], None]
+    world: World, questions: Questions, known: Known, *, negatives: int, seed: int, progress: Callable[[int], None]
 ) -> Examples:
-    """Candidates of each question, labelled by whether the item was the one chosen next.
+    """Candidates of each question, labelled by whether the item is a right answer.
 
-    A question whose answer was not retrieved teaches nothing about order and is left out. `negatives` of the other
+    A question of which no answer was retrieved teaches nothing about order and is left out. `negatives` of the other
     candidates are kept, drawn uniformly: that scales the pairwise loss of a question, not the order it prefers.
 
-    No leak, if the world holds events before the questions' window only and `known` those before each question only.
+    No leak, if nothing that the world was fitted on is asked, and `known` holds what came before each question only.
     """
     rng = np.random.default_rng(seed)
     matrices, labels, groups = [], [], []
@@ -46,9 +60,9 @@ def examples(
         batch = questions.batch(known, rows, count=1, seed=seed)
         retrieved = retrieve(world, batch)
         row = retrieved.candidates.row()
-        label = world.bundle.vocabulary.key[retrieved.candidates.item] == questions.key[rows][row]
+        label = questions.answered(rows, row, world.bundle.vocabulary.key[retrieved.candidates.item])
         has = np.bincount(row[label], minlength=len(rows)) > 0
-        found += int(has.sum())
+        found += int(label.sum())
         size = np.diff(retrieved.candidates.indptr)
         keep = has[row] & (label | (rng.random(len(row)) < negatives / np.maximum(size[row], 1)))
         matrices.append(features(world, batch, retrieved)[keep])
@@ -59,6 +73,6 @@ def examples(
         np.concatenate(matrices) if matrices else np.zeros((0, 0), np.float32),
         np.concatenate(labels).astype(np.float32) if labels else np.zeros(0, np.float32),
         np.concatenate(groups) if groups else np.zeros(0, np.int64),
-        len(questions),
+        len(questions.wanted.values),
         found,
     )

@@ -1,4 +1,4 @@
-"""Everything of a bundle but the ranker, fitted on the events before one moment."""
+"""Everything of a bundle but the ranker, fitted on what may be learnt from."""
 
 import numpy as np
 from implicit.als import AlternatingLeastSquares
@@ -11,6 +11,7 @@ from recsys.errors import TrainingError
 from recsys.features.item_counts import ItemCounts
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import co_occurrence, transitions
+from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
 from recsys.training.log import Log
 from recsys.types import ItemStats, Ragged
@@ -18,20 +19,22 @@ from recsys.verbs import WEIGHT
 from recsys.vocabulary import Vocabulary
 
 
-def fit(dataset: Dataset, log: Log, recipe: Recipe, *, until_s: int) -> Bundle:
-    """Vocabulary of the whole catalogue; factors, neighbours and stats of what happened before `until_s`.
+def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int) -> Bundle:
+    """Vocabulary of the whole catalogue; factors, neighbours and stats of what happened.
 
+    Args:
+        past: Events of the data set. until_s: When they end: what item stats are as of.
     Raises:
-        TrainingError: nothing positive happened before `until_s`.
+        TrainingError: nothing positive happened.
     """
     vocabulary, row_of = Vocabulary.build(dataset.item_id)
-    past = log.until(until_s)
     if not past.positive.any():
         raise TrainingError("no positive interaction lies before the split; import more data or lower positive_rating")
     item = row_of[past.item]
     n = len(vocabulary)
     liked = past.positive
     factors = _als(past.user[liked], item[liked], WEIGHT[past.verb[liked]], n, recipe)
+    spectral = Spectral.fit(past.user[liked], item[liked], n, d=recipe.spectral_factors, seed=recipe.seed)
     gram = factors.T @ factors + np.float32(recipe.als_regularization) * np.eye(recipe.factors, dtype=np.float32)
     source_of = np.argsort(row_of)  # data-set item of each row
     counts = np.diff(dataset.item_category_indptr)[source_of]
@@ -54,6 +57,8 @@ def fit(dataset: Dataset, log: Log, recipe: Recipe, *, until_s: int) -> Bundle:
         gram=gram,
         index=FaissIndex.build(factors, seed=recipe.seed),
         transitions=transitions(past.user, item, liked, n, k=recipe.neighbours),
+        spectral=spectral,
+        spectral_index=FaissIndex.build(spectral.vector, seed=recipe.seed),
         similar=co_occurrence(past.user[liked], item[liked], n, k=recipe.neighbours),
         item_stats=item_stats(vocabulary.key, past, until_s=until_s),
     )

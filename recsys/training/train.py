@@ -1,7 +1,7 @@
-"""From a data set to a publishable bundle: fit, examples, ranker, evaluation; and its files and manifest."""
+"""From a data set to a publishable bundle: divide, fit, choose sources, teach the ranker, evaluate; and its files."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,24 +13,29 @@ import numpy as np
 
 from recsys.bundle import Bundle, Recipe
 from recsys.bundle_files import save
-from recsys.datasets.dataset import Dataset
+from recsys.datasets.dataset import Dataset, Timing
 from recsys.errors import TrainingError
+from recsys.evaluation.baselines import Pipeline, baselines
+from recsys.evaluation.compare import Asked, compare
 from recsys.evaluation.report import Report
-from recsys.evaluation.temporal import evaluate
 from recsys.features.matrix import FEATURES, NAMES, SCHEMA_HASH
 from recsys.features.schema import described
 from recsys.manifest import write_manifest
 from recsys.ranking.catboost import fit_ranker
-from recsys.training.examples import examples
+from recsys.training.choose_sources import choose_sources
+from recsys.training.examples import Examples, examples
 from recsys.training.fit import fit
-from recsys.training.log import Known, Log, NextItem
+from recsys.training.log import Log
+from recsys.training.questions import Known, Questions
+from recsys.training.splits import DESCRIBED, PROTOCOLS, Divide, Split
 from recsys.types import World
 
-HOLDOUT = 0.2  # newest share of the events: evaluation only
-WINDOW = 0.2  # share before it that the ranker learns from, with models of what lies before that
-QUESTIONS_PER_USER = 50
-EVALUATED_PER_USER = 20
-QUESTIONS_MAX = 60_000
+BY_TIMING: dict[Timing, str] = {"exact": "temporal-next", "order": "leave-one-out", "none": "held-out-items"}
+TAUGHT_PER_USER = 50
+TAUGHT_MAX = 20_000  # questions of one lesson
+CHAMPION = "champion"
+LESSONS = 2  # windows that the ranker learns from, one before the other: decision 0018
+JUDGED_MAX = 60_000
 NEGATIVES = 60  # of about 200 candidates; chosen for training time, not compared with others
 
 Step = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -42,69 +47,174 @@ def quiet(_name: str, _total: int) -> AbstractContextManager[Callable[[int], Non
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """A bundle in memory with what is known of it.
+class Learnt:
+    """What was made of a log.
 
     Attributes:
-        report: Its evaluation on the newest events, which no part of it has seen.
         importance: Share of the ranker's score due to each feature, percent.
-        window: Times of the first event, the split and the last event, UTC epoch seconds.
+        recall: Share of the right answers among the candidates, for all sources and without each of them.
         seconds: Time of each step.
-        found: Share of training questions whose answer was among the candidates.
+        found: Share of the ranker's questions whose answer was among the candidates.
     """
 
     bundle: Bundle
-    report: Report
     importance: dict[str, float]
-    window: tuple[int, int, int]
+    recall: dict[str, float]
     seconds: dict[str, float]
     found: float
 
 
-def train(dataset: Dataset, recipe: Recipe, *, candidates: int = 200, step: Step = quiet) -> Trained:
-    """Train on the older events, evaluate on the newest; what was evaluated is what is returned.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A bundle in memory with what is known of it.
 
-    The ranker learns to order candidates of models that end before its window, as it will meet them in service; the
-    returned models are then fitted up to the split.
+    Attributes:
+        protocol: How the log was divided, by name.
+        report: Its evaluation on what no part of it has seen.
+        window: Times of the first event, the end of what was learnt from and the last event, UTC epoch seconds.
+    """
+
+    learnt: Learnt
+    protocol: str
+    report: Report
+    window: tuple[int, int, int]
+
+    @property
+    def bundle(self) -> Bundle:
+        """What would be published."""
+        return self.learnt.bundle
+
+
+def train(
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    candidates: int = 200,
+    protocol: str | None = None,
+    champion: World | None = None,
+    step: Step = quiet,
+) -> Trained:
+    """Train on a part of the events and evaluate on the rest; what was evaluated is what is returned.
 
     Args:
+        protocol: One of `splits.PROTOCOLS`; by default what the times of the data set allow (BY_TIMING).
+        champion: Asked the same questions; it must have learnt nothing of them.
         step: Called with a name and a total; its context gives a function that is told of progress.
     Raises:
         TrainingError: too few events for one of the parts; the message says which.
     """
     log = Log.of(dataset)
-    window_s, split_s = log.moment(1 - HOLDOUT - WINDOW), log.moment(1 - HOLDOUT)
-    seconds: dict[str, float] = {}
-    asked = NextItem.sample(log, start_s=window_s, end_s=split_s, per_user=QUESTIONS_PER_USER, seed=recipe.seed)
-    asked = asked.limited(QUESTIONS_MAX, seed=recipe.seed)
-    judged = NextItem.sample(log, start_s=split_s, end_s=None, per_user=EVALUATED_PER_USER, seed=recipe.seed)
-    judged = judged.limited(QUESTIONS_MAX, seed=recipe.seed)
-    judges = len(np.unique(judged.user))
-    if not len(asked) or judges < 2:
+    protocol = protocol or BY_TIMING[dataset.timing]
+    divide = PROTOCOLS[protocol]
+    split = divide(log, seed=recipe.seed)
+    judges = len(np.unique(split.questions.user))
+    if judges < 2:
         raise TrainingError(
-            f"too few positives to train and evaluate: {len(asked)} in the ranker's window, {len(judged)} of {judges} "
-            "users in the newest fifth (2 are needed); import more interactions, or lower positive_rating"
+            f"too few positives to evaluate: {len(split.questions)} questions of {judges} users (2 are needed); "
+            "import more interactions, or lower positive_rating"
         )
-    with _timed(seconds, "models"), step("Fitting ALS, index and neighbours", 2) as done:
-        before = fit(dataset, log, recipe, until_s=window_s)
+    learnt = learn(dataset, split.past, divide, recipe, candidates=candidates, step=step)
+    world = World(learnt.bundle, learnt.bundle.item_stats, candidates)
+    with _timed(learnt.seconds, "evaluation"):
+        beside = baselines(world) | ({} if champion is None else {CHAMPION: Pipeline(champion)})
+        report = judge(world, split, protocol, beside=beside, seed=recipe.seed, step=step)
+    return Trained(learnt, protocol, report, (int(log.ts_s[0]), split.until_s, int(log.ts_s[-1])))
+
+
+def judge(
+    world: World, split: Split, protocol: str, *, beside: Mapping[str, Pipeline], seed: int, step: Step = quiet
+) -> Report:
+    """Ask a world the questions of a split, beside other pipelines."""
+    asked = split.questions.limited(JUDGED_MAX, seed=seed)
+    with step("Evaluating against baselines", (1 + len(beside)) * len(asked)) as done:
+        known = asked.known(split.history)
+        return compare(
+            world, Asked(asked, known), protocol=DESCRIBED[protocol], seed=seed, beside=beside, progress=done
+        )
+
+
+def learn(
+    dataset: Dataset, past: Log, divide: Divide, recipe: Recipe, *, candidates: int = 200, step: Step = quiet
+) -> Learnt:
+    """A bundle from what may be learnt from.
+
+    The ranker learns to order candidates of models that have not seen its questions, as it will meet them in service:
+    the log is divided again by the same rule, and what is left of it once more. The returned models are then fitted on
+    all of it.
+
+    Raises:
+        TrainingError: too few events for one of the parts.
+    """
+    seconds: dict[str, float] = {}
+    lessons = _lessons(past, divide, recipe.seed)
+    with _timed(seconds, "models"), step("Fitting ALS, spectrum and neighbours", len(lessons) + 1) as done:
+        worlds = []
+        for lesson in lessons:
+            bundle = fit(dataset, lesson.split.past, recipe, until_s=lesson.split.until_s)
+            worlds.append(World(bundle, bundle.item_stats, candidates))
+            done(1)
+        fitted = fit(dataset, past, recipe, until_s=int(past.ts_s[-1]) + 1)
         done(1)
-        fitted = fit(dataset, log, recipe, until_s=split_s)
-        done(1)
-    with _timed(seconds, "examples"), step("Making point-in-time examples", len(asked)) as done:
-        world = World(before, before.item_stats, candidates)
-        known = Known.of(log.states_at(asked.user, asked.ts_s))
-        made = examples(world, asked, known, negatives=NEGATIVES, seed=recipe.seed, progress=done)
+    with _timed(seconds, "sources"), step("Choosing candidate sources", len(recipe.sources)) as done:
+        first = lessons[0]
+        sources, recall = choose_sources(worlds[0], first.questions, first.known, seed=recipe.seed, progress=done)
+    recipe = msgspec.structs.replace(recipe, sources=sources)
+    with (
+        _timed(seconds, "examples"),
+        step("Making examples as served", sum(len(one.questions) for one in lessons)) as done,
+    ):
+        made = [
+            examples(
+                replace(world, bundle=replace(world.bundle, recipe=recipe)),
+                one.questions,
+                one.known,
+                negatives=NEGATIVES,
+                seed=recipe.seed,
+                progress=done,
+            )
+            for world, one in zip(worlds, lessons, strict=True)
+        ]
     with _timed(seconds, "ranker"), step("Training the ranker", 1) as done:
+        rows = Examples.concatenate(made)
         ranker, importance = fit_ranker(
-            made.features, made.label, made.group, names=NAMES, trees=recipe.trees, seed=recipe.seed
+            rows.features, rows.label, rows.group, names=NAMES, trees=recipe.trees, seed=recipe.seed
         )
         done(1)
-    bundle = replace(fitted, ranker=ranker)
-    with _timed(seconds, "evaluation"), step("Evaluating against baselines", 3 * len(judged)) as done:
-        report = evaluate(World(bundle, bundle.item_stats, candidates), log, judged, seed=recipe.seed, progress=done)
-    return Trained(
-        bundle, report, importance, (int(log.ts_s[0]), split_s, int(log.ts_s[-1])), seconds, made.found / made.asked
-    )
+    bundle = replace(fitted, recipe=recipe, ranker=ranker)
+    return Learnt(bundle, importance, recall, seconds, rows.found / rows.asked)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lesson:
+    """A division of the log, those of its questions that are put, and what is known there."""
+
+    split: Split
+    questions: Questions
+    known: Known
+
+
+def _lessons(past: Log, divide: Divide, seed: int) -> list[_Lesson]:
+    """The newest first; each divides what the one before leaves.
+
+    Raises:
+        TrainingError: the first has no question.
+    """
+    lessons: list[_Lesson] = []
+    for _ in range(LESSONS):
+        if not len(past):
+            break
+        split = divide(past, per_user=TAUGHT_PER_USER, seed=seed)
+        questions = split.questions.limited(TAUGHT_MAX, seed=seed)
+        if not len(questions) or (lessons and not split.past.positive.any()):
+            break
+        lessons.append(_Lesson(split, questions, questions.known(split.history)))
+        past = split.past
+    if not lessons:
+        raise TrainingError(
+            "too few positives to teach the ranker: no question is left in its part of the log; import more "
+            "interactions, or lower positive_rating"
+        )
+    return lessons
 
 
 def write(trained: Trained, dataset: Dataset, directory: Path, *, code_commit: str, parent: str | None) -> str:
@@ -124,13 +234,15 @@ def write(trained: Trained, dataset: Dataset, directory: Path, *, code_commit: s
             "fingerprint": dataset.fingerprint,
             "attribution": dataset.attribution,
         },
+        "protocol": trained.protocol,
         "data_window": {"first": first, "split": split, "last": last},
         "feature_schema_hash": SCHEMA_HASH,
         "features": described(FEATURES),
         "vocabulary_hash": trained.bundle.vocabulary.content_hash(),
         "recipe": msgspec.to_builtins(trained.bundle.recipe),
         "metrics": trained.report.to_json(),
-        "feature_importance": trained.importance,
+        "feature_importance": trained.learnt.importance,
+        "candidate_recall": trained.learnt.recall,
     }
     return write_manifest(directory, fields=fields).id
 

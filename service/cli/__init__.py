@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from recsys.errors import RecsysError
-from service.cli import data, decisions, features, model, stack
+from service.cli import data, decisions, evaluation, features, model, stack
 from service.cli.console import errors
 from service.errors import ServiceError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 stack.register(app)
 data.register(app)
 model.register(app)
+evaluation.register(app)
 decisions.register(app)
 features.register(app)
 

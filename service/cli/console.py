@@ -11,6 +11,8 @@ from rich.table import Table
 
 from recsys.evaluation.report import Report
 
+SHOWN = ("NDCG@10", "HR@10", "Recall@20", "coverage", "diversity")  # what fits a terminal; a written report has all
+
 output = Console()
 errors = Console(stderr=True)
 
@@ -47,7 +49,7 @@ def plain_table(title: str | None, *columns: str) -> Table:
 
 def report_table(report: Report, title: str) -> Table:
     """An evaluation as a table."""
-    header, rows = report.table()
+    header, rows = report.table(SHOWN)
     table = plain_table(title)
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place == 0 else "right", no_wrap=True)

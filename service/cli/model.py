@@ -1,4 +1,4 @@
-"""`riffle train`, `evaluate`, `bundles` and `recommend`."""
+"""`riffle train`, `bundles` and `recommend`."""
 
 import shutil
 import subprocess
@@ -14,19 +14,16 @@ from rich.markup import escape
 from recsys.bundle import Recipe
 from recsys.bundle_files import load as load_bundle
 from recsys.datasets.dataset import Dataset
-from recsys.errors import DatasetError, RegistryError
-from recsys.evaluation.ceiling import CEILING_AT, evaluate_ceiling
-from recsys.evaluation.cold_start import KNOWN, evaluate_cold_start
-from recsys.evaluation.curve import METRIC
-from recsys.evaluation.report import Report, shown
-from recsys.evaluation.temporal import evaluate as evaluate_world
+from recsys.errors import BundleError, RegistryError
+from recsys.evaluation.report import Report
 from recsys.features.history import History
 from recsys.manifest import Manifest, read_manifest
 from recsys.reasons import reasons
 from recsys.recommend import recommend as recommend_batch
-from recsys.training.log import Known, Log, NextItem
-from recsys.training.train import EVALUATED_PER_USER, train, write
-from recsys.types import World
+from recsys.training.log import Log
+from recsys.training.questions import Known, Questions
+from recsys.training.train import BY_TIMING, train, write
+from recsys.types import Ragged, World
 from service.cli.console import output, plain_table, report_table, step
 from service.cli.data import describe
 from service.encoding import SOURCE_NAMES
@@ -42,7 +39,6 @@ bundles = typer.Typer(help="The registry of published bundles.", no_args_is_help
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("train")(train_)
-    app.command("evaluate")(evaluate)
     app.command("recommend")(recommend)
     app.add_typer(bundles, name="bundles")
 
@@ -55,7 +51,7 @@ def train_(
     dataset = history(settings)
     output.print(describe(dataset))
     report, bundle_id, _ = train_and_publish(settings, dataset, promote=promote)
-    output.print(report_table(report, f"Next item, newest fifth of {dataset.title}"))
+    output.print(report_table(report, f"What was held out of {dataset.title}"))
     output.print(f"[green]✓[/] published [bold]{bundle_id}[/]" + (", now champion" if promote else ""))
 
 
@@ -66,8 +62,14 @@ def train_and_publish(settings: Settings, dataset: Dataset, *, promote: bool) ->
         TrainingError: the data cannot train a bundle.
     """
     began = time.monotonic()
-    trained = train(dataset, Recipe(seed=settings.seed), candidates=settings.candidates, step=step)
     bundles = registry(settings)
+    trained = train(
+        dataset,
+        Recipe(seed=settings.seed),
+        candidates=settings.candidates,
+        champion=_comparable_champion(settings, dataset),
+        step=step,
+    )
     folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=settings.home_path))
     try:
         parent = bundles.champion()
@@ -78,84 +80,6 @@ def train_and_publish(settings: Settings, dataset: Dataset, *, promote: bool) ->
     if promote:
         bundles.promote(bundle_id, reason="trained and promoted by riffle train")
     return trained.report, bundle_id, time.monotonic() - began
-
-
-def evaluate(
-    bundle: Annotated[str, typer.Argument(help="Bundle id, a unique prefix, or champion.")] = "champion",
-    per_user: Annotated[int, typer.Option(min=1, help="Questions per user at most.")] = EVALUATED_PER_USER,
-    cold_start: Annotated[bool, typer.Option("--cold-start", help="New users only, after 0 to 20 events.")] = False,
-    ceiling: Annotated[
-        bool,
-        typer.Option("--ceiling", help="With --cold-start: what a ranker taught by new users' own answers reaches."),
-    ] = False,
-    folder: Annotated[
-        Path | None, typer.Option("--report", help="With --cold-start: a folder for its table and its curve.")
-    ] = None,
-) -> None:
-    """Evaluate a bundle on the part of the imported data after the bundle's split, beside ALS and popularity.
-
-    Next positives of each user, all unseen items ranked, 95 % bootstrap intervals over users.
-    """
-    if folder and not cold_start:
-        raise typer.BadParameter("--report goes with --cold-start")
-    if ceiling and not cold_start:
-        raise typer.BadParameter("--ceiling goes with --cold-start")
-    settings = load()
-    dataset = history(settings)
-    world = load_world(settings, bundle)
-    manifest = _manifest(settings, world.bundle.id)
-    same_data = manifest.fields["dataset"]["fingerprint"] == dataset.fingerprint
-    split_s = int(np.datetime64(manifest.fields["data_window"]["split"][:19], "s").astype(np.int64))
-    if cold_start:
-        if not same_data:
-            raise DatasetError(f"{world.bundle.id} was trained on other data, so nobody is known to be new to it")
-        _cold_start(world, dataset, split_s, settings, folder)
-        if ceiling:
-            _ceiling(world, dataset, split_s, settings)
-        return
-    if not same_data:
-        output.print("[yellow]This bundle was trained on other data; only its split date is used.[/]")
-    log = Log.of(dataset)
-    questions = NextItem.sample(log, start_s=split_s, end_s=None, per_user=per_user, seed=settings.seed)
-    if len(np.unique(questions.user)) < 2:
-        raise DatasetError(f"the imported data has too few positives after {manifest.fields['data_window']['split']}")
-    with step("Evaluating", 3 * len(questions)) as done:
-        report = evaluate_world(world, log, questions, seed=settings.seed, progress=done)
-    output.print(report_table(report, f"Bundle {world.bundle.id}"))
-    for name, interval in report.differences.items():
-        output.print(f"  {name}: {interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]", markup=False)
-
-
-def _cold_start(world: World, dataset: Dataset, split_s: int, settings: Settings, folder: Path | None) -> None:
-    with step("Evaluating new users", len(KNOWN)) as done:
-        curve = evaluate_cold_start(world, Log.of(dataset), since_s=split_s, seed=settings.seed, progress=done)
-    header, rows = curve.table()
-    table = plain_table(f"{curve.newcomers:,} users who are new to {world.bundle.id}", *header)
-    for row in rows:
-        table.add_row(*row)
-    output.print(table)
-    for known, name, interval in curve.differences():
-        output.print(
-            f"  {known} known, {METRIC} over {name}: {shown(interval, sign=True)}", highlight=False, markup=False
-        )
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"cold-start-{dataset.name}"
-        path.with_suffix(".md").write_text(curve.markdown(), "utf-8")
-        path.with_suffix(".svg").write_text(curve.svg(f"New users of {dataset.title}"), "utf-8")
-        output.print(f"Written to {path}.md and {path}.svg", markup=False)
-
-
-def _ceiling(world: World, dataset: Dataset, split_s: int, settings: Settings) -> None:
-    with step("Teaching a ranker with new users' answers", len(CEILING_AT)) as done:
-        points = evaluate_ceiling(world, Log.of(dataset), since_s=split_s, seed=settings.seed, progress=done)
-    for point in points:
-        output.print(
-            f"  {point.known} known, {METRIC} of a ranker taught by other new users' answers: {shown(point.value)}, "
-            f"over popularity: {shown(point.over_popularity, sign=True)}",
-            highlight=False,
-            markup=False,
-        )
 
 
 def recommend(
@@ -170,8 +94,9 @@ def recommend(
     log = Log.of(dataset)
     number = dataset.user_id.index(user) if user in dataset.user_id else len(dataset.user_id)
     now_s = int(time.time())
-    question = NextItem(np.array([number], np.int32), np.array([now_s], np.int64), np.zeros(1, np.uint64))
-    states = log.states_at(question.user, question.ts_s)
+    who, now = np.array([number], np.int32), np.array([len(log)])
+    question = Questions(who, np.array([now_s], np.int64), now, Ragged.empty(1, np.uint64))
+    states = log.states_before(who, now)
     batch = question.batch(Known.of(states), np.zeros(1, np.int64), count=count, seed=settings.seed)
     slates = recommend_batch(world, batch)
     recent = History.of(states, world).item[0]
@@ -189,6 +114,21 @@ def recommend(
         cells = (str(place), *shown, f"{score:.3f}", " ".join(SOURCE_NAMES[sources]), because[0])
         listed.add_row(*map(escape, cells))
     output.print(liked, listed)
+
+
+def _comparable_champion(settings: Settings, dataset: Dataset) -> World | None:
+    """The champion, where it was trained on an older part of the same import and can be loaded."""
+    found = registry(settings)
+    champion = found.champion()
+    if champion is None:
+        return None
+    try:
+        fields = _manifest(settings, champion).fields
+        if fields["dataset"]["fingerprint"] != dataset.fingerprint or fields["protocol"] != BY_TIMING[dataset.timing]:
+            return None
+        return load_world(settings)
+    except (BundleError, KeyError):
+        return None
 
 
 @bundles.command("list")

@@ -35,8 +35,10 @@ PER_ITEM = [
 RAGGED = [f"{table}.{part}" for table in ("item_category", "category_item") for part in ("indptr", "values")]
 TEXTS = [f"{name}.{part}" for name in ("title", "vocabulary.item_id") for part in ("text", "offset")]
 TREES = [f"ranker.{part}" for part in ("feature", "border", "leaf")]
-ARRAYS = [*PER_ITEM, *RAGGED, *TEXTS, *TREES, "gram", "item_stats.order", "vocabulary.key"]
-FILES = [*(f"{name}.npy" for name in ARRAYS), "bundle.json", "index.faiss", "report.json", "report.md"]
+SPECTRAL = ["spectral.vector", "spectral.count"]
+ARRAYS = [*PER_ITEM, *SPECTRAL, *RAGGED, *TEXTS, *TREES, "gram", "item_stats.order", "vocabulary.key"]
+INDEXES = ["index.faiss", "spectral_index.faiss"]
+FILES = [*(f"{name}.npy" for name in ARRAYS), *INDEXES, "bundle.json", "report.json", "report.md"]
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +205,11 @@ def test_array_of_another_type_is_refused_by_its_name(copy: Path, name: str) -> 
         load(edit(copy, name, lambda array: array.astype(complex)))
 
 
+def test_spectral_counts_below_one_are_refused(copy: Path) -> None:
+    with pytest.raises(BundleError, match=rf"spectral\.count\.npy {MISFIT}: a number below 1 where users are counted"):
+        load(edit(copy, "spectral.count", lambda array: array * 0))
+
+
 def test_titles_of_another_catalogue_are_refused(copy: Path) -> None:
     TextColumn.of(["one", "two"]).save(copy, "title")
     with pytest.raises(BundleError, match=rf"title\.offset\.npy {MISFIT}: 2 titles for 41 items"):
@@ -223,10 +230,11 @@ def test_item_or_category_numbers_out_of_range_are_refused(copy: Path, name: str
         load(edit(copy, name, lambda array: np.where(np.arange(array.size).reshape(array.shape) == 0, 9999, array)))
 
 
-def test_index_of_another_catalogue_is_refused(copy: Path) -> None:
-    FaissIndex.build(np.ones((500, worlds.SMALL.factors), np.float32), seed=1).save(copy / "index.faiss")
-    found = "16 dimensions, rows up to 499 where d = 16 and N = 41"
-    with pytest.raises(BundleError, match=rf"index\.faiss {MISFIT}: {found}"):
+@pytest.mark.parametrize("name", INDEXES)
+def test_index_of_another_catalogue_is_refused(copy: Path, name: str) -> None:
+    FaissIndex.build(np.ones((500, worlds.SMALL.factors), np.float32), seed=1).save(copy / name)
+    found = "16 dimensions, rows up to 499 where 16 and below 41 were expected"
+    with pytest.raises(BundleError, match=rf"{name} {MISFIT}: {found}"):
         load(publish_anew(copy))
 
 

@@ -244,8 +244,8 @@ def test_evaluate_finds_what_training_found(first_commands: tuple[Home, Run, Run
     run = home.riffle("evaluate")
     assert run.code == 0, run
     assert str(home.registry.champion()) in run.out
-    numbers = re.compile(r"0\.\d{3} \[.*\].*%")
-    assert len(numbers.findall(trained.out)) == 3  # the bundle, ALS, popularity
+    numbers = re.compile(r"[01]\.\d{3} \[.*\]  +[01]\.\d{3}.*")
+    assert len(numbers.findall(trained.out)) == 6  # the bundle, each personal source and popularity
     assert numbers.findall(run.out) == numbers.findall(trained.out)
 
 
@@ -275,10 +275,6 @@ def test_cold_start_on_other_data_is_refused_since_its_users_may_not_be_new(own_
 
 def test_cold_start_without_new_users_is_refused(own_shop: Home) -> None:
     assert "fewer than two users who are new" in refused(own_shop.riffle("evaluate", "--cold-start"))
-
-
-def test_report_of_the_cold_start_goes_with_it(shop: Home) -> None:
-    assert shop.riffle("evaluate", "--report", "curves").code == 2
 
 
 def test_ceiling_of_the_cold_start_goes_with_it(shop: Home) -> None:

@@ -115,7 +115,7 @@ def test_damaged_manifest_is_refused(content: bytes, dataset: Dataset, tmp_path:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"format": 2}, "has format 2, expected 1"), ({"files": {}}, r"does not list users\.parquet")],
+    [({"format": 3}, "has format 3, expected 2"), ({"files": {}}, r"does not list users\.parquet")],
 )
 def test_manifest_of_another_format_or_without_a_file_is_refused(
     change: dict[str, object], message: str, dataset: Dataset, tmp_path: Path

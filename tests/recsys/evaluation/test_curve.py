@@ -14,7 +14,11 @@ NAMES = ("ours", "theirs & <others>")
 
 def report(ours: float, theirs: float, users: int) -> Report:
     rows = tuple(
-        Row(name, {metric: Interval(mean, mean / 2, mean * 1.5) for metric in ("NDCG@10", "Recall@20")}, 0.5)
+        Row(
+            name,
+            {metric: Interval(mean, mean / 2, mean * 1.5) for metric in ("NDCG@10", "Recall@20")},
+            {"coverage": 0.5},
+        )
         for name, mean in zip(NAMES, (ours, theirs), strict=True)
     )
     differences = {

@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.evaluation.metrics import (
+    average_precision,
     coverage,
     exposure_gini,
-    hit_at_k,
-    ndcg_at_k,
+    hit_rate,
+    intra_list_diversity,
     ndcg_of_hits,
+    novelty,
     recall_of_hits,
     reciprocal_rank,
 )
-
-ranks = st.lists(st.integers(-1, 60), max_size=20)
 
 
 def dcg(gains: list[float]) -> float:
@@ -39,17 +39,6 @@ def shown_lists(draw: st.DrawFn) -> tuple[list[list[int]], int]:
 
 
 @settings(deadline=None)
-@given(ranks, st.integers(1, 50))
-def test_next_item_metrics_equal_the_slow_reference(rank: list[int], k: int) -> None:
-    column = np.array(rank, np.int32)
-    inside = [0 <= r < k for r in rank]
-    np.testing.assert_array_equal(hit_at_k(column, k), [float(i) for i in inside])
-    expected = [dcg([float(p == r) for p in range(k)]) for r in rank]
-    np.testing.assert_allclose(ndcg_at_k(column, k), expected, rtol=1e-15)
-    np.testing.assert_allclose(reciprocal_rank(column), [1 / (r + 1) if r >= 0 else 0 for r in rank], rtol=1e-15)
-
-
-@settings(deadline=None)
 @given(judged_lists())
 def test_many_target_metrics_equal_the_slow_reference(judged: tuple[list[list[bool]], list[int]]) -> None:
     hits, n_relevant = judged
@@ -63,16 +52,12 @@ def test_many_target_metrics_equal_the_slow_reference(judged: tuple[list[list[bo
     assert ndcg.max() <= 1
     recall = [sum(row) / n for row, n in zip(hits, n_relevant, strict=True)]
     np.testing.assert_array_equal(recall_of_hits(np.array(hits), np.array(n_relevant)), recall)
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(-1, 9), min_size=1, max_size=20))
-def test_both_protocols_agree_on_one_target(rank: list[int]) -> None:
-    column = np.array(rank, np.int32)
-    hits = column[:, None] == np.arange(10)
-    one = np.ones(len(rank), np.int64)
-    np.testing.assert_allclose(ndcg_of_hits(hits, one), ndcg_at_k(column, 10), rtol=1e-15)
-    np.testing.assert_array_equal(recall_of_hits(hits, one), hit_at_k(column, 10))
+    np.testing.assert_array_equal(hit_rate(np.array(hits)), [float(True in row) for row in hits])
+    first = [1 / (row.index(True) + 1) if True in row else 0.0 for row in hits]
+    np.testing.assert_allclose(reciprocal_rank(np.array(hits)), first, rtol=1e-15)
+    precision = [[sum(row[: at + 1]) / (at + 1) for at in range(len(row)) if row[at]] for row in hits]
+    expected = [sum(of) / min(len(row), n) for of, row, n in zip(precision, hits, n_relevant, strict=True)]
+    np.testing.assert_allclose(average_precision(np.array(hits), np.array(n_relevant)), expected, rtol=1e-12)
 
 
 @settings(deadline=None)
@@ -88,11 +73,41 @@ def test_catalogue_metrics_equal_the_slow_reference(shown: tuple[list[list[int]]
         assert exposure_gini(np.array(lists, np.int32), n_items) == pytest.approx(expected, abs=1e-12)
 
 
-def test_next_item_answers_worked_by_hand() -> None:
-    rank = np.array([0, 2, 9, 10, -1], np.int32)
-    np.testing.assert_allclose(ndcg_at_k(rank, 10), [1, 0.5, 1 / log2(11), 0, 0])
-    np.testing.assert_array_equal(hit_at_k(rank, 10), [1, 1, 1, 0, 0])
-    np.testing.assert_allclose(reciprocal_rank(rank), [1, 1 / 3, 0.1, 1 / 11, 0])
+@settings(deadline=None)
+@given(shown_lists(), st.integers(0, 2**32 - 1))
+def test_novelty_and_diversity_equal_the_slow_reference(shown: tuple[list[list[int]], int], seed: int) -> None:
+    lists, n_items = shown
+    rng = np.random.default_rng(seed)
+    popularity = rng.integers(0, 9, size=n_items).astype(np.float32)
+    vector = rng.integers(-2, 3, size=(n_items, 3)).astype(np.float32)
+    flat = [item for row in lists for item in row if item >= 0]
+    if flat:
+        total = max(popularity.sum(), 1)
+        bits = [-log2(min(max(popularity[item], 1) / total, 1)) for item in flat]
+        assert novelty(np.array(lists), popularity) == pytest.approx(sum(bits) / len(bits), abs=1e-5)
+    unlike = []
+    for row in ([item for item in row if item >= 0] for row in lists):
+        pairs = [(a, b) for i, a in enumerate(row) for j, b in enumerate(row) if i != j]
+        if pairs:
+            lengths = [np.linalg.norm(vector[a]) * np.linalg.norm(vector[b]) for a, b in pairs]
+            cosines = [vector[a] @ vector[b] / n if n else 0.0 for (a, b), n in zip(pairs, lengths, strict=True)]
+            unlike.append(1 - sum(cosines) / len(cosines))
+    expected = sum(unlike) / len(unlike) if unlike else 0.0
+    assert intra_list_diversity(np.array(lists), vector) == pytest.approx(expected, abs=1e-5)
+
+
+def test_answers_with_one_target_worked_by_hand() -> None:
+    hits = np.array([0, 2, 9, 10])[:, None] == np.arange(10)
+    one = np.ones(4, np.int64)
+    np.testing.assert_allclose(ndcg_of_hits(hits, one), [1, 0.5, 1 / log2(11), 0])
+    np.testing.assert_array_equal(hit_rate(hits), [1, 1, 1, 0])
+    np.testing.assert_allclose(reciprocal_rank(hits), [1, 1 / 3, 0.1, 0])
+    np.testing.assert_allclose(average_precision(hits, one), [1, 1 / 3, 0.1, 0])
+
+
+def test_novelty_of_empty_lists_is_refused() -> None:
+    with pytest.raises(ValueError, match="no item is shown in 2 lists"):
+        novelty(np.full((2, 3), -1), np.ones(5, np.float32))
 
 
 def test_ideal_list_is_limited_by_k_and_by_the_number_of_relevant_items() -> None:
@@ -114,27 +129,16 @@ def test_gini_runs_from_all_alike_to_one_item_only() -> None:
 
 
 def test_empty_query_set_has_no_values() -> None:
-    assert len(ndcg_at_k(np.empty(0, np.int32), 10)) == 0
     assert len(ndcg_of_hits(np.empty((0, 10), bool), np.empty(0, np.int64))) == 0
     assert coverage(np.empty((0, 10), np.int32), 5) == 0
 
 
-@pytest.mark.parametrize("metric", [lambda rank: ndcg_at_k(rank, 10), lambda rank: hit_at_k(rank, 10), reciprocal_rank])
-def test_rank_below_minus_one_is_refused(metric: object) -> None:
-    assert callable(metric)
-    with pytest.raises(ValueError, match="rank -2 is below -1"):
-        metric(np.array([0, -2]))
-
-
-@pytest.mark.parametrize("k", [0, -1])
-def test_cut_off_below_one_is_refused(k: int) -> None:
-    with pytest.raises(ValueError, match=f"k is {k}"):
-        ndcg_at_k(np.array([0]), k)
+def test_cut_off_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="hits has no columns"):
         ndcg_of_hits(np.empty((1, 0), bool), np.array([1]))
 
 
-@pytest.mark.parametrize("metric", [ndcg_of_hits, recall_of_hits])
+@pytest.mark.parametrize("metric", [ndcg_of_hits, recall_of_hits, average_precision])
 @pytest.mark.parametrize("n_relevant", [0, 1])
 def test_more_hits_than_relevant_items_are_refused(metric: object, n_relevant: int) -> None:
     assert callable(metric)

@@ -16,7 +16,7 @@ from recsys.types import CandidateSet, Source, World
 from recsys.verbs import Verb
 from tests.worlds import START_S, Ask, batch_of
 
-GOLDEN_SCHEMA_HASH = "cfd6d9f9a7d25e1882b214a5c803085f17f84854c9948afbf930f8abb56d6457"
+GOLDEN_SCHEMA_HASH = "da0a6b1c0f73e3632ea8afed40af0fe258c6cc8a36cf4d55aca70b9b75cebe59"
 
 # One user liked a an hour and two seconds ago and hid b an hour ago, the other is unknown; both are offered c, e.
 # (name, version) -> values for (user 1, c), (user 1, e), (user 2, c), (user 2, e).
@@ -32,11 +32,20 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("cross_als", 1): [11.0, 0.0, 0.0, 0.0],
     ("cross_factor_last", 1): [0.6, 0.0, 0.0, 0.0],
     ("cross_factor_recent", 1): [0.6, 0.0, 0.0, 0.0],
+    ("cross_spectral", 1): [5.0, 0.0, 0.0, 0.0],
     ("cross_category_last", 1): [0.707107, 0.0, 0.0, 0.0],
     ("cross_category_profile", 1): [0.707107, 0.0, 0.0, 0.0],
-    ("cross_transitions", 1): [0.25, 0.0, 0.0, 0.0],
-    ("cross_similar", 1): [0.5, 0.0, 0.0, 0.0],
-    ("cross_retrieval", 2): [0.05, 0.03, 0.02, 0.01],
+    ("cross_transitions_last", 1): [0.5, 0.0, 0.0, 0.0],
+    ("cross_transitions", 2): [0.5 + 0.7 * 0.25, 0.0, 0.0, 0.0],
+    ("cross_similar_last", 1): [0.0, 0.0, 0.0, 0.0],
+    ("cross_similar", 2): [0.7 * 0.75, 0.0, 0.0, 0.0],
+    ("cross_history", 1): [0.75, 0.0, 0.0, 0.0],
+    ("cross_retrieval", 3): [0.05, 0.03, 0.02, 0.01],
+    ("cross_als_among", 1): [1.0, 0.0, 0.0, 0.0],
+    ("cross_spectral_among", 1): [1.0, 0.0, 0.0, 0.0],
+    ("cross_transitions_among", 1): [1.0, 0.0, 0.0, 0.0],
+    ("cross_similar_among", 1): [1.0, 0.0, 0.0, 0.0],
+    ("cross_history_among", 1): [1.0, 0.0, 0.0, 0.0],
 }
 
 
@@ -44,17 +53,15 @@ def frame_by_hand(tiny: World) -> Frame:
     now_s = START_S + 3602
     asks = [Ask([("a", Verb.LIKE, START_S), ("b", Verb.HIDE, START_S + 2)], now_s=now_s), Ask(now_s=now_s)]
     batch = batch_of(tiny, asks)
-    score = np.zeros((len(Source), 4), np.float32)
-    score[Source.TRANSITIONS], score[Source.SIMILAR] = [0.25, 0, 0, 0], [0.5, 0, 0, 0]
     cells = CandidateSet(
         indptr=np.array([0, 2, 4]),
         item=np.array([2, 4, 2, 4], np.int32),
         sources=np.full(4, 15, np.uint8),
         retrieval_score=np.array([0.05, 0.03, 0.02, 0.01], np.float32),
-        source_score=score,
+        source_score=np.zeros((len(Source), 4), np.float32),
     )
-    vector = np.array([[1, 2], [0, 0]], np.float32)
-    return Frame(tiny, batch.states, batch.now_s, History.of(batch.states, tiny), vector, cells)
+    vector, spectral = np.array([[1, 2], [0, 0]], np.float32), np.array([[3, -1], [0, 0]], np.float32)
+    return Frame(tiny, batch.states, batch.now_s, History.of(batch.states, tiny), vector, spectral, cells)
 
 
 def test_every_feature_has_its_golden_values_at_its_version(tiny: World) -> None:

@@ -22,9 +22,9 @@ def a_log(seed: int, users: int, events: int) -> Columns:
     }
 
 
-def state_by_state(log: Columns, user: int, before_s: int) -> UserStates:
+def state_by_state(log: Columns, user: int, place: int) -> UserStates:
     """The slow way: one event at a time, as the online updater sees them."""
-    rows = np.flatnonzero((log["user"] == user) & (log["ts_s"] < before_s))
+    rows = np.flatnonzero(log["user"][:place] == user)
     state = UserStates.empty(1, seen=room(len(rows)))
     for at in rows:
         update(
@@ -53,14 +53,12 @@ def test_replay_equals_one_update_an_event_bit_for_bit(chunk: int, monkeypatch: 
     log = a_log(1, users=12, events=1500)
     rng = np.random.default_rng(2)
     asked = rng.integers(0, 15, size=90).astype(np.int32)  # users 12 to 14 have no event
-    moments = np.concatenate(
-        [rng.choice(log["ts_s"], size=60).astype(np.int64), [0, 2**62], rng.integers(1_700_000_000, 1_700_600_000, 28)]
-    )
-    found = replay(**log, query_user=asked, query_ts_s=moments)
+    places = np.concatenate([rng.integers(0, 1500, size=88), [0, 1500]])
+    found = replay(**log, query_user=asked, query_place=places)
     assert len(found) == 90
     assert found.seen_count.max() > 100
-    for row, (user, moment) in enumerate(zip(asked.tolist(), moments.tolist(), strict=True)):
-        assert_row_equals(found, row, state_by_state(log, user, moment))
+    for row, (user, place) in enumerate(zip(asked.tolist(), places.tolist(), strict=True)):
+        assert_row_equals(found, row, state_by_state(log, user, place))
 
 
 def test_replay_forgets_what_is_beyond_seen_max_as_the_online_updater_does() -> None:
@@ -71,20 +69,20 @@ def test_replay_forgets_what_is_beyond_seen_max_as_the_online_updater_does() -> 
         "verb": np.full(events, Verb.VIEW, np.uint8),
         "ts_s": np.arange(events, dtype=np.uint32),
     }
-    found = replay(**log, query_user=np.zeros(1, np.int32), query_ts_s=np.array([events]))
+    found = replay(**log, query_user=np.zeros(1, np.int32), query_place=np.array([events]))
     assert_row_equals(found, 0, state_by_state(log, 0, events))
     assert found.seen[0, 0] == 6
 
 
-def test_event_of_the_same_second_is_not_in_the_state() -> None:
+def test_state_holds_what_stands_before_the_place_whatever_its_second() -> None:
     log: Columns = {
         "user": np.zeros(3, np.int32),
         "item_key": np.array([1, 2, 3], np.uint64),
         "verb": np.full(3, Verb.LIKE, np.uint8),
         "ts_s": np.array([100, 200, 200], np.uint32),
     }
-    found = replay(**log, query_user=np.zeros(4, np.int32), query_ts_s=np.array([100, 200, 201, 101]))
-    assert found.events.tolist() == [0, 1, 3, 1]
+    found = replay(**log, query_user=np.zeros(4, np.int32), query_place=np.array([0, 1, 3, 2]))
+    assert found.events.tolist() == [0, 1, 3, 2]
     assert found.item_key[2, :4].tolist() == [3, 2, 1, 0]
 
 
@@ -95,14 +93,14 @@ def test_users_do_not_mix() -> None:
         "verb": np.full(3, Verb.LIKE, np.uint8),
         "ts_s": np.array([10, 20, 30], np.uint32),
     }
-    found = replay(**log, query_user=np.array([1, 4, 0], np.int32), query_ts_s=np.full(3, 100))
+    found = replay(**log, query_user=np.array([1, 4, 0], np.int32), query_place=np.full(3, 3))
     assert found.item_key[:, :2].tolist() == [[2, 0], [3, 1], [0, 0]]
 
 
 def test_no_query_gives_no_state_and_no_event_an_empty_one() -> None:
     log = a_log(3, users=2, events=10)
     nobody, never = np.zeros(0, np.int32), np.zeros(0, np.int64)
-    assert len(replay(**log, query_user=nobody, query_ts_s=never)) == 0
+    assert len(replay(**log, query_user=nobody, query_place=never)) == 0
     nothing = {name: column[:0] for name, column in log.items()}
-    found = replay(**nothing, query_user=np.zeros(2, np.int32), query_ts_s=np.full(2, 9))
+    found = replay(**nothing, query_user=np.zeros(2, np.int32), query_place=np.zeros(2, np.int64))
     assert found.events.tolist() == [0, 0]

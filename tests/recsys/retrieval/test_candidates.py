@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from recsys.filtering import eligible
-from recsys.retrieval.candidates import ALS_DEPTH, POPULAR_MIN, union, wanted_candidates
+from recsys.retrieval.candidates import DEPTH, POPULAR_MIN, union, wanted_candidates
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import Neighbours
+from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
 from recsys.types import CandidateSet, ItemStats, QueryBatch, Ragged, Source, World
 from recsys.users import Users
@@ -47,6 +48,8 @@ def wide(tiny: World) -> World:
         index=FaissIndex.build(factors, seed=1),
         transitions=nothing,
         similar=nothing,
+        spectral=Spectral(factors, np.ones(WIDE, np.float32)),
+        spectral_index=FaissIndex.build(factors, seed=1),
         item_stats=stats,
     )
     return World(bundle, stats)
@@ -63,9 +66,9 @@ def unite(world: World, batch: QueryBatch) -> tuple[CandidateSet, Users]:
     return union(world, batch, users, eligible(world, batch, users)[0], nothing), users
 
 
-def popular_depth(world: World, count: int, has_taste: bool) -> int:
+def popular_depth(world: World, count: int, known: bool) -> int:
     """How many items the popular list gives one request."""
-    return max(POPULAR_MIN, count * 3 // 2) if has_taste else max(world.candidates, count * 3 // 2)
+    return max(POPULAR_MIN, count * 3 // 2) if known else max(world.candidates, count * 3 // 2)
 
 
 def lists_of(world: World, batch: QueryBatch, users: Users, row: int) -> Lists:
@@ -75,20 +78,32 @@ def lists_of(world: World, batch: QueryBatch, users: Users, row: int) -> Lists:
     mine = np.flatnonzero(np.unpackbits(bits, bitorder="little")).tolist()
     among = set(mine)
     lists: Lists = []
-    has_taste = bool(bundle.factors[history.item[row][history.positive[row]]].any())
-    if has_taste and len(batch.categories[row]):
-        score = bundle.factors[mine] @ users.vector[row]
-        lists.append((Source.ALS, [mine[i] for i in np.argsort(-score, kind="stable")[:ALS_DEPTH]], []))
-    elif has_taste:
-        nearest = bundle.index.search(users.vector[row], ALS_DEPTH, bits).tolist()
-        lists.append((Source.ALS, [i for i in nearest if i >= 0], []))
-    for source, table in ((Source.TRANSITIONS, bundle.transitions), (Source.SIMILAR, bundle.similar)):
-        for back, item in enumerate(history.item[row, :5].tolist()):
-            if item >= 0:
-                near = [k for k, i in enumerate(table.item[item].tolist()) if i in among]
-                weight = table.weight[item, near] * np.float32(recipe.recent_decay) ** np.float32(back)
-                lists.append((source, table.item[item, near].tolist(), weight.tolist()))
-    depth = popular_depth(world, int(batch.count[row]), has_taste)
+    for source, index, table, vector in (
+        (Source.ALS, bundle.index, bundle.factors, users.vector[row]),
+        (Source.SPECTRAL, bundle.spectral_index, bundle.spectral.vector, users.spectral[row]),
+    ):
+        if vector.any() and len(batch.categories[row]):
+            score = table[mine] @ vector
+            best = np.argsort(-score, kind="stable")[:DEPTH]
+            lists.append((source, [mine[i] for i in best], score[best].tolist()))
+        elif vector.any():
+            found, score = index.search(vector, DEPTH, bits)
+            lists.append((source, found[found >= 0].tolist(), score[found >= 0].tolist()))
+    newest = [np.float32(recipe.recent_decay) ** np.float32(back) for back in range(recipe.recent)]
+    for source, table, weights in (
+        (Source.TRANSITIONS, bundle.transitions, newest),
+        (Source.SIMILAR, bundle.similar, newest),
+        (Source.HISTORY, bundle.similar, history.weight[row].tolist()),
+    ):
+        total: dict[int, float] = {}
+        for item, counts in zip(history.item[row].tolist(), weights, strict=False):
+            if item >= 0 and counts > 0:
+                for near, weight in zip(table.item[item].tolist(), table.weight[item].tolist(), strict=True):
+                    if near in among:
+                        total[near] = float(np.float32(total.get(near, 0.0)) + np.float32(counts) * np.float32(weight))
+        best = sorted(total, key=lambda near: (-total[near], near))[:DEPTH]
+        lists.append((source, best, [total[near] for near in best]))
+    depth = popular_depth(world, int(batch.count[row]), bool(history.known[row]))
     lists.append((Source.POPULAR, [i for i in world.item_stats.order.tolist() if i in among][:depth], []))
     return lists
 
@@ -133,7 +148,9 @@ def test_union_is_reciprocal_rank_fusion_of_all_lists(world: World) -> None:
 
 
 def test_union_of_hand_made_lists(tiny: World) -> None:
-    """Who liked a has the vector (42, -24) / 129, so ALS says c, b; a leads to b and c and is like c.
+    """Who liked a has the vector (42, -24) / 129, so ALS says c, b; spectral (1, 0) says c; a leads to b and c.
+
+    a is like c, by its last item and by its history.
 
     Popular are b, c, e. a is seen and d cannot be had, so nothing counts them.
     """
@@ -142,10 +159,11 @@ def test_union_of_hand_made_lists(tiny: World) -> None:
     by_name = {"abcde"[item]: cell for cell, item in enumerate(found.item)}
     assert list(by_name) == ["c", "b", "e"]
     c = by_name["c"]
-    assert found.sources[c] == 0b1111
-    assert found.retrieval_score[c] == pytest.approx(1 / 60 + 1 / 61 + 1 / 60 + 1 / 61)
-    assert found.source_score[:, c].tolist() == [0, 0.25, 0.75, 0, 0]
-    assert found.retrieval_score[by_name["b"]] == pytest.approx(1 / 61 + 1 / 60 + 1 / 60)
+    assert found.sources[c] == 0b1101111
+    assert found.retrieval_score[c] == pytest.approx(1 / 60 + 1 / 61 + 1 / 60 + 1 / 61 + 1 / 60 + 1 / 60)
+    als = (3 * 42 - 4 * 24) / 129
+    np.testing.assert_allclose(found.source_score[:, c], [als, 0.25, 0.75, 0, 0, 0.75, 3], rtol=1e-5)
+    assert found.retrieval_score[by_name["b"]] == pytest.approx(1 / 61 + 1 / 60 + 1 / 60 + 1 / 61)
     assert found.sources[by_name["e"]] == 1 << Source.POPULAR
 
 
@@ -174,7 +192,7 @@ def test_filtered_rows_are_united_by_the_definition(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("sources", "bits"),
-    [(("POPULAR",), 0b1000), (("ALS",), 0b0001), (("TRANSITIONS", "SIMILAR"), 0b0110)],
+    [(("POPULAR",), 0b1000), (("ALS",), 0b0001), (("TRANSITIONS", "SIMILAR"), 0b0110), (("HISTORY", "SPECTRAL"), 96)],
 )
 def test_only_the_sources_of_the_recipe_are_read(chain: World, sources: tuple[str, ...], bits: int) -> None:
     some = with_sources(chain, *sources)
@@ -183,7 +201,7 @@ def test_only_the_sources_of_the_recipe_are_read(chain: World, sources: tuple[st
     assert np.bitwise_or.reduce(found.sources) == bits
 
 
-def test_without_als_everybody_reads_the_popular_list_as_deep_as_a_cold_user(world: World) -> None:
+def test_alone_the_popular_list_is_read_as_deep_for_everybody_as_for_a_cold_user(world: World) -> None:
     some = with_sources(world, "POPULAR")
     ids = world.bundle.vocabulary.item_id.tolist()
     found, _ = unite(some, batch_of(some, [Ask(likes(ids[0]))]))
@@ -225,7 +243,7 @@ def ids(start: int, end: int) -> list[str]:
 
 def test_als_list_is_as_deep_whatever_the_user_has_seen(wide: World) -> None:
     asks = [Ask(likes("0000")), Ask(likes(*ids(0, 2000)), excluded=ids(2000, 4000), count=500)]
-    assert read_from(replace(wide, candidates=5000), Source.ALS, asks) == [ALS_DEPTH] * 2
+    assert read_from(replace(wide, candidates=5000), Source.ALS, asks) == [DEPTH] * 2
 
 
 def test_popular_list_is_read_half_more_than_the_count_beyond_what_is_known(wide: World) -> None:

@@ -22,7 +22,7 @@ def search(index: FaissIndex, queries: np.ndarray, k: int, eligible: np.ndarray 
     """One search a query. eligible: bool [N], all items where None."""
     flags = np.ones(1 << 15, bool) if eligible is None else eligible
     bits = np.packbits(flags, bitorder="little")
-    return np.array([index.search(query, k, bits) for query in queries], np.int32).reshape(-1, k)
+    return np.array([index.search(query, k, bits)[0] for query in queries], np.int32).reshape(-1, k)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_each_search_has_its_own_eligible_rows_in_every_thread() -> None:
     flags = np.random.default_rng(3).random((200, 700)) < 0.5
 
     def found(i: int) -> np.ndarray:
-        return index.search(queries[i], 50, np.packbits(flags[i], bitorder="little"))
+        return index.search(queries[i], 50, np.packbits(flags[i], bitorder="little"))[0]
 
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(found, range(200)))

@@ -57,11 +57,11 @@ def test_ties_stand_by_item_and_only_the_k_strongest_are_kept() -> None:
     assert not found.weight[1:].any()
 
 
-def test_co_occurrence_is_the_cosine_of_the_users() -> None:
+def test_co_occurrence_is_the_cosine_in_which_who_likes_more_says_less() -> None:
     user, item = columns((0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 2))
     found = co_occurrence(user, item, 4, k=2)
     assert found.item.tolist() == [[1, 2], [0, -1], [0, -1], [-1, -1]]
-    np.testing.assert_allclose(found.weight[0], [2 / np.sqrt(3 * 2), 1 / np.sqrt(3 * 1)], rtol=1e-6)
+    np.testing.assert_allclose(found.weight[0], [(1 / 2 + 1 / 2) / np.sqrt(3 * 2), 1 / 2 / np.sqrt(3 * 1)], rtol=1e-6)
     np.testing.assert_allclose(found.weight[1, 0], found.weight[0, 0], rtol=1e-6)
 
 

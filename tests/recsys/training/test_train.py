@@ -11,7 +11,7 @@ import pytest
 
 from recsys.bundle import Bundle
 from recsys.bundle_files import load
-from recsys.datasets.dataset import Dataset, Events
+from recsys.datasets.dataset import Dataset, Events, Timing
 from recsys.errors import TrainingError
 from recsys.features.item_counts import RATE_PRIOR
 from recsys.features.matrix import NAMES, SCHEMA_HASH
@@ -19,10 +19,11 @@ from recsys.manifest import read_manifest
 from recsys.ranking.catboost import fit_ranker
 from recsys.recommend import features, recommend, retrieve
 from recsys.retrieval.fold_in import fold_in
-from recsys.training.examples import examples
+from recsys.training.examples import Examples, examples
 from recsys.training.fit import fit
-from recsys.training.log import Known, Log, NextItem
-from recsys.training.train import HOLDOUT, WINDOW, Trained, train, write
+from recsys.training.log import Log
+from recsys.training.splits import HELD_OUT, Split, after
+from recsys.training.train import Trained, train, write
 from recsys.types import World
 from recsys.verbs import POSITIVE, WEIGHT, Verb, event_types
 from recsys.vocabulary import item_keys
@@ -33,8 +34,9 @@ from tests.worlds import START_S, batch_of, dataset_of, random_asks
 REPORTS = {"report.json", "report.md"}
 
 
-def known_at(log: Log, questions: NextItem) -> Known:
-    return Known.of(log.states_at(questions.user, questions.ts_s))
+def window(log: Log, *, per_user: int) -> Split:
+    """Questions from where 60 % of the events have happened."""
+    return after(log, log.moment(0.6), per_user=per_user, seed=1)
 
 
 def hashes(trained: Trained, dataset: Dataset, directory: Path) -> dict[str, str]:
@@ -43,7 +45,7 @@ def hashes(trained: Trained, dataset: Dataset, directory: Path) -> dict[str, str
 
 
 def fit_until(dataset: Dataset, until_s: int) -> World:
-    bundle = fit(dataset, Log.of(dataset), worlds.SMALL, until_s=until_s)
+    bundle = fit(dataset, Log.of(dataset).until(until_s), worlds.SMALL, until_s=until_s)
     return World(bundle, bundle.item_stats)
 
 
@@ -74,7 +76,7 @@ def test_same_data_and_seed_give_the_same_files_and_scores(
     first = hashes(trained, synthetic_dataset, tmp_path / "first")
     assert hashes(again, synthetic_dataset, tmp_path / "again") == first
     assert_same_scores(world_of(trained), world_of(again))
-    assert again.found == trained.found
+    assert again.learnt.found == trained.learnt.found
 
 
 def test_bundle_does_not_change_when_the_events_after_the_split_do(
@@ -104,26 +106,16 @@ def test_models_know_nothing_of_the_moment_they_end_at_or_later(synthetic_datase
         np.testing.assert_array_equal(getattr(one.item_stats, part), getattr(other.item_stats, part), err_msg=part)
 
 
-def test_states_of_examples_hold_no_event_at_or_after_their_question(synthetic_dataset: Dataset) -> None:
+def test_question_whose_answer_is_known_is_rejected(synthetic_dataset: Dataset) -> None:
+    """A planted leak from the future: a state that reaches one event further has seen the answer, and no example
+    can find it."""
     log = Log.of(synthetic_dataset)
-    asked = NextItem.sample(log, start_s=log.moment(0.6), end_s=log.moment(0.8), per_user=50, seed=1)
-    states = log.states_at(asked.user, asked.ts_s)
-    used = np.arange(states.ts_s.shape[1]) < states.length[:, None]
-    assert used.any(axis=1).all()
-    assert (np.where(used, states.ts_s, 0).max(axis=1) < asked.ts_s).all()
-    expected = [np.count_nonzero((log.user == u) & (log.ts_s < t)) for u, t in zip(asked.user, asked.ts_s, strict=True)]
-    assert states.events.tolist() == expected
-
-
-def test_state_that_holds_its_own_answer_would_be_seen_at_once(synthetic_dataset: Dataset) -> None:
-    """A planted leak: asked one second later the answer is seen already, and no example can find it."""
-    log = Log.of(synthetic_dataset)
-    until_s = log.moment(0.6)
-    world = fit_until(synthetic_dataset, until_s)
-    asked = NextItem.sample(log, start_s=until_s, end_s=log.moment(0.8), per_user=5, seed=1)
-    leaking = NextItem(asked.user, asked.ts_s + 1, asked.key)
+    split = window(log, per_user=5)
+    world = fit_until(synthetic_dataset, split.until_s)
+    asked = split.questions
+    leaking = replace(asked, place=asked.place + 1)
     found = [
-        examples(world, questions, known_at(log, questions), negatives=60, seed=1, progress=lambda _: None).found
+        examples(world, questions, questions.known(log), negatives=60, seed=1, progress=lambda _: None).found
         for questions in (asked, leaking)
     ]
     assert found[0] > 0.8 * len(asked)
@@ -132,40 +124,64 @@ def test_state_that_holds_its_own_answer_would_be_seen_at_once(synthetic_dataset
 
 def test_examples_are_the_features_that_serving_computes(synthetic_dataset: Dataset) -> None:
     log = Log.of(synthetic_dataset)
-    until_s = log.moment(0.6)
-    world = fit_until(synthetic_dataset, until_s)
-    asked = NextItem.sample(log, start_s=until_s, end_s=log.moment(0.8), per_user=2, seed=1)
+    split = window(log, per_user=2)
+    world, asked = fit_until(synthetic_dataset, split.until_s), split.questions
+    known = asked.known(log)
     told: list[int] = []
-    made = examples(world, asked, known_at(log, asked), negatives=10**9, seed=1, progress=told.append)
+    made = examples(world, asked, known, negatives=10**9, seed=1, progress=told.append)
     assert sum(told) == made.asked == len(asked)
     assert len(np.unique(made.group)) == made.found
     assert (np.bincount(made.group, weights=made.label)[np.unique(made.group)] == 1).all()
     for question in np.unique(made.group)[[0, 70, -1]]:
-        batch = asked.batch(known_at(log, asked), np.array([question]), count=1, seed=1)
+        batch = asked.batch(known, np.array([question]), count=1, seed=1)
         retrieved = retrieve(world, batch)
         mine = made.group == question
         assert made.features[mine].tobytes() == features(world, batch, retrieved).tobytes(order="C")
         answer = world.bundle.vocabulary.key[retrieved.candidates.item[made.label[mine] == 1]]
-        assert answer.tolist() == [asked.key[question]]
+        assert answer.tolist() == asked.wanted[question].tolist()
 
 
 def test_negatives_are_a_sample_and_every_answer_is_kept(synthetic_dataset: Dataset) -> None:
     log = Log.of(synthetic_dataset)
-    until_s = log.moment(0.6)
-    world = fit_until(synthetic_dataset, until_s)
-    asked = NextItem.sample(log, start_s=until_s, end_s=log.moment(0.8), per_user=3, seed=1)
-    made = examples(world, asked, known_at(log, asked), negatives=20, seed=1, progress=lambda _: None)
+    split = window(log, per_user=3)
+    world, asked = fit_until(synthetic_dataset, split.until_s), split.questions
+    made = examples(world, asked, asked.known(log), negatives=20, seed=1, progress=lambda _: None)
     assert made.label.sum() == made.found
     assert (made.label == 0).sum() / made.found == pytest.approx(20, rel=0.1)
 
 
+def test_examples_of_several_windows_keep_their_groups_apart(synthetic_dataset: Dataset) -> None:
+    log = Log.of(synthetic_dataset)
+    split = window(log, per_user=1)
+    world, asked = fit_until(synthetic_dataset, split.until_s), split.questions
+    made = examples(world, asked, asked.known(log), negatives=5, seed=1, progress=lambda _: None)
+    both = Examples.concatenate([made, made])
+    assert len(np.unique(both.group)) == 2 * len(np.unique(made.group))
+    assert (both.asked, both.found, len(both.label)) == (2 * made.asked, 2 * made.found, 2 * len(made.label))
+
+
 def test_window_split_and_shares_are_those_of_the_log(trained: Trained, synthetic_dataset: Dataset) -> None:
     log = Log.of(synthetic_dataset)
-    assert trained.window == (int(log.ts_s[0]), log.moment(1 - HOLDOUT), int(log.ts_s[-1]))
-    assert np.mean(log.ts_s >= trained.window[1]) == pytest.approx(HOLDOUT, abs=0.001)
-    assert WINDOW + HOLDOUT < 1
-    assert set(trained.seconds) == {"models", "examples", "ranker", "evaluation"}
-    assert 0.5 < trained.found <= 1
+    assert trained.protocol == "temporal-next"
+    assert trained.window == (int(log.ts_s[0]), log.moment(1 - HELD_OUT), int(log.ts_s[-1]))
+    assert np.mean(log.ts_s >= trained.window[1]) == pytest.approx(HELD_OUT, abs=0.001)
+    assert set(trained.learnt.seconds) == {"models", "sources", "examples", "ranker", "evaluation"}
+    assert 0.5 < trained.learnt.found <= 1
+
+
+@pytest.mark.parametrize(("timing", "protocol"), [("order", "leave-one-out"), ("none", "held-out-items")])
+def test_data_without_times_are_divided_by_what_they_have(timing: Timing, protocol: str) -> None:
+    trained = train_small(replace(worlds.two_tastes(), timing=timing))
+    assert trained.protocol == protocol
+    assert trained.report.questions == 60
+
+
+def test_champion_is_asked_the_same(trained: Trained, synthetic_dataset: Dataset) -> None:
+    again = train(synthetic_dataset, worlds.SMALL, champion=world_of(trained))
+    two_stage, champion = again.report.rows[0], again.report.rows[-1]
+    assert champion.name == "champion"
+    assert champion.metrics == two_stage.metrics
+    assert again.report.differences["NDCG@10 over champion"].mean == 0
 
 
 def test_manifest_says_where_the_bundle_comes_from(
@@ -214,17 +230,16 @@ def test_no_interactions_are_refused_in_a_sentence() -> None:
 
 
 def test_too_few_positives_for_a_part_are_refused_with_their_numbers() -> None:
-    events = [(f"u{i}", "a", Verb.LIKE, START_S) for i in range(20)]  # all in one second: no part lies before another
-    found = r"0 in the ranker's window, 20 of 20 users in the newest fifth \(2 are needed\); import more interactions"
-    with pytest.raises(TrainingError, match=f"too few positives to train and evaluate: {found}"):
+    events = [(f"u{i}", "a", Verb.LIKE, START_S) for i in range(20)]  # all in one second: nothing lies before
+    with pytest.raises(TrainingError, match="too few positives to teach the ranker: no question is left in its part"):
         train_small(dataset_of(events, {"a": []}))
 
 
 def test_only_negative_ratings_are_refused_in_a_sentence() -> None:
     dataset = worlds.two_tastes()
     low = replace(dataset.events, verb=np.full(len(dataset.events), Verb.RATING, np.uint8))
-    found = "0 in the ranker's window, 0 of 0 users in the newest fifth"
-    with pytest.raises(TrainingError, match=f"too few positives to train and evaluate: {found}"):
+    found = r"0 questions of 0 users \(2 are needed\); import more interactions"
+    with pytest.raises(TrainingError, match=f"too few positives to evaluate: {found}"):
         train_small(replace(dataset, events=low))
 
 
@@ -237,7 +252,7 @@ def test_models_without_a_positive_before_their_end_are_refused() -> None:
 def test_positives_that_begin_only_in_the_ranker_window_are_refused_in_a_sentence() -> None:
     dataset = worlds.two_tastes()
     verb = dataset.events.verb.copy()
-    verb[: int(0.6 * len(verb)) + 1] = Verb.RATING
+    verb[: int(0.64 * len(verb)) + 1] = Verb.RATING
     assert set(verb) & {*POSITIVE}
     with pytest.raises(TrainingError, match="no positive interaction lies before the split"):
         train_small(replace(dataset, events=replace(dataset.events, verb=verb)))
@@ -247,9 +262,7 @@ def test_holdout_of_one_user_is_refused_in_a_sentence() -> None:
     """One user gives no interval; that is a property of the data, not a fault of the program."""
     items = [f"i{n:02d}" for n in range(40)]
     events = [("only", item, Verb.LIKE, START_S + 60 * n) for n, item in enumerate(items)]
-    with pytest.raises(
-        TrainingError, match=r"8 in the ranker's window, 8 of 1 users in the newest fifth \(2 are needed"
-    ):
+    with pytest.raises(TrainingError, match=r"too few positives to evaluate: 8 questions of 1 users \(2 are needed"):
         train_small(dataset_of(events, {item: [] for item in items}))
 
 
@@ -284,7 +297,7 @@ def test_training_tells_its_progress() -> None:
 
     train(worlds.two_tastes(), worlds.SMALL, step=Recorded)
     assert {name: sum(done) for name, done in told.items()} == totals
-    assert len(totals) == 4
+    assert len(totals) == 5
 
 
 def test_training_prints_no_warning_whatever_the_number_of_blas_threads() -> None:

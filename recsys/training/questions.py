@@ -1,0 +1,96 @@
+"""What a recommender is asked in training and evaluation: which items does this user want now?"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.features.user import UserStates
+from recsys.training.log import Log
+from recsys.types import QueryBatch, Ragged
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is known where a question is asked, [q].
+
+    Attributes:
+        states: UserStates [q]. excluded: uint64 item keys that no list may hold, besides those that the state has seen.
+    """
+
+    states: UserStates
+    excluded: Ragged
+
+    @classmethod
+    def of(cls, states: UserStates) -> "Known":
+        """These states, and nothing excluded."""
+        return cls(states, Ragged.empty(len(states), np.uint64))
+
+    def take(self, rows: np.ndarray) -> "Known":
+        """Of some questions, in this order."""
+        return Known(self.states.take(rows), self.excluded.take(rows))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Questions:
+    """Questions of the form "which items does this user want now?", [q] each.
+
+    Attributes:
+        user: int32. now_s: int64, UTC epoch seconds.
+        place: int64, how many events of a log may be known.
+        wanted: uint64 item keys, at least one a question: the right answers.
+    """
+
+    user: np.ndarray
+    now_s: np.ndarray
+    place: np.ndarray
+    wanted: Ragged
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @classmethod
+    def next_positives(cls, log: Log, rows: np.ndarray) -> "Questions":
+        """For each of these events of the log, by rising place: what does the user want, who then took this?"""
+        wanted = Ragged(np.arange(len(rows) + 1), log.key[rows])
+        return cls(log.user[rows], log.ts_s[rows].astype(np.int64), rows.astype(np.int64), wanted)
+
+    def known(self, log: Log) -> Known:
+        """What the log has of each user before the question."""
+        return Known.of(log.states_before(self.user, self.place))
+
+    def limited(self, most: int, *, seed: int) -> "Questions":
+        """At most this many of the questions, drawn uniformly, in their order."""
+        if len(self) <= most:
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False)))
+
+    def take(self, rows: np.ndarray) -> "Questions":
+        """Some of the questions, in this order."""
+        return Questions(self.user[rows], self.now_s[rows], self.place[rows], self.wanted.take(rows))
+
+    def batch(self, known: Known, rows: np.ndarray, *, count: int, seed: int) -> QueryBatch:
+        """Some of the questions as a micro-batch; `known` is that of all questions."""
+        b = len(rows)
+        of = known.take(rows)
+        return QueryBatch(
+            states=of.states,
+            now_s=self.now_s[rows],
+            seed=(np.uint64(seed) + rows.astype(np.uint64)),
+            count=np.full(b, count, np.int32),
+            session=Ragged.empty(b, np.uint64),
+            excluded=of.excluded,
+            categories=Ragged.empty(b, np.int32),
+            explore=np.zeros(b, np.float32),
+        )
+
+    def answered(self, rows: np.ndarray, row: np.ndarray, key: np.ndarray) -> np.ndarray:
+        """Whether items are right answers. rows: of the batch; row: int [m], which of `rows`; key: uint64 [m]."""
+        of = self.wanted.take(rows)
+        pair = np.stack([of.rows().astype(np.uint64), of.values], axis=1)
+        asked = np.stack([row.astype(np.uint64), key], axis=1)
+        return np.isin(_paired(asked), _paired(pair))
+
+
+def _paired(columns: np.ndarray) -> np.ndarray:
+    """Rows of two uint64 as one comparable value each."""
+    return np.ascontiguousarray(columns).view([("row", np.uint64), ("key", np.uint64)])[:, 0]

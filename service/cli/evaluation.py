@@ -1,0 +1,245 @@
+"""`riffle evaluate`."""
+
+import json
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import psutil
+import typer
+
+from recsys.bundle import Recipe
+from recsys.datasets.dataset import Dataset
+from recsys.datasets.detect import read_dataset
+from recsys.errors import DatasetError
+from recsys.evaluation.baselines import baselines, with_ease
+from recsys.evaluation.ceiling import CEILING_AT, evaluate_ceiling
+from recsys.evaluation.cold_start import KNOWN, evaluate_cold_start
+from recsys.evaluation.compare import HEADLINE, Asked, compare
+from recsys.evaluation.curve import METRIC
+from recsys.evaluation.plots import plot_pipelines
+from recsys.evaluation.report import Report, shown
+from recsys.evaluation.staleness import lags
+from recsys.manifest import Manifest, read_manifest
+from recsys.training.log import Log
+from recsys.training.splits import ASKED_PER_USER, DESCRIBED, PROTOCOLS, Split, after, given, held_out_items
+from recsys.training.train import JUDGED_MAX, judge, learn
+from recsys.types import World
+from service.cli.console import output, plain_table, report_table, step
+from service.imports import history
+from service.settings import Settings, load
+from service.world import load_world, registry
+
+
+class Protocol(StrEnum):
+    """`splits.DESCRIBED`, as choices of an option."""
+
+    TEMPORAL_NEXT = "temporal-next"
+    TEMPORAL_STATIC = "temporal-static"
+    LEAVE_ONE_OUT = "leave-one-out"
+    HELD_OUT_ITEMS = "held-out-items"
+    STRONG_GENERALISATION = "strong-generalisation"
+    GIVEN_SPLIT = "given-split"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="Bundle id, a unique prefix, or champion.")] = "champion",
+    per_user: Annotated[int, typer.Option(min=1, help="Questions per user at most.")] = ASKED_PER_USER,
+    protocol: Annotated[
+        Protocol | None,
+        typer.Option(help="Train on the part that a protocol allows and ask the rest, instead of judging a bundle."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="With --protocol: data that is not imported.")] = None,
+    test: Annotated[Path | None, typer.Option(help="With --protocol given-split: the file that is asked.")] = None,
+    staleness: Annotated[
+        bool, typer.Option("--staleness", help="Also with user states that are 1 min, 1 h and 1 day old.")
+    ] = False,
+    cold_start: Annotated[bool, typer.Option("--cold-start", help="New users only, after 0 to 20 events.")] = False,
+    ceiling: Annotated[
+        bool,
+        typer.Option("--ceiling", help="With --cold-start: what a ranker taught by new users' own answers reaches."),
+    ] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--report", help="A folder for the report as JSON, Markdown and picture.")
+    ] = None,
+) -> None:
+    """Evaluate a bundle on what it has not learnt from, beside popularity and each source alone.
+
+    All unseen items ranked, 95 % bootstrap intervals over users. With --protocol: train on a part of the data in
+    memory, without publishing, and ask the rest; also beside EASE where the catalogue is small enough.
+    """
+    _check(protocol, data, test, cold_start=cold_start, ceiling=ceiling, staleness=staleness)
+    settings = load()
+    if protocol is not None:
+        _protocol(settings, protocol.value, data, test, per_user, folder, staleness=staleness)
+        return
+    dataset = history(settings)
+    world = load_world(settings, bundle)
+    manifest = _manifest(settings, world.bundle.id)
+    same_data = manifest.fields["dataset"]["fingerprint"] == dataset.fingerprint
+    split_s = int(np.datetime64(manifest.fields["data_window"]["split"][:19], "s").astype(np.int64))
+    if cold_start:
+        if not same_data:
+            raise DatasetError(f"{world.bundle.id} was trained on other data, so nobody is known to be new to it")
+        _cold_start(world, dataset, split_s, settings, folder)
+        if ceiling:
+            _ceiling(world, dataset, split_s, settings)
+        return
+    name = manifest.fields["protocol"]
+    log = Log.of(dataset)
+    if not same_data:
+        output.print("[yellow]This bundle was trained on other data; only its split date is used.[/]")
+        name = "temporal-next"
+    if name == "temporal-next":
+        split = after(log, split_s, per_user=per_user, seed=settings.seed)
+    else:
+        split = PROTOCOLS[name](log, per_user=per_user, seed=settings.seed)
+    if len(np.unique(split.questions.user)) < 2:
+        raise DatasetError(f"the imported data has too few positives after {manifest.fields['data_window']['split']}")
+    report = judge(world, split, name, beside=baselines(world), seed=settings.seed, step=step)
+    _show(report, f"Bundle {world.bundle.id}")
+    if staleness:
+        _staleness(world, split, settings.seed, dataset, folder)
+    _write(report, folder, f"{name}-{dataset.name}", f"{dataset.title}, {name}")
+
+
+def _check(
+    protocol: Protocol | None,
+    data: Path | None,
+    test: Path | None,
+    *,
+    cold_start: bool,
+    ceiling: bool,
+    staleness: bool,
+) -> None:
+    if ceiling and not cold_start:
+        raise typer.BadParameter("--ceiling goes with --cold-start")
+    if cold_start and (protocol or staleness):
+        raise typer.BadParameter("--cold-start goes with neither --protocol nor --staleness")
+    if (data or test) and protocol is None:
+        raise typer.BadParameter("--data and --test go with --protocol")
+    if (protocol == "given-split") != (test is not None):
+        raise typer.BadParameter("--protocol given-split and --test go together")
+    if staleness and protocol not in (None, "temporal-next"):
+        raise typer.BadParameter("--staleness goes with temporal-next: other protocols know no time")
+
+
+def _protocol(
+    settings: Settings,
+    protocol: str,
+    data: Path | None,
+    test: Path | None,
+    per_user: int,
+    folder: Path | None,
+    *,
+    staleness: bool,
+) -> None:
+    ordered = protocol not in ("given-split", "held-out-items")
+    dataset = (
+        history(settings)
+        if data is None
+        else read_dataset(data, positive_rating=settings.positive_rating, ordered=ordered)
+    )
+    log, began = Log.of(dataset), time.monotonic()
+    if test is None:
+        divide = PROTOCOLS[protocol]
+        split = divide(log, per_user=per_user, seed=settings.seed)
+    else:
+        other = read_dataset(test, positive_rating=settings.positive_rating, ordered=False)
+        divide = held_out_items
+        users = {one: number for number, one in enumerate(dataset.user_id)}
+        split = given(log, users, np.unique(log.key), Log.of(other), other.user_id)
+    if len(np.unique(split.questions.user)) < 2:
+        raise DatasetError(f"{dataset.title}: {protocol} leaves fewer than two users to ask")
+    learnt = learn(dataset, split.past, divide, Recipe(seed=settings.seed), candidates=settings.candidates, step=step)
+    trained_s, peak_gb = time.monotonic() - began, psutil.Process().memory_info().rss / 2**30
+    world = World(learnt.bundle, learnt.bundle.item_stats, settings.candidates)
+    beside = baselines(world) | with_ease(world, split.past)
+    report = judge(world, split, protocol, beside=beside, seed=settings.seed, step=step)
+    _show(report, f"{dataset.title}, {protocol}")
+    output.print(
+        f"  trained in {trained_s:.0f} s, {peak_gb:.1f} GB; sources: {', '.join(learnt.bundle.recipe.sources)}"
+    )
+    if staleness:
+        _staleness(world, split, settings.seed, dataset, folder)
+    _write(report, folder, f"{protocol}-{dataset.name}", f"{dataset.title}, {protocol}")
+
+
+def _show(report: Report, title: str) -> None:
+    output.print(report_table(report, title))
+    for name, interval in report.differences.items():
+        if name.startswith(HEADLINE):
+            output.print(f"  {name}: {interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]", markup=False)
+
+
+def _staleness(world: World, split: Split, seed: int, dataset: Dataset, folder: Path | None) -> None:
+    asked = split.questions.limited(JUDGED_MAX, seed=seed)
+    also = lags(split.history, asked)
+    beside = {name: one for name, one in baselines(world).items() if name == "ALS"}
+    with step("Evaluating stale user states", (1 + len(beside) + len(also)) * len(asked)) as done:
+        known = asked.known(split.history)
+        report = compare(
+            world,
+            Asked(asked, known),
+            protocol=f"{DESCRIBED['temporal-next']} The later rows know what was known some time before the question.",
+            seed=seed,
+            beside=beside,
+            also=also,
+            progress=done,
+        )
+    _show(report, f"{dataset.title}, user states of some age")
+    _write(report, folder, f"staleness-{dataset.name}", f"{dataset.title}: quality by the age of user states")
+
+
+def _write(report: Report, folder: Path | None, name: str, title: str) -> None:
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.with_suffix(".json").write_text(json.dumps(report.to_json(), indent=1), "utf-8")
+    path.with_suffix(".md").write_text(report.markdown(), "utf-8")
+    plot_pipelines(report, title, path.with_suffix(".png"))
+    output.print(f"Written to {path}.json, .md and .png", markup=False)
+
+
+def _cold_start(world: World, dataset: Dataset, split_s: int, settings: Settings, folder: Path | None) -> None:
+    with step("Evaluating new users", len(KNOWN)) as done:
+        curve = evaluate_cold_start(world, Log.of(dataset), since_s=split_s, seed=settings.seed, progress=done)
+    header, rows = curve.table()
+    table = plain_table(f"{curve.newcomers:,} users who are new to {world.bundle.id}", *header)
+    for row in rows:
+        table.add_row(*row)
+    output.print(table)
+    for known, name, interval in curve.differences():
+        output.print(
+            f"  {known} known, {METRIC} over {name}: {shown(interval, sign=True)}", highlight=False, markup=False
+        )
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"cold-start-{dataset.name}"
+        path.with_suffix(".md").write_text(curve.markdown(), "utf-8")
+        path.with_suffix(".svg").write_text(curve.svg(f"New users of {dataset.title}"), "utf-8")
+        output.print(f"Written to {path}.md and {path}.svg", markup=False)
+
+
+def _ceiling(world: World, dataset: Dataset, split_s: int, settings: Settings) -> None:
+    with step("Teaching a ranker with new users' answers", len(CEILING_AT)) as done:
+        points = evaluate_ceiling(world, Log.of(dataset), since_s=split_s, seed=settings.seed, progress=done)
+    for point in points:
+        output.print(
+            f"  {point.known} known, {METRIC} of a ranker taught by other new users' answers: {shown(point.value)}, "
+            f"over popularity: {shown(point.over_popularity, sign=True)}",
+            highlight=False,
+            markup=False,
+        )
+
+
+def _manifest(settings: Settings, bundle_id: str) -> Manifest:
+    return read_manifest(registry(settings).path(bundle_id))

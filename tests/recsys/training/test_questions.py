@@ -1,0 +1,43 @@
+"""Questions, their right answers, and the batches that they become."""
+
+import numpy as np
+
+from recsys.datasets.dataset import Dataset
+from recsys.training.log import Log
+from recsys.training.questions import Questions
+from recsys.training.splits import held_out_items
+from recsys.verbs import Verb
+from tests.worlds import START_S, dataset_of
+
+
+def test_limited_questions_are_some_of_them_in_their_order(synthetic_dataset: Dataset) -> None:
+    log = Log.of(synthetic_dataset)
+    asked = Questions.next_positives(log, np.arange(1000))
+    some = asked.limited(100, seed=1)
+    assert len(some) == 100
+    assert (np.diff(some.place) > 0).all()
+    assert some.wanted.values.tolist() == log.key[some.place].tolist()
+    assert asked.limited(len(asked), seed=1) is asked
+
+
+def test_batch_of_questions_is_asked_at_their_moments() -> None:
+    events = [("u", item, Verb.LIKE, START_S + second) for item, second in (("a", 1), ("b", 5), ("c", 9))]
+    log = Log.of(dataset_of(events, {item: [] for item in "abc"}))
+    asked = Questions.next_positives(log, np.arange(3))
+    batch = asked.batch(asked.known(log), np.array([2, 1]), count=4, seed=10)
+    assert batch.states.events.tolist() == [2, 1]
+    assert batch.now_s.tolist() == [START_S + 9, START_S + 5]
+    assert batch.seed.tolist() == [12, 11]
+    assert batch.count.tolist() == [4, 4]
+    assert not batch.session.lengths().any()
+
+
+def test_answered_is_true_for_each_right_answer_of_its_own_question(synthetic_dataset: Dataset) -> None:
+    log = Log.of(synthetic_dataset)
+    asked = held_out_items(log, seed=1).questions
+    rows, rng = np.array([5, 2, 9]), np.random.default_rng(1)
+    row = rng.integers(0, 3, size=5000)
+    key = rng.choice(np.unique(log.key), size=5000)
+    expected = [k in asked.wanted[rows[r]] for r, k in zip(row, key, strict=True)]
+    assert asked.answered(rows, row, key).tolist() == expected
+    assert 0 < sum(expected) < 5000
