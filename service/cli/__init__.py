@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from recsys.errors import RecsysError
-from service.cli import data, decisions, evaluation, features, model, stack
+from service.cli import checks, data, decisions, evaluation, features, model, stack
 from service.cli.console import errors
 from service.errors import ServiceError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 stack.register(app)
 data.register(app)
+checks.register(app)
 model.register(app)
 evaluation.register(app)
 decisions.register(app)
