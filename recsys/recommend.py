@@ -13,7 +13,7 @@ from recsys.exploration import draw
 from recsys.features.frame import Frame
 from recsys.features.matrix import feature_matrix
 from recsys.retrieval.candidates import union
-from recsys.selection import end_with, select
+from recsys.selection import controlled, end_with, select
 from recsys.types import CandidateSet, QueryBatch, Slates, World
 from recsys.users import Users
 
@@ -79,10 +79,11 @@ def recommend(world: World, batch: QueryBatch) -> Slates:
         world: The bundle and item stats that the whole batch is pinned to; its ranker is set.
         batch: QueryBatch [b].
     Returns:
-        Slates [b]. A request's list is shorter than its `count` only where fewer items are eligible.
+        Slates [b]. A request's list is shorter than its `count` only where fewer items are eligible, or where its
+        quotas keep out all other candidates.
     """
     retrieved = retrieve(world, batch)
-    return slate(retrieved, rank(world, batch, retrieved), batch.count)
+    return slate(world, batch, retrieved, rank(world, batch, retrieved))
 
 
 def retrieve(world: World, batch: QueryBatch) -> Retrieved:
@@ -110,13 +111,15 @@ def rank(world: World, batch: QueryBatch, retrieved: Retrieved) -> Ranked:
     return Ranked.of(matrix, world.bundle.ranker.score(matrix), retrieved)
 
 
-def slate(retrieved: Retrieved, ranked: Ranked, count: np.ndarray) -> Slates:
+def slate(world: World, batch: QueryBatch, retrieved: Retrieved, ranked: Ranked) -> Slates:
     """The lists, from candidates and their scores."""
     candidates, score = retrieved.candidates, ranked.score
-    cells, indptr = select(candidates.indptr, score, count)
-    propensity = retrieved.propensity
+    cells, indptr = select(candidates.indptr, score, batch.count)
+    explored, propensity = retrieved.explored, retrieved.propensity
+    if batch.controls is not None:
+        cells, indptr, explored = controlled(world, batch.controls, candidates, score, cells, indptr, explored)
     if propensity.any():
-        done = end_with(cells, indptr, candidates.indptr, candidates.item, retrieved.explored)
+        done = end_with(cells, indptr, candidates.indptr, candidates.item, explored)
         propensity = np.where(done, propensity, np.float32(0))
     return Slates(
         indptr,

@@ -1,7 +1,10 @@
-"""The only place that reorders: the best `count` of each request."""
+"""The only place that reorders: the best `count` of each request, or as its controls want them."""
 
 import numpy as np
 from numba import njit
+
+from recsys.marginal_relevance import NO_QUOTA, by_relevance, change_room, fill, has_room
+from recsys.types import CandidateSet, Controls, World
 
 
 @njit(cache=True)
@@ -64,3 +67,88 @@ def end_with(
             if done[row] and item[cell] == explored[row]:
                 cells[end - 1] = cell
     return done
+
+
+def controlled(
+    world: World,
+    controls: Controls,
+    candidates: CandidateSet,
+    score: np.ndarray,
+    cells: np.ndarray,
+    bounds: np.ndarray,
+    explored: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lists as their controls want them; those of requests without any as they are.
+
+    A quota is a maximum: a list ends where nothing is left that fits. An item counts for each of its categories. Scores
+    that are not finite come last, as in `select`; an item without a vector is taken to be like all others. Of equal
+    candidates the one of the higher score is taken.
+
+    Args:
+        score: float64 [m]. cells, bounds: As `select` returns them for these scores. explored: int32 [b], -1 for none.
+    Returns:
+        Cells and bounds as those of `select`; and `explored`, -1 where it has no room on the last place.
+    """
+    bundle = world.bundle
+    return _controlled(
+        cells,
+        bounds,
+        explored,
+        candidates.indptr,
+        score,
+        candidates.item,
+        world.item_stats.popularity[candidates.item],
+        bundle.spectral.vector,
+        controls.diversity,
+        controls.popularity_damping,
+        controls.quota_category.indptr,
+        controls.quota_category.values,
+        controls.quota_most.values,
+        bundle.item_category.indptr,
+        bundle.item_category.values,
+        np.full(len(bundle.category_name), NO_QUOTA, np.int32),
+    )
+
+
+@njit(cache=True)
+def _controlled(
+    cells: np.ndarray,
+    bounds: np.ndarray,
+    explored: np.ndarray,
+    indptr: np.ndarray,
+    score: np.ndarray,
+    item: np.ndarray,
+    popularity: np.ndarray,
+    vector: np.ndarray,
+    diversity: np.ndarray,
+    damping: np.ndarray,
+    quota_indptr: np.ndarray,
+    quota_category: np.ndarray,
+    quota_most: np.ndarray,
+    of_item: np.ndarray,
+    category: np.ndarray,
+    left: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`of_item`, `category`: bounds and values of the items' categories. `left`: [C], room in each; as it was after."""
+    chosen, ends, admitted = np.empty_like(cells), np.zeros_like(bounds), explored.copy()
+    for row in range(len(diversity)):
+        start, wanted = ends[row], bounds[row + 1] - bounds[row]
+        quotas = slice(quota_indptr[row], quota_indptr[row + 1])
+        if wanted == 0 or (diversity[row] == 0 and damping[row] == 0 and quota_indptr[row] == quota_indptr[row + 1]):
+            chosen[start : start + wanted] = cells[bounds[row] : bounds[row + 1]]
+            ends[row + 1] = start + wanted
+            continue
+        left[quota_category[quotas]] = quota_most[quotas]
+        own = slice(indptr[row], indptr[row + 1])
+        order, relevance, sound = by_relevance(score[own], popularity[own], damping[row])
+        items, places = item[own][order], chosen[start : start + wanted]
+        held = fill(items, relevance, sound, diversity[row], vector, of_item, category, left, places)
+        if held and explored[row] >= 0:
+            change_room(items[places[held - 1]], of_item, category, left, 1)
+            if not has_room(explored[row], of_item, category, left):
+                admitted[row] = -1
+        for place in range(held):
+            places[place] = indptr[row] + order[places[place]]
+        ends[row + 1] = start + held
+        left[quota_category[quotas]] = NO_QUOTA
+    return chosen[: ends[-1]], ends, admitted

@@ -124,6 +124,29 @@ class World:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Controls:
+    """How lists are to differ from the order of the scores; see `recsys.selection`. 0 and no quota: not at all.
+
+    Attributes:
+        diversity: float32 [b], 0 to 1: what likeness counts against relevance.
+        popularity_damping: float32 [b], 0 to 1: the share of its relevance that the most popular candidate loses.
+        quota_category: int32 category numbers per row, distinct.
+        quota_most: int32 per row: how many items of each of them the list may hold.
+    """
+
+    diversity: np.ndarray
+    popularity_damping: np.ndarray
+    quota_category: Ragged
+    quota_most: Ragged
+
+    @classmethod
+    def without_quotas(cls, b: int, *, diversity: float = 0.0, popularity_damping: float = 0.0) -> "Controls":
+        """The same strengths for `b` requests."""
+        no_quota = Ragged.empty(b, np.int32)
+        return cls(np.full(b, diversity, np.float32), np.full(b, popularity_damping, np.float32), no_quota, no_quota)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class QueryBatch:
     """The requests of one micro-batch.
 
@@ -136,6 +159,7 @@ class QueryBatch:
         excluded: uint64 item keys per row that must not be returned.
         categories: int32 category numbers per row, any of which an item must have; none = no filter.
         explore: float32 [b], probability with which the list ends with a new item, where there is any.
+        controls: Controls [b], or None where every list is in the order of its scores.
     """
 
     states: "UserStates"
@@ -146,16 +170,24 @@ class QueryBatch:
     excluded: Ragged
     categories: Ragged
     explore: np.ndarray
+    controls: Controls | None = None
 
     def __len__(self) -> int:
         return len(self.now_s)
 
     def without_filters(self) -> "QueryBatch":
-        """The same requests for ranking, which reads neither fingerprints nor exclusions nor categories."""
+        """The same requests for ranking, which reads neither fingerprints, exclusions, categories nor controls."""
         b = len(self)
         states = replace(self.states, seen=np.zeros((b, 0), np.uint32), seen_count=np.zeros(b, np.int32))
         excluded, categories = Ragged.empty(b, np.uint64), Ragged.empty(b, np.int32)
-        return replace(self, states=states, excluded=excluded, categories=categories)
+        return replace(self, states=states, excluded=excluded, categories=categories, controls=None)
+
+    def with_quotas_alone(self) -> "QueryBatch":
+        """The same requests, of whose controls only the quotas count: for scores that are not the ranker's."""
+        if self.controls is None:
+            return self
+        nothing = np.zeros(len(self), np.float32)
+        return replace(self, controls=replace(self.controls, diversity=nothing, popularity_damping=nothing))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -141,5 +141,6 @@ def decision_of(
         ranked=int(slates.ranked[row]),
         explore=query.explore,
         item_propensity=float(slates.propensity[row]),
+        diversity=query.diversity,
         digests=digests.packed(slates.digests[row]),
     )

@@ -41,7 +41,7 @@ _LONGEST_NAME = 256  # a longer unknown name is not echoed
 
 
 def decode_recommendation(body: bytes) -> RecommendationRequest:
-    """Decode and check a recommendation request. Raises RequestError."""
+    """Decode and check a recommendation request. Raises RequestError, also where a category has two quotas."""
     request = _decode(_RECOMMENDATION, body)
     session = request.session
     _check_ids(
@@ -50,6 +50,8 @@ def decode_recommendation(body: bytes) -> RecommendationRequest:
         ("/session/item_ids/", session.item_ids if session else ()),
         ("/exclude_item_ids/", request.exclude_item_ids),
     )
+    if request.quotas:
+        _check_distinct([one.category for one in request.quotas], "/quotas/{}/category")
     return request
 
 
@@ -99,9 +101,7 @@ def decode_items(body: bytes) -> ItemsRequest:
     ids = [row.item_id for row in request.items]
     if not _plain("".join(ids)):
         _check_ids(*((f"/items/{n}/item_id", (one,)) for n, one in enumerate(ids)))
-    first = {one: n for n, one in reversed(list(enumerate(ids)))}
-    if twice := [n for n, one in enumerate(ids) if first[one] != n]:
-        raise request_error([FieldError(f"/items/{n}/item_id", "duplicate", "is there twice") for n in twice])
+    _check_distinct(ids, "/items/{}/item_id")
     return request
 
 
@@ -110,6 +110,13 @@ def checked_id(item_id: str) -> str:
     if refused := list(_refused_ids([("", (item_id,))])):
         raise request_error(refused)
     return item_id
+
+
+def _check_distinct(names: Sequence[str], pointer: str) -> None:
+    """Refuse each name that was there before. `pointer` has a place for its number. Raises RequestError."""
+    first = {one: n for n, one in reversed(list(enumerate(names)))}
+    if twice := [n for n, one in enumerate(names) if first[one] != n]:
+        raise request_error([FieldError(pointer.format(n), "duplicate", "is there twice") for n in twice])
 
 
 def _decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:

@@ -17,6 +17,9 @@ REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
         "context": {"device": "ios", "hour": 21, "temperature": 18.5, "signed_in": True},
         "exclude_item_ids": ["1"],
         "filter": {"categories": {"any": ["Comedy", "Drama"]}},
+        "quotas": [{"category": "Drama", "max": 3}],
+        "diversity": 0.3,
+        "popularity_damping": 0.25,
         "return": {"metadata": True, "scores": True, "reasons": True},
         "deadline_ms": 80,
         "validate_only": False,
@@ -70,6 +73,7 @@ RECORDED_ANSWER: dict[str, Any] = {
     "variant": "champion",
     "propensity": 1.0,
     "query": {"user_id": "42", "count": 1},
+    "diversity": 0.0,
     "user_state": {
         "bytes": 984,
         "interactions": 120,

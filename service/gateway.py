@@ -138,19 +138,23 @@ class Gateway:
         return self._finish("similar", request, query, answer, identity.text, started, time_ms)
 
     def _resolve(self, request: RecommendationRequest | SimilarRequest, *, seed: int, now_s: int) -> Query:
+        own: dict[str, Any] = {}
         if isinstance(request, SimilarRequest):
             session_ids = list(dict.fromkeys(request.item_ids))
         else:
             session_ids = request.session.item_ids if request.session else []
+            own["explore"] = self._settings.explore
+            own["diversity"] = self._settings.diversity if request.diversity is None else request.diversity
+            own["popularity_damping"], own["quotas"] = request.popularity_damping, request.quotas
         return resolve(
             self._serving.world.bundle,
             count=request.count,
             session_ids=session_ids,
             excluded_ids=request.exclude_item_ids,
             filter_=request.filter,
-            explore=self._settings.explore if isinstance(request, RecommendationRequest) else 0.0,
             seed=seed,
             now_s=now_s,
+            **own,
         )
 
     async def _ask(self, batcher: Batcher, asked: Asked, started: float, deadline_ms: int | None) -> Answer:
@@ -164,9 +168,10 @@ class Gateway:
     def plain(self, asked: Asked, degraded: Degraded) -> Answer:
         """A popular list, made at once, of nobody's history."""
         serving = self._serving
-        batch = batch_of([asked.query], UserStates.empty(1))
+        batch = batch_of([asked.query], UserStates.empty(1)).with_quotas_alone()
         retrieved = retrieve(serving.popular, batch)
-        slates = slate(retrieved, Ranked.by(retrieved.candidates.retrieval_score, retrieved), batch.count)
+        by_retrieval = Ranked.by(retrieved.candidates.retrieval_score, retrieved)
+        slates = slate(serving.world, batch, retrieved, by_retrieval)
         reasons = [["popular"]] * len(slates.item) if asked.reasons else None
         return Answer(serving.world, serving.encoder, slates, 0, reasons, None, degraded, {})
 
@@ -197,8 +202,9 @@ class Gateway:
             except StageUnavailable as error:
                 degraded.append(self._degraded(error.stage, error.reason, "order of retrieval"))
         clock.lap("rank")
-        ranked = ranked or Ranked.by(retrieved.candidates.retrieval_score, retrieved)
-        slates = slate(retrieved, ranked, batch.count)
+        if ranked is None:
+            ranked, batch = Ranked.by(retrieved.candidates.retrieval_score, retrieved), batch.with_quotas_alone()
+        slates = slate(serving.world, batch, retrieved, ranked)
         causes = {row: one.cause for row, one in enumerate(found) if one.cause}
         causes |= dict.fromkeys(undecodable, "undecodable_state")
         return self._answers(serving, batch, retrieved, waiters, slates, found, degraded, causes, clock)
@@ -214,7 +220,7 @@ class Gateway:
         tied = candidates.source_score[Source.SIMILAR] + candidates.source_score[Source.TRANSITIONS]
         filler = candidates.sources == _POPULAR_ONLY
         score = np.where(filler, candidates.retrieval_score - 1, tied + candidates.retrieval_score * _UNTIED)
-        slates = slate(retrieved, Ranked.by(score, retrieved), batch.count)
+        slates = slate(serving.world, batch, retrieved, Ranked.by(score, retrieved))
         return self._answers(serving, batch, retrieved, waiters, slates, found, degraded, {}, clock)
 
     async def _retrieve(

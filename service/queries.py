@@ -7,10 +7,10 @@ import numpy as np
 
 from recsys.bundle import Bundle
 from recsys.features.user import UserStates
-from recsys.types import QueryBatch, Ragged
+from recsys.types import Controls, QueryBatch, Ragged
 from recsys.vocabulary import item_keys
 from service.errors import FieldError, Unprocessable
-from service.schemas import Filter
+from service.schemas import Filter, Quota
 
 
 class Query(msgspec.Struct, frozen=True, eq=False):
@@ -19,6 +19,7 @@ class Query(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         count: Items wanted. session, excluded: uint64 item keys. categories: int32 category numbers, empty = no filter.
         explore: Probability of a new item at the end. seed, now_s: Of this request.
+        diversity, popularity_damping: 0 to 1. quotas: Category numbers and maxima, int32 [q, 2].
         unknown_ids: Ids of the request that the bundle does not know.
     """
 
@@ -30,10 +31,14 @@ class Query(msgspec.Struct, frozen=True, eq=False):
     seed: int
     now_s: int
     unknown_ids: list[str]
+    diversity: float
+    popularity_damping: float
+    quotas: np.ndarray
 
 
 _NO_KEYS = np.zeros(0, np.uint64)
 _NO_CATEGORIES = np.zeros(0, np.int32)
+_NO_QUOTAS = np.zeros((0, 2), np.int32)
 
 
 def resolve(
@@ -46,6 +51,9 @@ def resolve(
     seed: int,
     now_s: int,
     explore: float = 0.0,
+    diversity: float = 0.0,
+    popularity_damping: float = 0.0,
+    quotas: Sequence[Quota] = (),
 ) -> Query:
     """Turn ids and names of a request into keys and numbers.
 
@@ -53,16 +61,23 @@ def resolve(
         Unprocessable: a category does not exist: a filter that cannot be applied is an error, not an empty list.
     """
     unknown: list[str] = []
-    categories = _NO_CATEGORIES if filter_ is None else _categories(bundle, filter_.categories.any_of)
+    any_of = filter_.categories.any_of if filter_ else ()
+    of_filter = [(f"/filter/categories/any/{place}", name) for place, name in enumerate(any_of)]
+    of_quotas = [(f"/quotas/{place}/category", one.category) for place, one in enumerate(quotas)]
+    numbers = _numbers(bundle, [*of_filter, *of_quotas]) if of_filter or of_quotas else _NO_CATEGORIES
+    most = [one.max for one in quotas]
     return Query(
         count,
         _keys(bundle, session_ids, unknown),
         _keys(bundle, excluded_ids, unknown),
-        categories,
+        np.unique(numbers[: len(of_filter)]) if of_filter else _NO_CATEGORIES,
         explore,
         seed,
         now_s,
         list(dict.fromkeys(unknown)),
+        diversity,
+        popularity_damping,
+        np.stack([numbers[len(of_filter) :], np.array(most, np.int32)], axis=1) if most else _NO_QUOTAS,
     )
 
 
@@ -77,6 +92,19 @@ def batch_of(queries: Sequence[Query], states: UserStates) -> QueryBatch:
         excluded=Ragged.of([q.excluded for q in queries], np.uint64),
         categories=Ragged.of([q.categories for q in queries], np.int32),
         explore=np.array([q.explore for q in queries], np.float32),
+        controls=_controls(queries),
+    )
+
+
+def _controls(queries: Sequence[Query]) -> Controls | None:
+    """None where no request has any: then lists are in the order of their scores, at no cost."""
+    if not any(q.diversity or q.popularity_damping or len(q.quotas) for q in queries):
+        return None
+    return Controls(
+        diversity=np.array([q.diversity for q in queries], np.float32),
+        popularity_damping=np.array([q.popularity_damping for q in queries], np.float32),
+        quota_category=Ragged.of([q.quotas[:, 0] for q in queries], np.int32),
+        quota_most=Ragged.of([q.quotas[:, 1] for q in queries], np.int32),
     )
 
 
@@ -89,14 +117,15 @@ def _keys(bundle: Bundle, item_ids: Sequence[str], unknown: list[str]) -> np.nda
     return keys[known]
 
 
-def _categories(bundle: Bundle, names: Sequence[str]) -> np.ndarray:
+def _numbers(bundle: Bundle, named: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Number of each category, int32, given with the pointer to where the request names it."""
     numbers = bundle.category_number
     missing = [
-        FieldError(f"/filter/categories/any/{place}", "unknown_category", f"no item has category {name!r}")
-        for place, name in enumerate(names)
+        FieldError(pointer, "unknown_category", f"no item has category {name!r}")
+        for pointer, name in named
         if name not in numbers
     ]
     if missing:
         known = ", ".join(list(numbers)[:30]) or "none"
-        raise Unprocessable(f"the filter names unknown categories; this catalogue has: {known}", missing)
-    return np.array(sorted({numbers[name] for name in names}), np.int32)
+        raise Unprocessable(f"the request names unknown categories; this catalogue has: {known}", missing)
+    return np.array([numbers[name] for _, name in named], np.int32)

@@ -50,6 +50,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     variant: str
     propensity: float
     query: Annotated[dict[str, Any], Meta(description="The request, with its defaults.")]
+    diversity: Annotated[float, Meta(description="The request's, or the setting.")]
     user_state: Annotated[StateSummary, Meta(description="Absent where nothing was stored.")] | UnsetType = UNSET
     items: list[Place]
     removed: Removed

@@ -79,6 +79,7 @@ def _answer(record: Decision, vocabulary: Vocabulary) -> RecordedAnswer:
         variant=record.variant,
         propensity=record.propensity,
         query=record.query,
+        diversity=record.diversity,
         user_state=UNSET if record.user_state is None else _summary(record.user_state, vocabulary),
         items=places(record),
         removed=removed_by(record.removed),

@@ -74,6 +74,9 @@ def query_of(record: Decision, bundle: Bundle) -> Query:
         excluded_ids=request.exclude_item_ids,
         filter_=request.filter,
         explore=record.explore,
+        diversity=record.diversity,
+        popularity_damping=request.popularity_damping,
+        quotas=request.quotas,
         seed=record.seed,
         now_s=record.now_s,
     )

@@ -40,6 +40,7 @@ Context = Annotated[
 ]
 ExcludedIds = Annotated[list[Id], Meta(max_length=1000, description="Items that must not be in the list.")]
 Category = Annotated[str, Meta(min_length=1, max_length=256)]
+Strength = Annotated[float, Meta(ge=0, le=1)]
 DeadlineMs = Annotated[
     int, Meta(ge=1, le=10_000, description="Milliseconds this answer may take; null: the service's default.")
 ]
@@ -70,6 +71,13 @@ class Filter(Request, frozen=True, kw_only=True):
     categories: CategoryFilter
 
 
+class Quota(Request, frozen=True, kw_only=True):
+    """How many items of a category the list may hold. An item counts for each of its categories."""
+
+    category: Category
+    max: Annotated[int, Meta(ge=1, le=500)]
+
+
 class Return(Request, frozen=True, kw_only=True):
     """Which optional parts of each item to answer with."""
 
@@ -88,6 +96,16 @@ class RecommendationRequest(Request, frozen=True, kw_only=True):
     context: Context = {}
     exclude_item_ids: ExcludedIds = []
     filter: Filter | None = None
+    quotas: Annotated[
+        list[Quota], Meta(max_length=50, description="Hard maxima: where nothing else fits, the list ends.")
+    ] = []
+    diversity: (
+        Annotated[Strength, Meta(description="What likeness of items counts against relevance; null: the setting.")]
+        | None
+    ) = None
+    popularity_damping: Annotated[
+        Strength, Meta(description="The share of its relevance that the most popular candidate loses.")
+    ] = 0.0
     return_: Return = msgspec.field(default=Return(), name="return")
     deadline_ms: DeadlineMs | None = None
     validate_only: Annotated[

@@ -10,7 +10,7 @@ import numpy as np
 
 from recsys.features.user import UserStates, update
 from recsys.recommend import recommend
-from recsys.types import QueryBatch, Ragged, World
+from recsys.types import Controls, QueryBatch, Ragged, World
 from recsys.verbs import Verb
 from service.decisions import DecisionLog
 from service.gateway import Asked, Gateway
@@ -88,4 +88,5 @@ def _batch(world: World, b: int) -> QueryBatch:
         excluded=Ragged.empty(b, np.uint64),
         categories=Ragged.empty(b, np.int32),
         explore=np.ones(b, np.float32),
+        controls=Controls.without_quotas(b, diversity=0.5, popularity_damping=0.5),
     )

@@ -1,18 +1,19 @@
 """What a world answers to questions."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from recsys.recommend import Ranked, Retrieved, rank, retrieve, slate
 from recsys.training.questions import Known, Questions
-from recsys.types import QueryBatch, World
+from recsys.types import Controls, QueryBatch, Ragged, Slates, World
 
 BATCH = 32
 LENGTH = 20  # items asked for
 
 Score = Callable[[World, QueryBatch, Retrieved], np.ndarray]
+Control = Callable[[int], Controls | None]  # the controls of a batch of so many
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,24 +51,47 @@ def ask(
     progress: Callable[[int], None] = lambda _: None,
 ) -> Answers:
     """Put questions to `recommend`, stage by stage. `score` orders the candidates instead of the world's ranker."""
+    return ask_under(world, questions, known, [lambda _: None], score=score, seed=seed, progress=progress)[0]
+
+
+def ask_under(
+    world: World,
+    questions: Questions,
+    known: Known,
+    controls: Sequence[Control],
+    *,
+    score: Score | None = None,
+    seed: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Answers]:
+    """As `ask`, once for each of several controls; of the stages only selection runs more than once."""
     q, wanted = len(questions), questions.wanted
-    ranks, found = np.full(len(wanted.values), -1, np.int32), np.zeros(len(wanted.values), bool)
-    lists = np.full((q, LENGTH), -1, np.int32)
-    row_of_wanted = world.bundle.vocabulary.rows(wanted.values)
+    found = np.zeros(len(wanted.values), bool)
+    ranks = [np.full(len(wanted.values), -1, np.int32) for _ in controls]
+    lists = [np.full((q, LENGTH), -1, np.int32) for _ in controls]
+    row_of = Ragged(wanted.indptr, world.bundle.vocabulary.rows(wanted.values))
     for start in range(0, q, BATCH):
         rows = np.arange(start, min(start + BATCH, q))
         batch = questions.batch(known, rows, count=LENGTH, seed=seed)
         retrieved = retrieve(world, batch)
         ranked = Ranked.by(score(world, batch, retrieved), retrieved) if score else rank(world, batch, retrieved)
-        slates = slate(retrieved, ranked, batch.count)
         candidates = retrieved.candidates
         for i, row in enumerate(rows.tolist()):
-            shown = slates.item[slates.indptr[i] : slates.indptr[i + 1]]
-            lists[row, : len(shown)] = shown
             own = slice(wanted.indptr[row], wanted.indptr[row + 1])
-            equal = row_of_wanted[own, None] == shown
-            ranks[own] = np.where(equal.any(axis=1), equal.argmax(axis=1), -1)
             among = candidates.item[candidates.indptr[i] : candidates.indptr[i + 1]]
-            found[own] = np.isin(row_of_wanted[own], among)
+            found[own] = np.isin(row_of.values[own], among)
+        for place, control in enumerate(controls):
+            slates = slate(world, replace(batch, controls=control(len(batch))), retrieved, ranked)
+            _note(slates, rows, row_of, ranks[place], lists[place])
         progress(len(rows))
-    return Answers(ranks, found, lists, wanted.lengths())
+    return [Answers(of, found, shown, wanted.lengths()) for of, shown in zip(ranks, lists, strict=True)]
+
+
+def _note(slates: Slates, rows: np.ndarray, wanted: Ragged, ranks: np.ndarray, lists: np.ndarray) -> None:
+    """Enter the lists of some questions, and the places of their right answers, rows of the bundle."""
+    for i, row in enumerate(rows.tolist()):
+        shown = slates.item[slates.indptr[i] : slates.indptr[i + 1]]
+        lists[row, : len(shown)] = shown
+        own = slice(wanted.indptr[row], wanted.indptr[row + 1])
+        equal = wanted.values[own, None] == shown
+        ranks[own] = np.where(equal.any(axis=1), equal.argmax(axis=1), -1)

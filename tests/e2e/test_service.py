@@ -326,6 +326,7 @@ def _assert_answers_can_be_made_again(client: httpx.Client, riffle: Riffle) -> N
             excluded_ids=record.query["exclude_item_ids"],
             filter_=None,
             explore=record.explore,
+            diversity=record.diversity,
             seed=record.seed,
             now_s=record.now_s,
         )

@@ -19,7 +19,7 @@ from recsys.types import QueryBatch, Slates, Source, World
 from recsys.users import with_session
 from recsys.verbs import Verb
 from tests import worlds
-from tests.worlds import Ask, batch_of, likes, names, random_asks, with_unavailable
+from tests.worlds import Ask, batch_of, controlled_asks, likes, names, random_asks, with_unavailable
 
 SIZES = range(1, 65)
 
@@ -31,6 +31,7 @@ def row_bits(slates: Slates, row: int) -> tuple[bytes, ...]:
         slates.score[cells].tobytes(),
         slates.sources[cells].tobytes(),
         slates.personal[row].tobytes(),
+        slates.propensity[row].tobytes(),
         slates.removed[row].tobytes(),
         slates.ranked[row].tobytes(),
         slates.digests[row].tobytes(),
@@ -99,7 +100,7 @@ def test_answer_needs_no_clock_and_no_global_chance(world: World, monkeypatch: p
 
 def test_row_equals_the_row_asked_alone_bit_for_bit_in_batches_of_1_to_64(world: World) -> None:
     rng = np.random.default_rng(11)
-    asks = random_asks(world, rng, 100)
+    asks = [*random_asks(world, rng, 50), *controlled_asks(world, rng, 50)]
     alone = [row_bits(recommend(world, batch_of(world, [ask])), 0) for ask in asks]
     for b in SIZES:
         chosen = rng.integers(0, len(asks), size=b)
@@ -259,11 +260,11 @@ def test_score_that_is_not_finite_takes_no_place_from_a_sound_one(world: World) 
     batch = batch_of(world, [Ask(count=5), Ask(count=5)])
     retrieved = retrieve(world, batch)
     ranked = rank(world, batch, retrieved)
-    sound = slate(retrieved, ranked, batch.count)
+    sound = slate(world, batch, retrieved, ranked)
     broken = ranked.score.copy()
     start = int(retrieved.candidates.indptr[1])
     broken[start + np.arange(100)] = np.repeat([np.nan, np.inf], 50)
-    slates = slate(retrieved, replace(ranked, score=broken), batch.count)
+    slates = slate(world, batch, retrieved, replace(ranked, score=broken))
     assert row_bits(slates, 0) == row_bits(sound, 0)
     assert np.isfinite(slates.score).all()
 
@@ -274,7 +275,7 @@ def test_every_item_is_eligible_or_ruled_out_for_one_reason(world: World) -> Non
     asks = random_asks(world, rng, 80)
     batch = batch_of(world, asks)
     retrieved = retrieve(world, batch)
-    slates = slate(retrieved, rank(world, batch, retrieved), batch.count)
+    slates = slate(world, batch, retrieved, rank(world, batch, retrieved))
     for row, ask in enumerate(asks):
         kept, shown = (
             one.item[one.indptr[row] : one.indptr[row + 1]].tolist() for one in (retrieved.candidates, slates)

@@ -249,6 +249,18 @@ def test_evaluate_finds_what_training_found(first_commands: tuple[Home, Run, Run
     assert numbers.findall(run.out) == numbers.findall(trained.out)
 
 
+def test_trade_off_of_the_controls_is_printed_and_written(shop: Home) -> None:
+    run = shop.riffle("evaluate", "--trade-off", "--report", "curves")
+    assert run.code == 0, run
+    assert "what diversity costs" in run.out
+    assert "what popularity damping costs" in run.out
+    (written,) = (shop.path / "curves").glob("trade-off-*.json")
+    found = json.loads(written.read_text())
+    assert [point["strength"] for point in found["diversity"]] == [0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1]
+    assert "| popularity_damping | 0 | " in written.with_suffix(".md").read_text()
+    assert written.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_evaluate_on_other_data_says_so(own_shop: Home) -> None:
     assert own_shop.riffle("import", str(write_csv(own_shop.path / "other", worlds.two_tastes(seed=5)))).code == 0
     run = own_shop.riffle("evaluate")

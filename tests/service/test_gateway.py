@@ -98,7 +98,7 @@ async def test_known_user_gets_a_personal_list_of_unseen_items(
     served: World, store_url: str, synthetic_dataset: Dataset
 ) -> None:
     async with gateway_at(served, store_url) as (gateway, _):
-        body = await gateway.recommend(ask(placement="home", count=50))
+        body = await gateway.recommend(ask(placement="home", count=50, diversity=0.0))
     assert (body["strategy"], body["placement"]) == ("personalized", "home")
     assert body["bundle"] == served.bundle.id != ""
     assert body["degraded"] == []
@@ -325,7 +325,7 @@ async def test_broken_ranker_leaves_the_order_of_retrieval(
     batch = batch_of([query], unpack([records[0].user_state], SCHEMA_HASH)[0])
     retrieved = retrieve(served, batch)
     by_retrieval = Ranked.by(retrieved.candidates.retrieval_score, retrieved)
-    assert ids(body) == item_ids(served, slate(retrieved, by_retrieval, batch.count))
+    assert ids(body) == item_ids(served, slate(served, batch, retrieved, by_retrieval))
     assert body["strategy"] == "personalized"
     assert any(isinstance(one.exc_info[1], ArithmeticError) for one in caplog.records if one.exc_info)
 

@@ -478,8 +478,8 @@ def test_websocket_handshake_is_refused() -> None:
 
 
 OPTIONAL_FIELDS = ["count", "placement", "session", "context", "exclude_item_ids", "filter", "return"]
-OPTIONAL_FIELDS += ["deadline_ms", "validate_only"]
-FIELDS = [*OPTIONAL_FIELDS, "user_id", "item_ids", "categories", "any", "id", "metadata"]
+OPTIONAL_FIELDS += ["deadline_ms", "validate_only", "quotas", "diversity", "popularity_damping"]
+FIELDS = [*OPTIONAL_FIELDS, "user_id", "item_ids", "categories", "category", "max", "any", "id", "metadata"]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: (

@@ -56,6 +56,7 @@ def test_nullable_fields_say_so() -> None:
     assert {name for name, field in fields.items() if field.get("nullable")} == {
         "session",
         "filter",
+        "diversity",
         "deadline_ms",
     }
     assert fields["deadline_ms"]["maximum"] == 10_000

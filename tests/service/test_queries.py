@@ -8,7 +8,7 @@ from recsys.types import World
 from recsys.vocabulary import item_key
 from service.errors import FieldError, Unprocessable
 from service.queries import Query, batch_of, resolve
-from service.schemas import CategoryFilter, Filter
+from service.schemas import CategoryFilter, Filter, Quota
 
 
 def resolved(world: World, **given: object) -> Query:
@@ -58,6 +58,32 @@ def test_each_unknown_category_is_an_error_that_points_at_it_and_names_those_the
         FieldError("/filter/categories/any/0", "unknown_category", "no item has category 'Drama?'"),
         FieldError("/filter/categories/any/2", "unknown_category", "no item has category 'a/b~c'"),
     )
+
+
+def test_each_unknown_category_of_filter_and_quotas_is_pointed_at(world: World) -> None:
+    first = world.bundle.category_name[0]
+    quotas = [Quota(category=first, max=1), Quota(category="Drama?", max=2)]
+    with pytest.raises(Unprocessable) as refused:
+        resolved(world, filter_=any_of("Nonsense", first), quotas=quotas)
+    assert [one.pointer for one in refused.value.errors] == ["/filter/categories/any/0", "/quotas/1/category"]
+
+
+def test_controls_become_columns_and_none_where_no_request_has_any(world: World) -> None:
+    names = world.bundle.category_name
+    quotas = [Quota(category=names[3], max=7), Quota(category=names[1], max=2)]
+    plain, diverse = resolved(world), resolved(world, diversity=0.5, popularity_damping=0.25)
+    limited = resolved(world, quotas=quotas, filter_=any_of(names[2]))
+    assert limited.categories.tolist() == [2]
+    assert batch_of([plain, plain], UserStates.empty(2)).controls is None
+    for one, other in ((plain, diverse), (diverse, limited), (limited, plain)):
+        assert batch_of([one, other], UserStates.empty(2)).controls is not None
+    controls = batch_of([plain, diverse, limited], UserStates.empty(3)).controls
+    assert controls is not None
+    assert controls.diversity.tolist() == [0, 0.5, 0]
+    assert controls.popularity_damping.tolist() == [0, 0.25, 0]
+    assert [controls.quota_category[row].tolist() for row in range(3)] == [[], [], [3, 1]]
+    assert [controls.quota_most[row].tolist() for row in range(3)] == [[], [], [7, 2]]
+    assert controls.quota_category.values.dtype == controls.quota_most.values.dtype == np.int32
 
 
 def test_catalogue_without_categories_says_so(chain: World) -> None:

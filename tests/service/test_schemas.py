@@ -88,6 +88,24 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (filter_of({"any": ["Drama", 3]}), "/filter/categories/any/1", "type"),
     (filter_of({"any": [""]}), "/filter/categories/any/0", "length"),
     (filter_of({"any": ["Drama"], "none": []}), "/filter/categories/none", "unknown_field"),
+    ({"quotas": None}, "/quotas", "type"),
+    ({"quotas": {"Drama": 3}}, "/quotas", "type"),
+    ({"quotas": [{"category": f"c{n}", "max": 1} for n in range(51)]}, "/quotas", "length"),
+    ({"quotas": [{"category": "Drama"}]}, "/quotas/0/max", "missing"),
+    ({"quotas": [{"max": 1}]}, "/quotas/0/category", "missing"),
+    ({"quotas": [{"category": "", "max": 1}]}, "/quotas/0/category", "length"),
+    ({"quotas": [{"category": "Drama", "max": 0}]}, "/quotas/0/max", "range"),
+    ({"quotas": [{"category": "Drama", "max": 501}]}, "/quotas/0/max", "range"),
+    ({"quotas": [{"category": "Drama", "max": 2.5}]}, "/quotas/0/max", "type"),
+    ({"quotas": [{"category": "Drama", "max": 1, "min": 0}]}, "/quotas/0/min", "unknown_field"),
+    ({"quotas": [{"category": c, "max": 1} for c in ("Drama", "Comedy", "Drama")]}, "/quotas/2/category", "duplicate"),
+    ({"diversity": -0.01}, "/diversity", "range"),
+    ({"diversity": 1.01}, "/diversity", "range"),
+    ({"diversity": "0.5"}, "/diversity", "type"),
+    ({"diversity": True}, "/diversity", "type"),
+    ({"popularity_damping": -0.01}, "/popularity_damping", "range"),
+    ({"popularity_damping": 1.01}, "/popularity_damping", "range"),
+    ({"popularity_damping": None}, "/popularity_damping", "type"),
     ({"return": None}, "/return", "type"),
     ({"return": {"scores": 1}}, "/return/scores", "type"),
     ({"return": {"trace": True}}, "/return/trace", "unknown_field"),
@@ -117,6 +135,7 @@ REFUSED_SIMILAR: list[tuple[dict[str, Any], str, str]] = [
     ({"deadline_ms": 0}, "/deadline_ms", "range"),
     ({"user_id": "u1"}, "/user_id", "unknown_field"),
     ({"validate_only": True}, "/validate_only", "unknown_field"),
+    ({"diversity": 0.5}, "/diversity", "unknown_field"),
 ]
 
 MALFORMED: list[tuple[bytes, str, str, str]] = [
@@ -190,6 +209,9 @@ def test_smallest_request_has_the_documented_defaults() -> None:
         context={},
         exclude_item_ids=[],
         filter=None,
+        quotas=[],
+        diversity=None,
+        popularity_damping=0.0,
     )
     similar = decode_similar(b'{"item_ids":["i1"]}')
     assert (similar.count, similar.deadline_ms) == (20, None)
@@ -211,6 +233,11 @@ LIMITS: list[dict[str, Any]] = [
     {"context": {str(n): n for n in range(32)}},
     {"exclude_item_ids": [ID_256] * 1000},
     filter_of({"any": ["c"] * 50}),
+    {"quotas": [{"category": f"c{n}", "max": 500 if n else 1} for n in range(50)]},
+    {"diversity": 0.0, "popularity_damping": 0.0},
+    {"diversity": 1.0, "popularity_damping": 1.0},
+    {"diversity": 1, "popularity_damping": 0},
+    {"diversity": None},
     {"deadline_ms": 1},
     {"deadline_ms": 10_000},
 ]
