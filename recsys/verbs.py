@@ -6,8 +6,10 @@ whatever is configured by now, and no list of numbers has to be kept for as long
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import Annotated, Literal
 
 import numpy as np
+from msgspec import Meta
 
 
 class Verb(IntEnum):
@@ -22,6 +24,9 @@ class Verb(IntEnum):
 
 
 POSITIVE: frozenset[Verb] = frozenset({Verb.VIEW, Verb.CLICK, Verb.LIKE, Verb.PURCHASE})
+
+# What a positive of each kind is worth to the ranker, 1 where it is not named. A verb of one's own is worth its weight.
+Objective = dict[Literal["view", "click", "like", "purchase"], Annotated[float, Meta(ge=0.0, le=100.0)]]
 
 _CUSTOM = 100  # the verb of one's own that weighs nothing; each tenth of weight is one more
 MAX_WEIGHT = 10.0

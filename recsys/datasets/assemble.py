@@ -8,18 +8,21 @@ from recsys.datasets.catalogue import Catalogue, read_catalogue
 from recsys.datasets.dataset import Dataset, Events, ImportReport, Timing
 from recsys.datasets.fields import (
     NO_ID,
+    NO_POSITION,
     VERB_NAMES,
     Ids,
     parse_ids,
     parse_numbers,
+    parse_positions,
     parse_timestamps,
     parse_verbs,
 )
+from recsys.datasets.impressions import Impressions
 from recsys.datasets.malformed import KEPT, MalformedRows
 from recsys.datasets.raw import RawInteractions, RawItems, Rows
 from recsys.datasets.source import Source
 from recsys.errors import DatasetError
-from recsys.verbs import Verb
+from recsys.verbs import EVENT_TYPES, Verb
 
 ADAPTER_VERSION = 1  # raise it when the same files would give another Dataset
 
@@ -53,12 +56,14 @@ def assemble(
     ts_ms, bad_time = parse_timestamps(rows.columns["timestamp"])
     value, empty, bad_value = _values(rows)
     verb, bad_verb = _verbs(interactions, value, empty, positive_rating)
+    position, bad_position = _positions(rows)
     checks = [
         ("user_id", users.bad, NO_ID),
         ("item_id", listed.bad, NO_ID),
         ("timestamp", bad_time, "neither epoch seconds or milliseconds nor RFC 3339, from 1970 to 2100"),
         ("value", bad_value, "not a finite number"),
         ("verb", bad_verb, f"none of {VERB_NAMES}"),
+        ("position", bad_position, NO_POSITION),
         (
             "value",
             empty & (interactions.value_required | (verb == Verb.RATING)),
@@ -67,7 +72,8 @@ def assemble(
     ]
     valid = _mark_malformed(rows, checks, malformed)
     malformed.refuse_beyond_allowed(rows.file, rows.rows_read)
-    if not valid.any():
+    done = valid & (verb != EVENT_TYPES["impression"])
+    if not done.any():
         raise DatasetError(f"{rows.file} in {source.path} holds no interaction: give a file that has rows")
 
     catalogue = read_catalogue(items, malformed)
@@ -75,7 +81,11 @@ def assemble(
     user_id, user = _users(users, valid)
     item = _items(listed, valid, catalogue)
     categories, indptr, category = catalogue.category_rows()
-    order = np.argsort(ts_ms[valid], kind="stable")
+    columns = {"user": user, "item": item, "ts_ms": ts_ms[valid], "position": position[valid]}
+    interaction = done[valid]
+    by_time = np.argsort(ts_ms[valid], kind="stable")
+    order = by_time[interaction[by_time]]
+    impressions = _impressions(columns, by_time[~interaction[by_time]], notes)
     return Dataset(
         name=name,
         title=title,
@@ -89,9 +99,7 @@ def assemble(
         item_category_indptr=indptr,
         item_category=category,
         events=Events(
-            user=user[order],
-            item=item[order],
-            ts_ms=ts_ms[valid][order],
+            **{name: column[order] for name, column in columns.items()},
             verb=verb[valid][order],
             value=value[valid][order],
         ),
@@ -102,11 +110,30 @@ def assemble(
             items_malformed=malformed.count[items.rows.file] if items else 0,
             malformed=malformed.kept,
             unlisted_items=len(catalogue) - items_listed if items else 0,
-            unlisted_events=int((item >= items_listed).sum()) if items else 0,
+            unlisted_events=int((item[order] >= items_listed).sum()) if items else 0,
             notes=notes,
         ),
         timing=timing,
+        impressions=impressions,
     )
+
+
+def _impressions(columns: dict[str, np.ndarray], rows: np.ndarray, notes: list[str]) -> Impressions | None:
+    """Of these rows those that have a position; what becomes of them is noted."""
+    if not len(rows):
+        return None
+    placed = rows[columns["position"][rows] > 0]
+    notes.append(
+        f"{len(rows):,} impressions are no interactions; {len(placed):,} have a position and tell how far people look"
+    )
+    return Impressions(**{name: column[placed] for name, column in columns.items()}) if len(placed) else None
+
+
+def _positions(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    if "position" in rows.columns:
+        return parse_positions(rows.columns["position"])
+    n = len(rows.line_number)
+    return np.zeros(n, np.int32), np.zeros(n, bool)
 
 
 def _values(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

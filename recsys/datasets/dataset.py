@@ -1,6 +1,7 @@
 """A data set after import: interactions, catalogue and report in memory, and the folder that keeps them.
 
-The folder holds three Parquet files and `dataset.json`, which carries the size and hash of each of them.
+The folder holds three Parquet files, a fourth where impressions are known, and `dataset.json`, which carries the size
+and hash of each of them.
 """
 
 import hashlib
@@ -15,10 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recsys.datasets.impressions import Impressions
 from recsys.errors import DatasetError
 
 FORMAT = 2
 MANIFEST = "dataset.json"
+_SHOWN = "impressions.parquet"
 _IMPORT_AGAIN = "import the data set again"
 
 
@@ -36,6 +39,7 @@ class Events:
         ts_ms: int64 [e], UTC epoch milliseconds.
         verb: uint8 [e], `recsys.verbs.Verb`.
         value: float32 [e], a rating or amount; NaN where there is none.
+        position: int32 [e], rank of the item in the list that it was taken from, from 1; 0 where none is known.
     """
 
     user: np.ndarray
@@ -43,6 +47,7 @@ class Events:
     ts_ms: np.ndarray
     verb: np.ndarray
     value: np.ndarray
+    position: np.ndarray
 
     def __len__(self) -> int:
         return len(self.ts_ms)
@@ -108,6 +113,7 @@ class Dataset:
         report: What the import found.
         timing: What the times of the events mean.
         place: int64 [e], the place of each event among all that were imported, from 1; None where all are there.
+        impressions: What was shown where; None where nothing is known of that.
     """
 
     name: str
@@ -125,6 +131,7 @@ class Dataset:
     report: ImportReport
     timing: Timing = "exact"
     place: np.ndarray | None = None
+    impressions: Impressions | None = None
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -203,6 +210,8 @@ def load(directory: Path) -> Dataset:
     users = _read("users.parquet", directory, manifest)
     items = _read("items.parquet", directory, manifest)
     events = _read("events.parquet", directory, manifest)
+    columns = {name: np.array(events[name]) for name in Events.__annotations__ if name in events.column_names}
+    shown = _read(_SHOWN, directory, manifest) if _SHOWN in manifest.files else None
     category = items["category"].combine_chunks()
     return Dataset(
         name=manifest.name,
@@ -216,10 +225,11 @@ def load(directory: Path) -> Dataset:
         categories=manifest.categories,
         item_category_indptr=np.array(category.offsets, dtype=np.int64),
         item_category=np.array(category.values, dtype=np.int32),
-        events=Events(**{name: np.array(events[name]) for name in Events.__annotations__}),
+        events=Events(**({"position": np.zeros(len(events), np.int32)} | columns)),
         report=manifest.report,
         timing=manifest.timing,
         place=np.array(events["place"]) if "place" in events.column_names else None,
+        impressions=None if shown is None else Impressions.of_table(shown),
     )
 
 
@@ -240,9 +250,10 @@ def _tables(dataset: Dataset) -> dict[str, pa.Table]:
                 "verb": events.verb,
                 "value": events.value,
             }
+            | ({"position": events.position} if events.position.any() else {})
             | ({} if dataset.place is None else {"place": dataset.place})
         ),
-    }
+    } | ({} if dataset.impressions is None else {_SHOWN: dataset.impressions.table()})
 
 
 def _write(table: pa.Table, path: Path) -> _File:

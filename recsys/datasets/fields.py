@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.verbs import Verb
+from recsys.datasets.impressions import MAX_POSITION
+from recsys.verbs import EVENT_TYPES
 
 MAX_ID_BYTES = 256
 NO_ID = f"empty, over {MAX_ID_BYTES} bytes or not UTF-8"
@@ -22,8 +23,9 @@ _RFC_3339 = re.compile(
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_VERBS = {verb.name.lower(): verb for verb in Verb}
-VERB_NAMES = ", ".join(_VERBS)
+VERB_NAMES = ", ".join(EVENT_TYPES)
+NO_POSITION = f"no whole number from 1 to {MAX_POSITION}"
+_BAD = 255  # is no verb's number
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +91,19 @@ def parse_timestamps(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parse_verbs(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Parse lower-case names of `Verb`: uint8 [n] (0 where bad), bad bool [n]."""
+    """Parse lower-case names of EVENT_TYPES: uint8 [n] (0 for an impression, and where bad), bad bool [n]."""
     encoded = as_bytes(column).dictionary_encode()
-    known = [_VERBS.get(_decoded(value), 0) for value in encoded.dictionary.to_pylist()]
+    known = [EVENT_TYPES.get(_decoded(value), _BAD) for value in encoded.dictionary.to_pylist()]
     verb = np.array(known, dtype=np.uint8)[encoded.indices.to_numpy(zero_copy_only=False)]
-    return verb, verb == 0
+    bad = verb == _BAD
+    return np.where(bad, 0, verb).astype(np.uint8), bad
+
+
+def parse_positions(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Parse ranks in a list: int32 [n] (0 where empty or bad), bad bool [n]: no whole number from 1 on."""
+    value, empty, bad = parse_numbers(column)
+    bad |= ~empty & ~((value >= 1) & (value <= MAX_POSITION) & (value % 1 == 0))
+    return np.where(empty | bad, 0, value).astype(np.int32), bad
 
 
 def _decimals(column: pa.Array) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Anyone's data: interactions as CSV or Parquet with named columns, and an optional items file.
 
-Interactions: `user_id,item_id,timestamp[,verb][,value]`. Items: `item_id[,title][,categories]`, categories
+Interactions: `user_id,item_id,timestamp[,verb][,value][,position]`. Items: `item_id[,title][,categories]`, categories
 separated by `|`. A timestamp is RFC 3339 text with an offset, epoch seconds (below 1e11) or milliseconds.
-A Parquet timestamp without a zone is UTC. A verb is a lower-case name of `Verb`. Without a verb column a row
-with a value is a rating, and one without is a view.
+A Parquet timestamp without a zone is UTC. A verb is a lower-case name of `Verb`, or `impression`: shown, which is no
+interaction. Without a verb column a row with a value is a rating, and one without is a view. A position is the rank
+in the list in which the item was shown.
 """
 
 from collections.abc import Mapping
@@ -23,10 +24,10 @@ from recsys.errors import DatasetError
 
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _REQUIRED = ("user_id", "item_id", "timestamp")
-_OPTIONAL = ("verb", "value")
+_OPTIONAL = ("verb", "value", "position")
 
 LAYOUTS = (
-    "interactions(.csv|.csv.gz|.parquet) with user_id,item_id,timestamp[,verb][,value] "
+    "interactions(.csv|.csv.gz|.parquet) with user_id,item_id,timestamp[,verb][,value][,position] "
     "[+ items(.csv|.csv.gz|.parquet) with item_id[,title][,categories]]",
     "one .csv, .csv.gz or .parquet file of such interactions",
 )
@@ -119,7 +120,7 @@ def _usable(file: str, name: str, column: pa.ChunkedArray) -> pa.Array:
     kind = array.type
     if pa.types.is_dictionary(kind):
         array, kind = array.dictionary_decode(), kind.value_type
-    number = pa.types.is_integer(kind) or (pa.types.is_floating(kind) and name in ("timestamp", "value"))
+    number = pa.types.is_integer(kind) or (pa.types.is_floating(kind) and name in ("timestamp", "value", "position"))
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
     if name == "categories" and pa.types.is_list(kind) and pa.types.is_string(kind.value_type):
         return pc.binary_join(array, "|")

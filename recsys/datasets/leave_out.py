@@ -11,7 +11,7 @@ from recsys.datasets.dataset import MANIFEST, Dataset, Events, load, save
 
 
 def without_users(dataset: Dataset, gone: Collection[str]) -> Dataset:
-    """The data set without these users and what they did; the same object where it has none of them.
+    """The data set without these users, without what they did and were shown; the same object if it has none of them.
 
     Items, report and fingerprint stay those of the import, and so does the place of each event.
     """
@@ -20,10 +20,15 @@ def without_users(dataset: Dataset, gone: Collection[str]) -> Dataset:
         return dataset
     kept = stays[dataset.events.user]
     columns = {name: getattr(dataset.events, name)[kept] for name in Events.__annotations__}
-    columns["user"] = (np.cumsum(stays) - 1)[columns["user"]].astype(dataset.events.user.dtype)
+    number = (np.cumsum(stays) - 1).astype(dataset.events.user.dtype)
+    columns["user"] = number[columns["user"]]
     place = np.arange(1, len(kept) + 1) if dataset.place is None else dataset.place
     users = [user for user, one in zip(dataset.user_id, stays.tolist(), strict=True) if one]
-    return replace(dataset, user_id=users, events=Events(**columns), place=place[kept])
+    shown = dataset.impressions
+    if shown is not None:
+        shown = shown.take(np.flatnonzero(stays[shown.user]))
+        shown = replace(shown, user=number[shown.user])
+    return replace(dataset, user_id=users, events=Events(**columns), place=place[kept], impressions=shown)
 
 
 def rewrite_without(folder: Path, gone: Callable[[Dataset], Collection[str]]) -> None:

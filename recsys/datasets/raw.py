@@ -18,7 +18,7 @@ class Rows:
         rows_read: Rows in the file, those of a wrong shape included.
         line_number: int64 [n]; in a Parquet file the row number. Both count from 1.
         columns: Name to array [n]: binary from text files, any type from Parquet. Interactions have user_id,
-            item_id, timestamp, maybe verb and value; items have item_id and whatever their adapter describes.
+            item_id, timestamp, maybe verb, value and position; items have item_id and whatever their adapter describes.
         ignored: Columns of the file that are not used.
     """
 
@@ -34,7 +34,7 @@ class RawInteractions:
     """Interactions before parsing.
 
     Args:
-        rows: Columns user_id, item_id, timestamp [, verb] [, value].
+        rows: Columns user_id, item_id, timestamp [, verb] [, value] [, position].
         bare_verb: The verb of a row that has neither a verb nor a value.
         value_required: A row without a value is malformed.
     """

@@ -155,6 +155,7 @@ def _events(rng: np.random.Generator, shelf: _Shelf, users: int, sessions: int, 
         ts_ms=all_ts_ms[order],
         verb=verb,
         value=np.where(verb == Verb.RATING, stars, np.float32(np.nan)),
+        position=np.zeros(len(order), np.int32),
     )
 
 

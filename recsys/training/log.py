@@ -19,6 +19,8 @@ class Log:
     Attributes:
         user: int32, number of the user in the data set. item: int32, number of the item in the data set.
         key: uint64, item keys. verb: uint8. ts_s: uint32, UTC epoch seconds. positive: bool.
+        position: int32, rank in the list that the item was taken from, from 1; 0 where none is known.
+        worth: float32, what each positive is worth as a right answer that the ranker learns from (`worth.valued`).
     """
 
     user: np.ndarray
@@ -27,10 +29,12 @@ class Log:
     verb: np.ndarray
     ts_s: np.ndarray
     positive: np.ndarray
+    position: np.ndarray
+    worth: np.ndarray
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Log":
-        """The events of a data set."""
+        """The events of a data set, all of the same worth."""
         events = dataset.events
         keys = item_keys(dataset.item_id)
         return cls(
@@ -40,6 +44,8 @@ class Log:
             events.verb,
             (events.ts_ms // 1000).astype(np.uint32),
             is_positive(events.verb),
+            events.position,
+            np.ones(len(events), np.float32),
         )
 
     def __len__(self) -> int:

@@ -38,12 +38,14 @@ class Questions:
         user: int32. now_s: int64, UTC epoch seconds.
         place: int64, how many events of a log may be known.
         wanted: uint64 item keys, at least one a question: the right answers.
+        worth: float32, of each right answer to a ranker that learns from it; None where all are worth the same.
     """
 
     user: np.ndarray
     now_s: np.ndarray
     place: np.ndarray
     wanted: Ragged
+    worth: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.user)
@@ -51,8 +53,9 @@ class Questions:
     @classmethod
     def next_positives(cls, log: Log, rows: np.ndarray) -> "Questions":
         """For each of these events of the log, by rising place: what does the user want, who then took this?"""
-        wanted = Ragged(np.arange(len(rows) + 1), log.key[rows])
-        return cls(log.user[rows], log.ts_s[rows].astype(np.int64), rows.astype(np.int64), wanted)
+        one_each = np.arange(len(rows) + 1)
+        wanted, worth = Ragged(one_each, log.key[rows]), Ragged(one_each, log.worth[rows])
+        return cls(log.user[rows], log.ts_s[rows].astype(np.int64), rows.astype(np.int64), wanted, worth)
 
     def known(self, log: Log) -> Known:
         """What the log has of each user before the question."""
@@ -66,7 +69,8 @@ class Questions:
 
     def take(self, rows: np.ndarray) -> "Questions":
         """Some of the questions, in this order."""
-        return Questions(self.user[rows], self.now_s[rows], self.place[rows], self.wanted.take(rows))
+        worth = None if self.worth is None else self.worth.take(rows)
+        return Questions(self.user[rows], self.now_s[rows], self.place[rows], self.wanted.take(rows), worth)
 
     def batch(self, known: Known, rows: np.ndarray, *, count: int, seed: int) -> QueryBatch:
         """Some of the questions as a micro-batch; `known` is that of all questions."""
@@ -85,12 +89,20 @@ class Questions:
 
     def answered(self, rows: np.ndarray, row: np.ndarray, key: np.ndarray) -> np.ndarray:
         """Whether items are right answers. rows: of the batch; row: int [m], which of `rows`; key: uint64 [m]."""
+        return ~np.isnan(self.worth_of(rows, row, key))
+
+    def worth_of(self, rows: np.ndarray, row: np.ndarray, key: np.ndarray) -> np.ndarray:
+        """What items are worth as right answers, NaN where they are none, float32 [m]; arguments as of `answered`."""
         of = self.wanted.take(rows)
-        pair = np.stack([of.rows().astype(np.uint64), of.values], axis=1)
-        asked = np.stack([row.astype(np.uint64), key], axis=1)
-        return np.isin(_paired(asked), _paired(pair))
-
-
-def _paired(columns: np.ndarray) -> np.ndarray:
-    """Rows of two uint64 as one comparable value each."""
-    return np.ascontiguousarray(columns).view([("row", np.uint64), ("key", np.uint64)])[:, 0]
+        worth = np.ones(len(of.values), np.float32) if self.worth is None else self.worth.take(rows).values
+        found = np.full(len(row), np.nan, np.float32)
+        if len(worth):
+            distinct, number = np.unique(of.values, return_inverse=True)
+            pair = of.rows() * len(distinct) + number
+            order = np.argsort(pair)
+            place = np.minimum(np.searchsorted(distinct, key), len(distinct) - 1)
+            asked = row * len(distinct) + place
+            at = order[np.minimum(np.searchsorted(pair[order], asked), len(pair) - 1)]
+            right = (distinct[place] == key) & (pair[at] == asked)
+            found[right] = worth[at[right]]
+        return found

@@ -166,10 +166,15 @@ def _held_out(log: Log, among: np.ndarray, seed: int) -> np.ndarray:
 
 def _at_once(log: Log, rows: np.ndarray, history: Log, now_s: int) -> Questions:
     """One question a user, asked at the end of a history: all items of these events of the log."""
-    pair = np.unique(np.stack([log.user[rows].astype(np.uint64), log.key[rows]], axis=1), axis=0)
+    pairs = np.stack([log.user[rows].astype(np.uint64), log.key[rows]], axis=1)
+    pair, of = np.unique(pairs, axis=0, return_inverse=True)
+    most = np.zeros(len(pair), np.float32)  # who did several things to an item answers with the one worth most
+    np.maximum.at(most, of.reshape(-1), log.worth[rows])
     user, start = np.unique(pair[:, 0].astype(np.int32), return_index=True)
-    wanted = Ragged(np.append(start, len(pair)).astype(np.int64), np.ascontiguousarray(pair[:, 1]))
-    return Questions(user, np.full(len(user), now_s, np.int64), np.full(len(user), len(history), np.int64), wanted)
+    bounds = np.append(start, len(pair)).astype(np.int64)
+    wanted, worth = Ragged(bounds, np.ascontiguousarray(pair[:, 1])), Ragged(bounds, most)
+    now, place = np.full(len(user), now_s, np.int64), np.full(len(user), len(history), np.int64)
+    return Questions(user, now, place, wanted, worth)
 
 
 def _end_s(log: Log) -> int:

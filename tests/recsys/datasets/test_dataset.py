@@ -1,13 +1,16 @@
 """Save and load: the same data set comes back, and anything else is refused by file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from recsys.datasets.dataset import MANIFEST, Dataset, load, save
 from recsys.datasets.detect import read_dataset
+from recsys.datasets.impressions import Impressions
 from recsys.datasets.synthetic import synthetic
 from recsys.errors import DatasetError
 from tests.recsys.datasets import releases
@@ -41,6 +44,28 @@ def test_saved_data_set_comes_back_as_it_was(dataset: Dataset, tmp_path: Path) -
     assert dataset.report.rows_malformed == 1
     save(dataset, tmp_path / "deep" / "saved")
     assert_same(load(tmp_path / "deep" / "saved"), dataset)
+
+
+def test_positions_and_impressions_come_back_and_leave_no_file_where_there_are_none(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    save(dataset, tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {*FILES, MANIFEST}
+    assert "position" not in pq.read_schema(tmp_path / "saved" / "events.parquet").names
+    n = len(dataset.events)
+    number = np.arange(n, dtype=np.int32)
+    shown = Impressions(number, number, number.astype(np.int64), number + 1)
+    placed = replace(dataset, events=replace(dataset.events, position=number), impressions=shown)
+    save(placed, tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    assert_same(replace(loaded, impressions=None), replace(placed, impressions=None))
+    assert loaded.impressions is not None
+    for name in ("user", "item", "ts_ms", "position"):
+        ours, theirs = getattr(loaded.impressions, name), getattr(shown, name)
+        assert (ours.tolist(), ours.dtype) == (theirs.tolist(), theirs.dtype)
+    (tmp_path / "saved" / "impressions.parquet").unlink()
+    with pytest.raises(DatasetError, match=r"impressions\.parquet cannot be read"):
+        load(tmp_path / "saved")
 
 
 def test_saving_again_replaces_the_data_set_and_leaves_nothing_beside_it(dataset: Dataset, tmp_path: Path) -> None:

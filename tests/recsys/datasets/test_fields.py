@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.datasets.fields import parse_ids, parse_numbers, parse_timestamps, parse_verbs
+from recsys.datasets.fields import parse_ids, parse_numbers, parse_positions, parse_timestamps, parse_verbs
 from recsys.verbs import Verb
 
 
@@ -91,10 +91,21 @@ def test_ids_may_be_integers_or_text_and_null_is_bad(column: pa.Array) -> None:
     assert ids.bad.tolist() == [False, True, False]
 
 
-def test_verbs_are_lower_case_names_of_verb() -> None:
-    verb, bad = parse_verbs(text(*(v.name.lower().encode() for v in Verb), b"LIKE", b"", b"buy", b"\xff"))
-    assert verb.tolist() == [*Verb, 0, 0, 0, 0]
-    assert bad.tolist() == [False] * len(Verb) + [True] * 4
+def test_verbs_are_lower_case_names_of_verb_or_impression() -> None:
+    names = [*(v.name.lower().encode() for v in Verb), b"impression"]
+    verb, bad = parse_verbs(text(*names, b"LIKE", b"", b"buy", b"\xff"))
+    assert verb.tolist() == [*Verb, 0, 0, 0, 0, 0]
+    assert bad.tolist() == [False] * (len(Verb) + 1) + [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("value", "position", "bad"),
+    [(b"1", 1, False), (b"10000", 10_000, False), (b"", 0, False), (b"2.0", 2, False)]
+    + [(value, 0, True) for value in (b"0", b"-1", b"1.5", b"10001", b"first", b"inf")],
+)
+def test_position_is_a_rank_from_1_or_empty(value: bytes, position: int, bad: bool) -> None:
+    found, wrong = parse_positions(text(value))
+    assert (found.tolist(), wrong.tolist(), found.dtype.name) == ([position], [bad], "int32")
 
 
 def test_empty_columns_parse_to_empty_arrays() -> None:

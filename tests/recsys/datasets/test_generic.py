@@ -45,6 +45,31 @@ def test_verbs_are_taken_from_their_column_and_high_ratings_are_likes(tmp_path: 
     assert events.verb.tolist() == [Verb.PURCHASE, Verb.HIDE, Verb.RATING, Verb.LIKE]
 
 
+def test_impressions_stand_beside_the_interactions_with_their_positions(tmp_path: Path) -> None:
+    rows = ["a,x,30,impression,2", "a,x,40,click,2", "b,y,20,impression,1", "c,z,10,impression,", "a,y,5,like,"]
+    dataset = import_csv(tmp_path / "e.csv", "user_id,item_id,timestamp,verb,position", rows)
+    assert dataset.events.verb.tolist() == [Verb.LIKE, Verb.CLICK]
+    assert dataset.events.position.tolist() == [0, 2]
+    shown = dataset.impressions
+    assert shown is not None
+    assert [dataset.user_id[user] for user in shown.user] == ["b", "a"]
+    assert [dataset.item_id[item] for item in shown.item] == ["y", "x"]
+    assert (shown.ts_ms.tolist(), shown.position.tolist()) == ([20_000, 30_000], [1, 2])
+    assert dataset.report.rows_read == 5
+    assert "3 impressions are no interactions; 2 have a position" in dataset.report.summary()
+
+
+def test_position_that_is_none_is_malformed(tmp_path: Path) -> None:
+    rows = [*(f"{row},view,3" for row in plain(150)), "u1,i1,1,view,0"]
+    report = import_csv(tmp_path / "e.csv", "user_id,item_id,timestamp,verb,position", rows).report
+    assert [reason for *_, reason in report.malformed] == ["position '0' is no whole number from 1 to 10000"]
+
+
+def test_impressions_alone_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="holds no interaction"):
+        import_csv(tmp_path / "e.csv", "user_id,item_id,timestamp,verb", ["a,x,1,impression"])
+
+
 def test_events_are_sorted_by_time_and_equal_times_keep_their_order(tmp_path: Path) -> None:
     rows = ["c,x,9", "b,y,5", "a,z,5", "a,x,1"]
     dataset = import_csv(tmp_path / "e.csv", "user_id,item_id,timestamp", rows)
@@ -110,7 +135,7 @@ def test_parquet_items_may_hold_categories_as_lists(tmp_path: Path) -> None:
         (",i1,1700000000,view,", "user_id '' is empty, over 256 bytes or not UTF-8"),
         (f"u1,{'é' * 129},1700000000,view,", "is empty, over 256 bytes or not UTF-8"),
         ("u1,i1,1e14,view,", "timestamp '1e14' is neither epoch seconds"),
-        ("u1,i1,1700000000,buy,", "verb 'buy' is none of view, click, like"),
+        ("u1,i1,1700000000,buy,", "verb 'buy' is none of impression, view, click, like"),
         ("u1,i1,1700000000,like,much", "value 'much' is not a finite number"),
         ("u1,i1,1700000000,rating,", "value '' is missing, but this is a rating"),
     ],

@@ -1,12 +1,15 @@
 """Data sets without some users: what they did is gone, what others did is as it was."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.datasets.dataset import Dataset, load, save
+from recsys.datasets.impressions import Impressions
 from recsys.datasets.leave_out import rewrite_without, without_users
 from recsys.errors import DatasetError
 from tests import worlds
@@ -40,6 +43,17 @@ def test_what_the_others_did_stays_in_order(gone: set[str]) -> None:
 def test_a_data_set_that_has_none_of_them_is_the_same_object() -> None:
     dataset = worlds.two_tastes()
     assert without_users(dataset, {"nobody"}) is dataset
+
+
+def test_what_they_were_shown_is_gone_as_well() -> None:
+    users = np.arange(60, dtype=np.int32)
+    shown = Impressions(users, users % 40, users.astype(np.int64), np.ones(60, np.int32))
+    kept = without_users(replace(TASTES, impressions=shown), {TASTES.user_id[0], TASTES.user_id[7]})
+    assert kept.impressions is not None
+    stays = [one for one in range(60) if one not in (0, 7)]
+    assert [kept.user_id[user] for user in kept.impressions.user] == [TASTES.user_id[one] for one in stays]
+    assert kept.impressions.ts_ms.tolist() == stays
+    assert kept.impressions.user.dtype == np.int32
 
 
 def test_every_data_set_of_a_folder_is_written_again_and_one_without_them_is_not(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""What training reads of a home: the import, what is archived since, and what was shown meanwhile."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from recsys.archive import START
+from recsys.datasets.dataset import save
+from recsys.training.log import Log
+from recsys.training.worth import valued
+from recsys.verbs import EVENT_TYPES
+from service.archives import event_archive, event_rows
+from service.event_log import Event
+from service.imports import folder_of, history
+from service.settings import Settings
+from service.state_keys import SHARDS
+from tests import worlds
+
+
+def event(number: int, kind: str, user: str, item: str, ts_s: int, position: int | None) -> Event:
+    return Event(
+        event_id=str(number),
+        type=kind,
+        user_id=user,
+        item_id=item,
+        ts_ms=1000 * ts_s,
+        received_ms=1000 * ts_s,
+        verb=EVENT_TYPES[kind],
+        recommendation_id="list" if position else None,
+        position=position,
+    )
+
+
+def test_archived_impressions_teach_how_far_people_look_and_are_no_interactions(tmp_path: Path) -> None:
+    settings, dataset = Settings(home=str(tmp_path)), worlds.two_tastes()
+    save(dataset, folder_of(settings) / dataset.name)
+    current = {"name": dataset.name, "source": None, "positive_rating": settings.positive_rating}
+    (folder_of(settings) / "current.json").write_text(json.dumps(current), "utf-8")
+    rng, end_s = np.random.default_rng(1), int(dataset.events.ts_ms[-1]) // 1000 + 60
+    events = []
+    for visit in range(600):  # three positions, of which the last is looked at a fifth as often as the first
+        ts_s = end_s + 10 * visit
+        for position, item in enumerate(rng.choice(dataset.item_id[:20], 3, replace=False).tolist(), 1):
+            events.append(event(len(events), "impression", f"visitor {visit}", item, ts_s, position))
+            if rng.random() < 0.5 * (1, 0.5, 0.2)[position - 1]:
+                taken_from = position if visit % 2 else None
+                events.append(event(len(events), "click", f"visitor {visit}", item, ts_s + 5, taken_from))
+    archive = event_archive(settings)
+    logged = [(0, (1000 * end_s + number, 0), one) for number, one in enumerate(events)]
+    until = [logged[-1][1], *[START] * (SHARDS - 1)]
+    assert archive.append(event_rows(logged), after=[START] * SHARDS, until=until)
+    found = history(settings)
+    clicks = sum(one.type == "click" for one in events)
+    assert found.impressions is not None
+    assert len(found.impressions) == 1800
+    assert len(found.events) == len(dataset.events) + clicks
+    log, bias = valued(Log.of(found), found.impressions, {})
+    assert bias is not None
+    assert bias.clicks.sum() == clicks
+    np.testing.assert_allclose(bias.propensity, [1, 0.5, 0.2], rtol=0.3)
+    old = np.arange(len(log)) < len(dataset.events)
+    assert set(log.worth[old].tolist()) == {1}
+    np.testing.assert_allclose(np.unique(log.worth[~old]), 1 / bias.propensity, rtol=1e-6)
