@@ -11,6 +11,7 @@ Users are split into folds, and each is answered by the ranker of the other fold
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
 from recsys.errors import DatasetError
@@ -73,6 +74,7 @@ def _point(world: World, asked: FirstEvents, known: int, seed: int) -> Ceiling:
     users, number = np.unique(questions.user, return_inverse=True)
     fold = (np.random.default_rng(seed).permutation(len(users)) % FOLDS)[number]
     ours = np.zeros(len(questions))
+    recipe = msgspec.structs.replace(world.bundle.recipe, seed=seed)
     for one in range(FOLDS):
         rows, others = np.flatnonzero(fold == one), np.flatnonzero(fold != one)
         made = examples(
@@ -83,9 +85,7 @@ def _point(world: World, asked: FirstEvents, known: int, seed: int) -> Ceiling:
             seed=seed,
             progress=lambda _: None,
         )
-        ranker, _ = fit_ranker(
-            made.features, made.label, made.group, names=NAMES, trees=world.bundle.recipe.trees, seed=seed
-        )
+        ranker, _ = fit_ranker(made.features, made.label, made.group, names=NAMES, recipe=recipe)
         of_fold = replace(world, bundle=replace(world.bundle, ranker=ranker))
         taught = ask(of_fold, questions.take(rows), asked.known.take(rows), seed=seed)
         ours[rows] = ndcg_of_hits(taught.hits(10), taught.wanted)

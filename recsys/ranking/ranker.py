@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+DEPTH = 6  # of the arrays that training makes; a shallower tree is filled up
 _BLOCK = 256  # rows per pass: their leaf numbers stay in the first-level cache
 
 

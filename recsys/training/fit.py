@@ -19,11 +19,12 @@ from recsys.verbs import WEIGHT
 from recsys.vocabulary import Vocabulary
 
 
-def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int) -> Bundle:
+def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: int | None = None) -> Bundle:
     """Vocabulary of the whole catalogue; factors, neighbours and stats of what happened.
 
     Args:
         past: Events of the data set. until_s: When they end: what item stats are as of.
+        threads: Of ALS, whose every row is solved by itself; None: one for each processor.
     Raises:
         TrainingError: nothing positive happened.
     """
@@ -33,9 +34,10 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int) -> Bundle:
     item = row_of[past.item]
     n = len(vocabulary)
     liked = past.positive
-    factors = _als(past.user[liked], item[liked], WEIGHT[past.verb[liked]], n, recipe)
-    spectral = Spectral.fit(past.user[liked], item[liked], n, d=recipe.spectral_factors, seed=recipe.seed)
-    gram = factors.T @ factors + np.float32(recipe.als_regularization) * np.eye(recipe.factors, dtype=np.float32)
+    with threadpool_limits(1, "blas"):  # how a sum is shared out among threads would change its last bits
+        factors = _als(past.user[liked], item[liked], WEIGHT[past.verb[liked]], n, recipe, threads)
+        spectral = Spectral.fit(past.user[liked], item[liked], n, d=recipe.spectral_factors, seed=recipe.seed)
+        gram = factors.T @ factors + np.float32(recipe.als_regularization) * np.eye(recipe.factors, dtype=np.float32)
     source_of = np.argsort(row_of)  # data-set item of each row
     counts = np.diff(dataset.item_category_indptr)[source_of]
     lists = [
@@ -64,7 +66,9 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int) -> Bundle:
     )
 
 
-def _als(user: np.ndarray, item: np.ndarray, weight: np.ndarray, n_items: int, recipe: Recipe) -> np.ndarray:
+def _als(
+    user: np.ndarray, item: np.ndarray, weight: np.ndarray, n_items: int, recipe: Recipe, threads: int | None
+) -> np.ndarray:
     """Item factors of implicit-feedback ALS, float32 [N, d]; the same for the same seed, whatever the thread count.
 
     Who did several things to an item has the confidence of the one that weighs most, as in `fold_in`.
@@ -75,16 +79,16 @@ def _als(user: np.ndarray, item: np.ndarray, weight: np.ndarray, n_items: int, r
     values = (1 + recipe.als_alpha * weight[heaviest]).astype(np.float32)
     shape = (int(user.max()) + 1, n_items)
     confidence = sparse.coo_array((values, (user[heaviest], item[heaviest])), shape=shape).tocsr()
-    with threadpool_limits(1, "blas"):  # `implicit` parallelises over rows itself
-        model = AlternatingLeastSquares(
-            factors=recipe.factors,
-            regularization=recipe.als_regularization,
-            alpha=1.0,
-            iterations=recipe.als_iterations,
-            random_state=recipe.seed,
-            use_gpu=False,
-        )
-        model.fit(sparse.csr_matrix(confidence), show_progress=False)
+    model = AlternatingLeastSquares(
+        factors=recipe.factors,
+        regularization=recipe.als_regularization,
+        alpha=1.0,
+        iterations=recipe.als_iterations,
+        random_state=recipe.seed,
+        num_threads=threads or 0,
+        use_gpu=False,
+    )
+    model.fit(sparse.csr_matrix(confidence), show_progress=False)
     factors = np.ascontiguousarray(model.item_factors, np.float32)
     factors[np.bincount(item, minlength=n_items) == 0] = 0
     return factors

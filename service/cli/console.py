@@ -33,6 +33,21 @@ def step(name: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
+def countdown(name: str, total_s: float) -> Iterator[Callable[[float, str], None]]:
+    """A bar for work that ends with a time; the context gives a function that takes the seconds so far and a remark."""
+    columns = (
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description:<44}"),
+        BarColumn(bar_width=28),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[remark]}"),
+    )
+    with Progress(*columns, console=output) as progress:
+        task = progress.add_task(escape(name), total=total_s, remark="")
+        yield lambda so_far_s, remark: progress.update(task, completed=so_far_s, remark=remark)
+
+
+@contextmanager
 def waiting(name: str) -> Iterator[None]:
     """A bar for a step whose end cannot be foreseen; full when the step is done."""
     with step(name, 1) as done:

@@ -1,4 +1,4 @@
-"""Moments as options of commands: RFC 3339, or a duration back from now."""
+"""Moments and durations as options of commands: RFC 3339, or a duration back from now."""
 
 import re
 from datetime import datetime
@@ -7,6 +7,14 @@ import typer
 
 SINCE = "Those from a moment on (RFC 3339) or of the last 30s, 15m, 2h, 7d."
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def duration_s(text: str) -> int:
+    """A duration of at least a second, in seconds. Raises typer.BadParameter."""
+    duration = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
+    if duration is None or not int(duration[1]):
+        raise typer.BadParameter(f"{text!r} is no duration such as 90s, 10m or 1h")
+    return int(duration[1]) * _UNIT_S[duration[2]]
 
 
 def moment_ms(text: str, now_ms: int) -> int:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from catboost import CatBoost, Pool
 
+from recsys.bundle import Recipe
 from recsys.errors import TrainingError
 from recsys.ranking.catboost import as_arrays, fit_ranker
 
@@ -33,7 +34,7 @@ def test_scores_equal_those_of_catboost_bit_for_bit(loss: str, depth: int) -> No
 
 def test_a_row_is_scored_alike_whatever_its_neighbours_and_layout() -> None:
     features, label, group = _data(2000)
-    ranker, _ = fit_ranker(features, label, group, names=NAMES, trees=20, seed=1)
+    ranker, _ = fit_ranker(features, label, group, names=NAMES, recipe=Recipe(trees=20, seed=1))
     whole = ranker.score(features)
     assert np.array_equal(ranker.score(np.asfortranarray(features)), whole)
     for start, end in ((0, 1), (255, 258), (300, 1999)):
@@ -43,7 +44,7 @@ def test_a_row_is_scored_alike_whatever_its_neighbours_and_layout() -> None:
 
 def test_importance_names_the_features_that_decide() -> None:
     features, label, group = _data(4000)
-    _, importance = fit_ranker(features, label, group, names=NAMES, trees=40, seed=1)
+    _, importance = fit_ranker(features, label, group, names=NAMES, recipe=Recipe(trees=40, seed=1))
     assert set(list(importance)[:3]) == {"a", "b", "c"}
     assert sum(importance.values()) == pytest.approx(100)
 
@@ -51,4 +52,4 @@ def test_importance_names_the_features_that_decide() -> None:
 def test_examples_without_a_positive_are_refused() -> None:
     features, label, group = _data(40)
     with pytest.raises(TrainingError, match="more events are needed"):
-        fit_ranker(features, np.zeros_like(label), group, names=NAMES, trees=5, seed=1)
+        fit_ranker(features, np.zeros_like(label), group, names=NAMES, recipe=Recipe(trees=5, seed=1))
