@@ -8,12 +8,13 @@ import msgspec
 import numpy as np
 
 from recsys.features.user import RING
-from recsys.ranking.ranker import Ranker
+from recsys.ranking.ranker import DEPTH, Ranker
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import Neighbours
 from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
 from recsys.types import ItemStats, Ragged
+from recsys.verbs import Objective
 from recsys.vocabulary import Vocabulary
 
 SourceName = Literal["ALS", "TRANSITIONS", "SIMILAR", "HISTORY", "SPECTRAL", "POPULAR"]
@@ -40,6 +41,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     recent: Annotated[int, msgspec.Meta(ge=1, le=RING)] = 10  # newest interactions that transitions and similar look at
     recent_decay: float = 0.7  # weight per step back
     trees: int = 200
+    learning_rate: float = 0.08  # of the ranker, as are depth and l2_leaf_reg
+    depth: Annotated[int, msgspec.Meta(ge=1, le=DEPTH)] = 6
+    l2_leaf_reg: float = 20.0
+    objective: Objective = {}  # what the ranker was taught to find; see the setting
     seed: int = 7
 
 

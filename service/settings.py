@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from recsys.verbs import event_types
+from recsys.verbs import Objective, event_types
 from service.errors import SettingsError
 
 VerbName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,31}$")]
@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # --- the request ---
     candidates: Annotated[int, Meta(ge=10, le=2000)] = 200  # ranked per request
     explore: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.1  # share of lists that end with a new item, where there is any
+    diversity: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.05  # when the request names none (decision 0019)
     deadline_ms: Annotated[int, Meta(ge=1, le=10_000)] = 100  # when the request names none
     max_batch: Annotated[int, Meta(ge=1, le=256)] = 32  # requests per micro-batch
     max_waiting: Annotated[int, Meta(ge=1, le=100_000)] = 128  # per Gateway; more are shed with 429
@@ -80,6 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decision_kept: Annotated[int, Meta(ge=1)] = 10_000  # beyond, those archived a move ago are dropped
 
     # --- data and training ---
+    objective: Objective = {}  # worth of a view, click, like, purchase to the ranker; unnamed: 1 (decision 0020)
     positive_rating: Annotated[float, Meta(ge=-1e9, le=1e9)] = 4.0  # a rating of at least this is a positive
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 7  # of training, evaluation and the synthetic world
 

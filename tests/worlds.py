@@ -13,7 +13,7 @@ from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import Neighbours
 from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
-from recsys.types import ItemStats, QueryBatch, Ragged, Slates, World
+from recsys.types import Controls, ItemStats, QueryBatch, Ragged, Slates, World
 from recsys.verbs import Verb
 from recsys.vocabulary import Vocabulary, item_key
 
@@ -53,6 +53,7 @@ def dataset_of(events: Sequence[Event], categories_of: Mapping[str, Sequence[str
             ts_ms=np.array([ts_s * 1000 for *_, ts_s in events], np.int64),
             verb=np.array([verb for _, _, verb, _ in events], np.uint8),
             value=np.full(len(events), np.nan, np.float32),
+            position=np.zeros(len(events), np.int32),
         ),
         report=ImportReport(rows_read=len(events)),
     )
@@ -141,6 +142,9 @@ class Ask:
     count: int = 10
     explore: float = 0.0
     now_s: int = START_S + 400 * DAY_S
+    diversity: float = 0.0
+    popularity_damping: float = 0.0
+    quotas: Sequence[tuple[str, int]] = ()  # category, most
 
 
 def likes(*items: str, end_s: int = START_S + 300 * DAY_S) -> list[tuple[str, Verb, int]]:
@@ -184,6 +188,20 @@ def batch_of(world: World, asks: Sequence[Ask]) -> QueryBatch:
         excluded=Ragged.of([keys_of(world, ask.excluded) for ask in asks], np.uint64),
         categories=Ragged.of([np.array([number[n] for n in ask.categories]) for ask in asks], np.int32),
         explore=np.array([ask.explore for ask in asks], np.float32),
+        controls=controls_of(world, asks),
+    )
+
+
+def controls_of(world: World, asks: Sequence[Ask]) -> Controls | None:
+    """None where no request has any, as the service does."""
+    if not any(ask.diversity or ask.popularity_damping or ask.quotas for ask in asks):
+        return None
+    number = world.bundle.category_number
+    return Controls(
+        diversity=np.array([ask.diversity for ask in asks], np.float32),
+        popularity_damping=np.array([ask.popularity_damping for ask in asks], np.float32),
+        quota_category=Ragged.of([np.array([number[name] for name, _ in ask.quotas]) for ask in asks], np.int32),
+        quota_most=Ragged.of([np.array([most for _, most in ask.quotas]) for ask in asks], np.int32),
     )
 
 
@@ -213,6 +231,24 @@ def random_asks(world: World, rng: np.random.Generator, n: int) -> list[Ask]:
             )
         )
     return asks
+
+
+def controlled_asks(world: World, rng: np.random.Generator, n: int) -> list[Ask]:
+    """Requests of every kind, most of them with diversity, damping or quotas; new items may end their lists."""
+    names, strengths = world.bundle.category_name, [0.0, 0.0, 0.1, 0.5, 1.0]
+    return [
+        replace(
+            ask,
+            explore=float(rng.choice([0, 1])),
+            diversity=float(rng.choice(strengths)),
+            popularity_damping=float(rng.choice(strengths)),
+            quotas=[
+                (names[c], int(rng.integers(1, 30)))
+                for c in np.flatnonzero(rng.random(len(names)) < rng.choice([0, 0.2, 1]))
+            ],
+        )
+        for ask in random_asks(world, rng, n)
+    ]
 
 
 def names(world: World, slates: Slates, row: int) -> list[str]:

@@ -13,6 +13,8 @@ import numpy as np
 
 from recsys.bundle import Bundle, Recipe
 from recsys.bundle_files import save
+from recsys.datasets.checks.checks import Checks, check
+from recsys.datasets.checks.report import to_json
 from recsys.datasets.dataset import Dataset, Timing
 from recsys.errors import TrainingError
 from recsys.evaluation.baselines import Pipeline, baselines
@@ -26,8 +28,11 @@ from recsys.training.choose_sources import choose_sources
 from recsys.training.examples import Examples, examples
 from recsys.training.fit import fit
 from recsys.training.log import Log
+from recsys.training.position_bias import PositionBias
 from recsys.training.questions import Known, Questions
+from recsys.training.search_report import Search
 from recsys.training.splits import DESCRIBED, PROTOCOLS, Divide, Split
+from recsys.training.worth import valued
 from recsys.types import World
 
 BY_TIMING: dict[Timing, str] = {"exact": "temporal-next", "order": "leave-one-out", "none": "held-out-items"}
@@ -55,6 +60,7 @@ class Learnt:
         recall: Share of the right answers among the candidates, for all sources and without each of them.
         seconds: Time of each step.
         found: Share of the ranker's questions whose answer was among the candidates.
+        position_bias: How positions are looked at; None where no impression of the log's time was followed.
     """
 
     bundle: Bundle
@@ -62,6 +68,7 @@ class Learnt:
     recall: dict[str, float]
     seconds: dict[str, float]
     found: float
+    position_bias: PositionBias | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,26 +141,34 @@ def judge(
 
 
 def learn(
-    dataset: Dataset, past: Log, divide: Divide, recipe: Recipe, *, candidates: int = 200, step: Step = quiet
+    dataset: Dataset,
+    past: Log,
+    divide: Divide,
+    recipe: Recipe,
+    *,
+    candidates: int = 200,
+    threads: int | None = None,
+    step: Step = quiet,
 ) -> Learnt:
     """A bundle from what may be learnt from.
 
     The ranker learns to order candidates of models that have not seen its questions, as it will meet them in service:
     the log is divided again by the same rule, and what is left of it once more. The returned models are then fitted on
-    all of it.
+    all of it. `threads` (None: one for each processor) change how long that takes, not a bit of the result.
 
     Raises:
         TrainingError: too few events for one of the parts.
     """
     seconds: dict[str, float] = {}
+    past, position_bias = valued(past, dataset.impressions, recipe.objective)
     lessons = _lessons(past, divide, recipe.seed)
     with _timed(seconds, "models"), step("Fitting ALS, spectrum and neighbours", len(lessons) + 1) as done:
         worlds = []
         for lesson in lessons:
-            bundle = fit(dataset, lesson.split.past, recipe, until_s=lesson.split.until_s)
+            bundle = fit(dataset, lesson.split.past, recipe, until_s=lesson.split.until_s, threads=threads)
             worlds.append(World(bundle, bundle.item_stats, candidates))
             done(1)
-        fitted = fit(dataset, past, recipe, until_s=int(past.ts_s[-1]) + 1)
+        fitted = fit(dataset, past, recipe, until_s=int(past.ts_s[-1]) + 1, threads=threads)
         done(1)
     with _timed(seconds, "sources"), step("Choosing candidate sources", len(recipe.sources)) as done:
         first = lessons[0]
@@ -177,11 +192,11 @@ def learn(
     with _timed(seconds, "ranker"), step("Training the ranker", 1) as done:
         rows = Examples.concatenate(made)
         ranker, importance = fit_ranker(
-            rows.features, rows.label, rows.group, names=NAMES, trees=recipe.trees, seed=recipe.seed
+            rows.features, rows.label, rows.group, rows.weight, names=NAMES, recipe=recipe, threads=threads
         )
         done(1)
     bundle = replace(fitted, recipe=recipe, ranker=ranker)
-    return Learnt(bundle, importance, recall, seconds, rows.found / rows.asked)
+    return Learnt(bundle, importance, recall, seconds, rows.found / rows.asked, position_bias)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,11 +232,27 @@ def _lessons(past: Log, divide: Divide, seed: int) -> list[_Lesson]:
     return lessons
 
 
-def write(trained: Trained, dataset: Dataset, directory: Path, *, code_commit: str, parent: str | None) -> str:
-    """Write a trained bundle's files, report and manifest into an empty folder; returns its id."""
+def write(
+    trained: Trained,
+    dataset: Dataset,
+    directory: Path,
+    *,
+    code_commit: str,
+    parent: str | None,
+    checks: Checks | None = None,
+    search: Search | None = None,
+) -> str:
+    """Write a trained bundle's files, reports and manifest into an empty folder; returns its id.
+
+    Args:
+        checks: Of this data set, where they were made before. search: What found the recipe, where it was searched for.
+    """
     save(trained.bundle, directory)
-    (directory / "report.json").write_text(json.dumps(trained.report.to_json(), indent=1), "utf-8")
-    (directory / "report.md").write_text(trained.report.markdown(), "utf-8")
+    (directory / "data_checks.json").write_text(to_json(checks or check(dataset), rows=False), "utf-8")
+    searched = {"search": search and search.to_json()}
+    (directory / "report.json").write_text(json.dumps(trained.report.to_json() | searched, indent=1), "utf-8")
+    section = f"\n{search.markdown()}" if search else ""
+    (directory / "report.md").write_text(trained.report.markdown() + section, "utf-8")
     first, split, last = (_utc(at) for at in trained.window)
     fields = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -240,9 +271,11 @@ def write(trained: Trained, dataset: Dataset, directory: Path, *, code_commit: s
         "features": described(FEATURES),
         "vocabulary_hash": trained.bundle.vocabulary.content_hash(),
         "recipe": msgspec.to_builtins(trained.bundle.recipe),
+        **searched,
         "metrics": trained.report.to_json(),
         "feature_importance": trained.learnt.importance,
         "candidate_recall": trained.learnt.recall,
+        "position_bias": None if trained.learnt.position_bias is None else trained.learnt.position_bias.to_json(),
     }
     return write_manifest(directory, fields=fields).id
 

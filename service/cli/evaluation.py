@@ -4,7 +4,7 @@ import json
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import psutil
@@ -28,6 +28,7 @@ from recsys.training.splits import ASKED_PER_USER, DESCRIBED, PROTOCOLS, Split, 
 from recsys.training.train import JUDGED_MAX, judge, learn
 from recsys.types import World
 from service.cli.console import output, plain_table, report_table, step
+from service.cli.trade_off import show_trade_off
 from service.imports import history
 from service.settings import Settings, load
 from service.world import load_world, registry
@@ -61,6 +62,9 @@ def evaluate(
     staleness: Annotated[
         bool, typer.Option("--staleness", help="Also with user states that are 1 min, 1 h and 1 day old.")
     ] = False,
+    trade_off: Annotated[
+        bool, typer.Option("--trade-off", help="Also what diversity and popularity damping cost.")
+    ] = False,
     cold_start: Annotated[bool, typer.Option("--cold-start", help="New users only, after 0 to 20 events.")] = False,
     ceiling: Annotated[
         bool,
@@ -75,39 +79,45 @@ def evaluate(
     All unseen items ranked, 95 % bootstrap intervals over users. With --protocol: train on a part of the data in
     memory, without publishing, and ask the rest; also beside EASE where the catalogue is small enough.
     """
-    _check(protocol, data, test, cold_start=cold_start, ceiling=ceiling, staleness=staleness)
+    _check(protocol, data, test, cold_start=cold_start, ceiling=ceiling, staleness=staleness, trade_off=trade_off)
     settings = load()
     if protocol is not None:
-        _protocol(settings, protocol.value, data, test, per_user, folder, staleness=staleness)
+        _protocol(settings, protocol.value, data, test, per_user, folder, staleness=staleness, trade_off=trade_off)
         return
     dataset = history(settings)
     world = load_world(settings, bundle)
     manifest = _manifest(settings, world.bundle.id)
-    same_data = manifest.fields["dataset"]["fingerprint"] == dataset.fingerprint
     split_s = int(np.datetime64(manifest.fields["data_window"]["split"][:19], "s").astype(np.int64))
     if cold_start:
-        if not same_data:
+        if manifest.fields["dataset"]["fingerprint"] != dataset.fingerprint:
             raise DatasetError(f"{world.bundle.id} was trained on other data, so nobody is known to be new to it")
         _cold_start(world, dataset, split_s, settings, folder)
         if ceiling:
             _ceiling(world, dataset, split_s, settings)
         return
-    name = manifest.fields["protocol"]
-    log = Log.of(dataset)
-    if not same_data:
-        output.print("[yellow]This bundle was trained on other data; only its split date is used.[/]")
-        name = "temporal-next"
-    if name == "temporal-next":
-        split = after(log, split_s, per_user=per_user, seed=settings.seed)
-    else:
-        split = PROTOCOLS[name](log, per_user=per_user, seed=settings.seed)
-    if len(np.unique(split.questions.user)) < 2:
-        raise DatasetError(f"the imported data has too few positives after {manifest.fields['data_window']['split']}")
+    name, split = _rest(manifest.fields, dataset, split_s, per_user, settings.seed)
     report = judge(world, split, name, beside=baselines(world), seed=settings.seed, step=step)
     _show(report, f"Bundle {world.bundle.id}")
     if staleness:
         _staleness(world, split, settings.seed, dataset, folder)
+    if trade_off:
+        show_trade_off(world, split, name, dataset, seed=settings.seed, folder=folder)
     _write(report, folder, f"{name}-{dataset.name}", f"{dataset.title}, {name}")
+
+
+def _rest(fields: dict[str, Any], dataset: Dataset, split_s: int, per_user: int, seed: int) -> tuple[str, Split]:
+    """What a bundle with these fields of the manifest has not learnt from, and the protocol by which it is asked."""
+    name, log = fields["protocol"], Log.of(dataset)
+    if fields["dataset"]["fingerprint"] != dataset.fingerprint:
+        output.print("[yellow]This bundle was trained on other data; only its split date is used.[/]")
+        name = "temporal-next"
+    if name == "temporal-next":
+        split = after(log, split_s, per_user=per_user, seed=seed)
+    else:
+        split = PROTOCOLS[name](log, per_user=per_user, seed=seed)
+    if len(np.unique(split.questions.user)) < 2:
+        raise DatasetError(f"the imported data has too few positives after {fields['data_window']['split']}")
+    return name, split
 
 
 def _check(
@@ -118,11 +128,12 @@ def _check(
     cold_start: bool,
     ceiling: bool,
     staleness: bool,
+    trade_off: bool,
 ) -> None:
     if ceiling and not cold_start:
         raise typer.BadParameter("--ceiling goes with --cold-start")
-    if cold_start and (protocol or staleness):
-        raise typer.BadParameter("--cold-start goes with neither --protocol nor --staleness")
+    if cold_start and (protocol or staleness or trade_off):
+        raise typer.BadParameter("--cold-start goes with none of --protocol, --staleness and --trade-off")
     if (data or test) and protocol is None:
         raise typer.BadParameter("--data and --test go with --protocol")
     if (protocol == "given-split") != (test is not None):
@@ -140,6 +151,7 @@ def _protocol(
     folder: Path | None,
     *,
     staleness: bool,
+    trade_off: bool,
 ) -> None:
     ordered = protocol not in ("given-split", "held-out-items")
     dataset = (
@@ -158,7 +170,8 @@ def _protocol(
         split = given(log, users, np.unique(log.key), Log.of(other), other.user_id)
     if len(np.unique(split.questions.user)) < 2:
         raise DatasetError(f"{dataset.title}: {protocol} leaves fewer than two users to ask")
-    learnt = learn(dataset, split.past, divide, Recipe(seed=settings.seed), candidates=settings.candidates, step=step)
+    recipe = Recipe(seed=settings.seed, objective=settings.objective)
+    learnt = learn(dataset, split.past, divide, recipe, candidates=settings.candidates, step=step)
     trained_s, peak_gb = time.monotonic() - began, psutil.Process().memory_info().rss / 2**30
     world = World(learnt.bundle, learnt.bundle.item_stats, settings.candidates)
     beside = baselines(world) | with_ease(world, split.past)
@@ -169,6 +182,8 @@ def _protocol(
     )
     if staleness:
         _staleness(world, split, settings.seed, dataset, folder)
+    if trade_off:
+        show_trade_off(world, split, protocol, dataset, seed=settings.seed, folder=folder)
     _write(report, folder, f"{protocol}-{dataset.name}", f"{dataset.title}, {protocol}")
 
 

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from rich.markup import escape
 
 from recsys.bundle import Recipe
 from recsys.bundle_files import load as load_bundle
+from recsys.datasets.checks.checks import check
 from recsys.datasets.dataset import Dataset
 from recsys.errors import BundleError, RegistryError
 from recsys.evaluation.report import Report
@@ -23,9 +25,12 @@ from recsys.recommend import recommend as recommend_batch
 from recsys.training.log import Log
 from recsys.training.questions import Known, Questions
 from recsys.training.train import BY_TIMING, train, write
-from recsys.types import Ragged, World
+from recsys.types import Controls, Ragged, World
+from service.cli.checks import print_findings
 from service.cli.console import output, plain_table, report_table, step
 from service.cli.data import describe
+from service.cli.moments import duration_s
+from service.cli.search import search_recipe
 from service.encoding import SOURCE_NAMES
 from service.imports import history
 from service.rebuild import live_source
@@ -45,27 +50,45 @@ def register(app: typer.Typer) -> None:
 
 def train_(
     promote: Annotated[bool, typer.Option(help="Make the new bundle the champion.")] = True,
+    budget: Annotated[
+        str | None, typer.Option(help="Search for a better recipe first, for as long as 90s, 10m or 1h.")
+    ] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="Trials of the search at once; by default one for each processor.")
+    ] = None,
 ) -> None:
     """Train on the imported data, evaluate, publish a bundle."""
+    budget_s = None if budget is None else duration_s(budget)
     settings = load()
     dataset = history(settings)
     output.print(describe(dataset))
-    report, bundle_id, _ = train_and_publish(settings, dataset, promote=promote)
+    report, bundle_id, _ = train_and_publish(settings, dataset, promote=promote, budget_s=budget_s, parallel=parallel)
     output.print(report_table(report, f"What was held out of {dataset.title}"))
     output.print(f"[green]✓[/] published [bold]{bundle_id}[/]" + (", now champion" if promote else ""))
 
 
-def train_and_publish(settings: Settings, dataset: Dataset, *, promote: bool) -> tuple[Report, str, float]:
-    """Train, publish and, if wanted, promote; returns the report, the bundle's id, the seconds of training.
+def train_and_publish(
+    settings: Settings, dataset: Dataset, *, promote: bool, budget_s: int | None = None, parallel: int | None = None
+) -> tuple[Report, str, float]:
+    """Check, train, publish and, if wanted, promote; returns the report, the bundle's id, the seconds of training.
+
+    Args:
+        budget_s, parallel: Of a search for the recipe; without a budget there is none.
 
     Raises:
-        TrainingError: the data cannot train a bundle.
+        TrainingError: the data cannot train a bundle, or fail a check.
     """
     began = time.monotonic()
+    checks = check(dataset)
+    checks.refuse()
+    if warnings := checks.of_level("warning"):
+        print_findings(warnings)
     bundles = registry(settings)
+    recipe = Recipe(seed=settings.seed, objective=settings.objective)
+    found = None if budget_s is None else search_recipe(settings, dataset, recipe, budget_s=budget_s, parallel=parallel)
     trained = train(
         dataset,
-        Recipe(seed=settings.seed),
+        recipe if found is None else found.recipe,
         candidates=settings.candidates,
         champion=_comparable_champion(settings, dataset),
         step=step,
@@ -73,7 +96,7 @@ def train_and_publish(settings: Settings, dataset: Dataset, *, promote: bool) ->
     folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=settings.home_path))
     try:
         parent = bundles.champion()
-        write(trained, dataset, folder, code_commit=_commit(), parent=parent)
+        write(trained, dataset, folder, code_commit=_commit(), parent=parent, checks=checks, search=found)
         bundle_id = bundles.publish(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -98,6 +121,8 @@ def recommend(
     question = Questions(who, np.array([now_s], np.int64), now, Ragged.empty(1, np.uint64))
     states = log.states_before(who, now)
     batch = question.batch(Known.of(states), np.zeros(1, np.int64), count=count, seed=settings.seed)
+    if settings.diversity:
+        batch = replace(batch, controls=Controls.without_quotas(1, diversity=settings.diversity))
     slates = recommend_batch(world, batch)
     recent = History.of(states, world).item[0]
     if number == len(dataset.user_id):

@@ -38,7 +38,8 @@ TREES = [f"ranker.{part}" for part in ("feature", "border", "leaf")]
 SPECTRAL = ["spectral.vector", "spectral.count"]
 ARRAYS = [*PER_ITEM, *SPECTRAL, *RAGGED, *TEXTS, *TREES, "gram", "item_stats.order", "vocabulary.key"]
 INDEXES = ["index.faiss", "spectral_index.faiss"]
-FILES = [*(f"{name}.npy" for name in ARRAYS), *INDEXES, "bundle.json", "report.json", "report.md"]
+REPORTS = ["report.json", "report.md", "data_checks.json"]
+FILES = [*(f"{name}.npy" for name in ARRAYS), *INDEXES, "bundle.json", *REPORTS]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from recsys.features import cross, frame, item, user
 from recsys.features.codec import pack, unpack
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.retrieval import candidates
-from recsys.types import Source, World
+from recsys.types import CandidateSet, Controls, Source, World
 from service.decisions import Decision
 from service.gateway import Gateway
 from service.queries import batch_of
@@ -168,16 +168,18 @@ def sources_of(record: Decision, world: World) -> set[Source]:
     return {source for source in Source if bits >> source & 1}
 
 
-@pytest.mark.parametrize("source", [Source.TRANSITIONS, Source.SIMILAR])
+@pytest.mark.parametrize(
+    ("name", "read_by"),
+    [("transitions", {Source.TRANSITIONS}), ("similar", {Source.SIMILAR, Source.HISTORY})],
+)
 def test_altered_neighbours_are_named_retrieval_wherever_they_bring_a_candidate(
-    served: World, records: list[Decision], source: Source
+    served: World, records: list[Decision], name: str, read_by: set[Source]
 ) -> None:
-    name = source.name.lower()
     table = getattr(served.bundle, name)
     heavier = changed(table, weight=table.weight * np.float32(1.001))
     other = changed(served, bundle=changed(served.bundle, **{name: heavier}))
     narrow = changed(served, candidates=77)
-    assert_named(records, other, Stage.RETRIEVAL, of=lambda record: source in sources_of(record, narrow))
+    assert_named(records, other, Stage.RETRIEVAL, of=lambda record: bool(read_by & sources_of(record, narrow)))
 
 
 def other_factors(world: World, _: pytest.MonkeyPatch) -> World:
@@ -185,7 +187,7 @@ def other_factors(world: World, _: pytest.MonkeyPatch) -> World:
 
 
 def other_depth(world: World, patch: pytest.MonkeyPatch) -> World:
-    patch.setattr(candidates, "ALS_DEPTH", 40)
+    patch.setattr(candidates, "DEPTH", 40)
     return world
 
 
@@ -264,8 +266,15 @@ def test_altered_model_is_named_ranking(served: World, records: list[Decision], 
 def test_altered_choice_is_named_selection(
     served: World, records: list[Decision], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    select = recommend.select
+    select, controlled = recommend.select, recommend.controlled
+
+    def reversed_order(
+        world: World, controls: Controls, candidates: CandidateSet, score: np.ndarray, *rest: Any
+    ) -> Any:
+        return controlled(world, controls, candidates, -score, *rest)
+
     monkeypatch.setattr(recommend, "select", lambda indptr, score, count: select(indptr, -score, count))
+    monkeypatch.setattr(recommend, "controlled", reversed_order)
     assert_named(records, served, Stage.SELECTION, of=every)
 
 

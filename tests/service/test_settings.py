@@ -97,6 +97,9 @@ def test_variable_that_is_not_a_number_is_refused_with_its_key(value: str) -> No
         ("http_port", "65536"),
         ("gateways", "0"),
         ("candidates", "9"),
+        ("diversity", "-0.1"),
+        ("diversity", "1.1"),
+        ("diversity", "nan"),
         ("deadline_ms", "0"),
         ("deadline_ms", "10001"),
         ("max_batch", "257"),
@@ -111,6 +114,19 @@ def test_variable_that_is_not_a_number_is_refused_with_its_key(value: str) -> No
 def test_value_out_of_range_is_refused_with_its_key(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         load(environ={f"RIFFLE_{name.upper()}": value})
+
+
+def test_objective_names_positives_and_what_they_are_worth(toml: Path) -> None:
+    toml.write_text("[objective]\npurchase = 3\nview = 0.0\n")
+    assert load(environ={}).objective == {"purchase": 3.0, "view": 0.0}
+    assert load(environ={"RIFFLE_OBJECTIVE": '{"like": 2.5}'}).objective == {"like": 2.5}
+
+
+@pytest.mark.usefixtures("toml")
+@pytest.mark.parametrize("value", ['{"hide": 1}', '{"watch": 1}', '{"click": -1}', '{"click": 101}', '{"click": "2"}'])
+def test_objective_that_cannot_be_is_refused_with_its_key(value: str) -> None:
+    with pytest.raises(SettingsError, match="objective"):
+        load(environ={"RIFFLE_OBJECTIVE": value})
 
 
 def test_verbs_of_ones_own_come_from_file_or_as_json(toml: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.bundle import Bundle
+from recsys.bundle import Bundle, Recipe
 from recsys.bundle_files import load
 from recsys.datasets.dataset import Dataset, Events, Timing
 from recsys.errors import TrainingError
@@ -22,7 +22,7 @@ from recsys.retrieval.fold_in import fold_in
 from recsys.training.examples import Examples, examples
 from recsys.training.fit import fit
 from recsys.training.log import Log
-from recsys.training.splits import HELD_OUT, Split, after
+from recsys.training.splits import HELD_OUT, Split, after, temporal_static
 from recsys.training.train import Trained, train, write
 from recsys.types import World
 from recsys.verbs import POSITIVE, WEIGHT, Verb, event_types
@@ -66,7 +66,7 @@ def with_other_future(dataset: Dataset, from_s: int, seed: int) -> Dataset:
         "verb": rng.integers(1, len(Verb) + 1, size=len(events)).astype(np.uint8),
     }
     columns = {name: np.where(later, value, getattr(events, name)) for name, value in changed.items()}
-    return replace(dataset, events=Events(ts_ms=events.ts_ms, value=events.value, **columns))
+    return replace(dataset, events=replace(events, **columns))
 
 
 def test_same_data_and_seed_give_the_same_files_and_scores(
@@ -150,6 +150,37 @@ def test_negatives_are_a_sample_and_every_answer_is_kept(synthetic_dataset: Data
     assert (made.label == 0).sum() / made.found == pytest.approx(20, rel=0.1)
 
 
+def test_answer_and_the_others_of_its_question_weigh_what_the_answer_is_worth(synthetic_dataset: Dataset) -> None:
+    log = Log.of(synthetic_dataset)
+    log = replace(log, worth=np.where(log.verb == Verb.PURCHASE, 3, np.where(log.verb == Verb.VIEW, 0, 1)).astype("f4"))
+    split = window(log, per_user=3)
+    world, asked = fit_until(synthetic_dataset, split.until_s), split.questions
+    known = asked.known(log)
+    made = examples(world, asked, known, negatives=20, seed=1, progress=lambda _: None)
+    assert made.weight.tolist() == log.worth[asked.place[made.group]].tolist()
+    assert set(made.weight.tolist()) == {1, 3}
+    alike = examples(world, replace(asked, worth=None), known, negatives=20, seed=1, progress=lambda _: None)
+    assert alike.found == made.found  # an answer that is worth nothing was found all the same
+    assert set(alike.weight.tolist()) == {1}
+    kept = np.isin(alike.group, made.group)
+    assert made.features.tobytes() == alike.features[kept].tobytes()
+
+
+def test_answers_of_one_question_weigh_their_own_and_the_others_the_mean(synthetic_dataset: Dataset) -> None:
+    log = Log.of(synthetic_dataset)
+    log = replace(log, worth=np.where(log.verb == Verb.PURCHASE, 4, 1).astype("f4"))
+    split = temporal_static(log, seed=1)
+    world, asked = fit_until(synthetic_dataset, split.until_s), split.questions
+    made = examples(world, asked, split.known(), negatives=20, seed=1, progress=lambda _: None)
+    mixed = 0
+    for question in np.unique(made.group):
+        mine = made.group == question
+        answers = made.weight[mine & (made.label == 1)]
+        mixed += len(set(answers.tolist())) == 2
+        np.testing.assert_allclose(made.weight[mine & (made.label == 0)], answers.mean(), rtol=1e-6)
+    assert mixed > 10
+
+
 def test_examples_of_several_windows_keep_their_groups_apart(synthetic_dataset: Dataset) -> None:
     log = Log.of(synthetic_dataset)
     split = window(log, per_user=1)
@@ -157,6 +188,7 @@ def test_examples_of_several_windows_keep_their_groups_apart(synthetic_dataset: 
     made = examples(world, asked, asked.known(log), negatives=5, seed=1, progress=lambda _: None)
     both = Examples.concatenate([made, made])
     assert len(np.unique(both.group)) == 2 * len(np.unique(made.group))
+    assert len(both.weight) == len(both.label)
     assert (both.asked, both.found, len(both.label)) == (2 * made.asked, 2 * made.found, 2 * len(made.label))
 
 
@@ -195,6 +227,7 @@ def test_manifest_says_where_the_bundle_comes_from(
     assert fields["feature_schema_hash"] == SCHEMA_HASH
     assert fields["vocabulary_hash"] == trained.bundle.vocabulary.content_hash()
     assert fields["recipe"]["factors"] == worlds.SMALL.factors
+    assert (fields["recipe"]["objective"], fields["position_bias"]) == ({}, None)
     assert fields["metrics"] == trained.report.to_json()
     assert set(fields["feature_importance"]) == set(NAMES)
     assert sum(fields["feature_importance"].values()) == pytest.approx(100)
@@ -275,8 +308,7 @@ def test_ranker_without_a_found_answer_is_refused_in_a_sentence(label: list[int]
             np.array(label, np.float32),
             np.zeros(rows, np.int64),
             names=("a", "b"),
-            trees=2,
-            seed=1,
+            recipe=Recipe(trees=2, seed=1),
         )
 
 
