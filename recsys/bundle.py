@@ -17,7 +17,7 @@ from recsys.types import ItemStats, Ragged
 from recsys.verbs import Objective
 from recsys.vocabulary import Vocabulary
 
-SourceName = Literal["ALS", "TRANSITIONS", "SIMILAR", "HISTORY", "SPECTRAL", "POPULAR"]
+SourceName = Literal["ALS", "TRANSITIONS", "NEARBY", "SIMILAR", "HISTORY", "SPECTRAL", "POPULAR"]
 FLAGS = 64  # categories that are features; all of them can be filtered by
 
 
@@ -27,6 +27,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sources: Annotated[tuple[SourceName, ...], msgspec.Meta(min_length=1)] = (
         "ALS",
         "TRANSITIONS",
+        "NEARBY",
         "SIMILAR",
         "HISTORY",
         "SPECTRAL",
@@ -74,6 +75,7 @@ class Bundle:
     gram: np.ndarray
     index: FaissIndex
     transitions: Neighbours
+    nearby: Neighbours
     similar: Neighbours
     spectral: Spectral
     spectral_index: FaissIndex

@@ -51,7 +51,7 @@ _ARRAYS = (
     _Array("gram", "float32", ("d", "d")),
     *(
         one
-        for table in ("transitions", "similar")
+        for table in ("transitions", "nearby", "similar")
         for one in (
             _Array(f"{table}.item", "int32", ("N", "*"), below="N", least=-1),
             _Array(f"{table}.weight", "float32", ("N", "*")),
@@ -66,6 +66,8 @@ _ARRAYS = (
     _Array("item_stats.available", "bool", ("N",)),
     _Array("item_stats.popularity", "float32", ("N",)),
     _Array("item_stats.trend", "float32", ("N",)),
+    _Array("item_stats.trend_day", "float32", ("N",)),
+    _Array("item_stats.trend_year", "float32", ("N",)),
     _Array("item_stats.positive_rate", "float32", ("N",)),
     _Array("item_stats.order", "int32", ("*",), below="N"),
     _Array("ranker.feature", "int32", ("*", "*"), below="F"),
@@ -135,6 +137,7 @@ def load(directory: Path) -> tuple[Bundle, Manifest]:
             gram=arrays["gram"],
             index=_index(directory, "index.faiss", sides, "d"),
             transitions=_neighbours(directory, "transitions", arrays),
+            nearby=_neighbours(directory, "nearby", arrays),
             similar=_neighbours(directory, "similar", arrays),
             spectral=_spectral(directory, arrays),
             spectral_index=_index(directory, "spectral_index.faiss", sides, "s"),

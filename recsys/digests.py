@@ -50,9 +50,10 @@ _HALF = np.uint64(32)
 
 
 def of_item_stats(stats: "ItemStats") -> int:
-    """One digest of a whole snapshot. Cost: 17 bytes an item, so it is made once for each snapshot."""
+    """One digest of a whole snapshot. Cost: 25 bytes an item, so it is made once for each snapshot."""
     available = stats.available.view(np.uint8)
-    return int(_item_stats(available, stats.popularity, stats.trend, stats.positive_rate, stats.order))
+    trends = stats.trend, stats.trend_day, stats.trend_year
+    return int(_item_stats(available, stats.popularity, *trends, stats.positive_rate, stats.order))
 
 
 def of_retrieval(
@@ -125,11 +126,19 @@ def differing(then: np.ndarray, now: np.ndarray, features: Sequence[str]) -> tup
 
 @njit(cache=True)
 def _item_stats(
-    available: np.ndarray, popularity: np.ndarray, trend: np.ndarray, positive_rate: np.ndarray, order: np.ndarray
+    available: np.ndarray,
+    popularity: np.ndarray,
+    trend: np.ndarray,
+    trend_day: np.ndarray,
+    trend_year: np.ndarray,
+    positive_rate: np.ndarray,
+    order: np.ndarray,
 ) -> np.uint64:
     total = _bytes(available)
     total = _chain(total, _words(popularity.view(np.uint32)))
     total = _chain(total, _words(trend.view(np.uint32)))
+    total = _chain(total, _words(trend_day.view(np.uint32)))
+    total = _chain(total, _words(trend_year.view(np.uint32)))
     total = _chain(total, _words(positive_rate.view(np.uint32)))
     return _chain(total, _words(order.view(np.uint32))) >> _HALF
 

@@ -69,6 +69,7 @@ def overlaid(bundle: Bundle, descriptions: Mapping[str, Description]) -> Bundle:
         factors=_read_only(np.ascontiguousarray(factors)),
         index=bundle.index.extended(row_of[:n], factors[fresh], fresh),
         transitions=_moved(bundle.transitions, row_of[:n], len(ids)),
+        nearby=_moved(bundle.nearby, row_of[:n], len(ids)),
         fresh=_read_only(np.sort(fresh)),
         similar=_moved(bundle.similar, row_of[:n], len(ids)),
         spectral=_spread(bundle.spectral, row_of[:n], len(ids)),

@@ -29,6 +29,7 @@ class Source(IntEnum):
     NEW = 4  # drawn from the items that came after training
     HISTORY = 5  # what users of all the items like that this user liked
     SPECTRAL = 6  # nearest in the smooth part of the graph of users and items
+    NEARBY = 7  # what is met shortly before or after the user's last interactions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +82,8 @@ class ItemStats:
         version: Names the snapshot; in every decision record.
         available: bool [N].
         popularity: float32 [N], positives of the whole window.
-        trend: float32 [N], positives decayed with a half-life of 30 days, as of the snapshot.
+        trend, trend_day, trend_year: float32 [N], positives decayed with a half-life of 30 days, a day and a year, as
+            of the snapshot.
         positive_rate: float32 [N], positives / interactions, shrunk to the mean of all items.
         order: int32 [<= N], available items by falling trend, ties by row.
     """
@@ -90,6 +92,8 @@ class ItemStats:
     available: np.ndarray
     popularity: np.ndarray
     trend: np.ndarray
+    trend_day: np.ndarray
+    trend_year: np.ndarray
     positive_rate: np.ndarray
     order: np.ndarray
 

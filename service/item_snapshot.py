@@ -11,15 +11,14 @@ import msgspec
 import numpy as np
 
 from recsys.errors import StateError
-from recsys.features.item_counts import ItemCounts
-from recsys.features.user import HALF_LIFE_S
+from recsys.features.item_counts import HALF_LIFE_S, ItemCounts
 from recsys.items import Item, unavailable
 from recsys.types import ItemStats
 from recsys.vocabulary import Vocabulary
 
 HEAD_BYTES = 32
 CATALOGUE = "riffle:catalogue"  # a stream: each item that was changed, as it is since then
-_LAYOUT = 1
+_LAYOUT = 2
 
 
 class Snapshot(NamedTuple):

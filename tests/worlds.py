@@ -108,6 +108,8 @@ def tiny_world() -> World:
         available=np.array([True, True, True, False, True]),
         popularity=np.array([5, 3, 2, 1, 0], np.float32),
         trend=np.array([1, 3, 2, 1, 0], np.float32),
+        trend_day=np.array([0, 1, 1, 0, 0], np.float32),
+        trend_year=np.array([4, 3, 2, 1, 0], np.float32),
         positive_rate=np.array([0.5, 0.6, 0.7, 0.8, 0.9], np.float32),
         order=np.array([1, 2, 0, 4], np.int32),
     )
@@ -123,6 +125,7 @@ def tiny_world() -> World:
         gram=factors.T @ factors + np.eye(2, dtype=np.float32),
         index=FaissIndex.build(factors, seed=1),
         transitions=Neighbours(follows, np.where(follows >= 0, [[0.5, 0.25]], 0).astype(np.float32)),
+        nearby=Neighbours(follows[:, :1].copy(), np.where(follows[:, :1] >= 0, 0.125, 0).astype(np.float32)),
         spectral=Spectral(factors, np.array([1, 2, 4, 1, 1], np.float32)),
         spectral_index=FaissIndex.build(factors, seed=1),
         similar=Neighbours(alike, np.where(alike >= 0, [[0.75, 0]], 0).astype(np.float32)),

@@ -43,6 +43,18 @@ def _transitions(frame: "Frame") -> np.ndarray:
     return frame.transition_sums[1]
 
 
+def _nearby_last(frame: "Frame") -> np.ndarray:
+    return frame.nearby_sums[0]
+
+
+def _nearby(frame: "Frame") -> np.ndarray:
+    return frame.nearby_sums[1]
+
+
+def _nearby_long(frame: "Frame") -> np.ndarray:
+    return frame.nearby_sums[2]
+
+
 def _similar_last(frame: "Frame") -> np.ndarray:
     return frame.similar_sums[0]
 
@@ -95,6 +107,9 @@ FEATURES = (
         "cell",
         _transitions,
     ),
+    Feature("cross_nearby_last", 1, 0.0, "nearness to the newest interaction", "cell", _nearby_last),
+    Feature("cross_nearby", 1, 0.0, "decayed nearness to the newest interactions", "cell", _nearby),
+    Feature("cross_nearby_long", 1, 0.0, "slowly decayed nearness to the ring", "cell", _nearby_long),
     Feature("cross_similar_last", 1, 0.0, "co-occurrence with the newest interaction", "cell", _similar_last),
     Feature("cross_similar", 2, 0.0, "decayed co-occurrence with the newest interactions", "cell", _similar),
     Feature("cross_history", 1, 0.0, "co-occurrence with all positives of the ring", "cell", _history),
@@ -119,6 +134,14 @@ FEATURES = (
         "cross_transitions among the candidates, 0 to 1",
         "cell",
         lambda f: _among(f, _transitions(f)),
+    ),
+    Feature(
+        "cross_nearby_among",
+        1,
+        0.0,
+        "cross_nearby among the candidates, 0 to 1",
+        "cell",
+        lambda f: _among(f, _nearby(f)),
     ),
     Feature(
         "cross_similar_among",

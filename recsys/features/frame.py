@@ -12,6 +12,7 @@ from recsys.features.related import related
 from recsys.features.user import UserStates, values
 
 RECENT = 5  # newest positives in "recent" means
+LONG_DECAY = 0.9  # per step back, where all of the ring counts
 
 if TYPE_CHECKING:
     from recsys.retrieval.neighbours import Neighbours
@@ -67,6 +68,15 @@ class Frame:
     def transition_sums(self) -> np.ndarray:
         """Transition weights from the newest interaction, and decayed from the newest ones: float32 [2, m]."""
         return self._related(self.world.bundle.transitions, self._last_and_recent)
+
+    @cached_property
+    def nearby_sums(self) -> np.ndarray:
+        """Nearness to the newest interaction, decayed to the newest, slowly decayed to the ring: float32 [3, m]."""
+        recent, b = self._last_and_recent, len(self.now_s)
+        ring = self.history.item.shape[1]
+        weights = np.zeros((3, b, ring), np.float32)
+        weights[:2, :, : recent.shape[2]], weights[2] = recent, recency(ring, LONG_DECAY, b)
+        return self._related(self.world.bundle.nearby, weights)
 
     @cached_property
     def similar_sums(self) -> np.ndarray:

@@ -20,6 +20,14 @@ def _log_trend(stats: "ItemStats") -> np.ndarray:
     return np.log1p(_relative(stats.trend))
 
 
+def _log_trend_day(stats: "ItemStats") -> np.ndarray:
+    return np.log1p(_relative(stats.trend_day))
+
+
+def _log_trend_year(stats: "ItemStats") -> np.ndarray:
+    return np.log1p(_relative(stats.trend_year))
+
+
 def _momentum(stats: "ItemStats") -> np.ndarray:
     return (_relative(stats.trend) + _PRIOR) / (_relative(stats.popularity) + _PRIOR)
 
@@ -55,6 +63,8 @@ FEATURES = (
         "item",
         _log_trend,
     ),
+    Feature("item_log_trend_day", 1, 0.0, "item_log_trend with a half-life of a day", "item", _log_trend_day),
+    Feature("item_log_trend_year", 1, 0.0, "item_log_trend with a half-life of a year", "item", _log_trend_year),
     Feature(
         "item_momentum",
         2,

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from recsys.features.user import HALF_LIFE_S
 from recsys.types import ItemStats
 from recsys.verbs import is_positive
 
 RATE_PRIOR = 20.0  # interactions' worth of the mean that an item's positive rate starts from
-_TREND = 2  # HALF_LIFE_S: 30 days
+HALF_LIFE_S = np.array([86_400.0, 30 * 86_400.0, 365 * 86_400.0], np.float32)  # the windows of popularity
 
 
 @dataclass(slots=True, eq=False)
@@ -68,31 +67,37 @@ class ItemCounts:
         """The snapshot for the items of one bundle.
 
         Args:
-            vocabulary_key: uint64 [N], the bundle's. now_s: What `trend` is as of; later than all events of weight.
+            vocabulary_key: uint64 [N], the bundle's. now_s: What the trends are as of; later than all events of weight.
             unavailable: uint64 [u], keys of items that must not be shown.
         """
-        interactions, positives, trend = (np.zeros(len(vocabulary_key)) for _ in range(3))
+        interactions, positives = np.zeros(len(vocabulary_key)), np.zeros(len(vocabulary_key))
+        trends = np.zeros((len(HALF_LIFE_S), len(vocabulary_key)))
         place = np.searchsorted(vocabulary_key, self.key)
         inside = place < len(vocabulary_key)
         known = np.flatnonzero(inside)[vocabulary_key[place[inside]] == self.key[inside]]
         rows = place[known]
         interactions[rows], positives[rows] = self.interactions[known], self.positives[known]
         elapsed_s = np.maximum(now_s - self.activity_s[known].astype(np.int64), 0)
-        trend[rows] = self.activity[known, _TREND] * np.exp2(-elapsed_s / float(HALF_LIFE_S[_TREND]))
+        trends[:, rows] = self.activity[known].T * np.exp2(-elapsed_s / HALF_LIFE_S.astype(np.float64)[:, None])
+        of_day, of_month, of_year = trends.astype(np.float32)
         mean = positives.sum() / max(interactions.sum(), 1)
         rate = (positives + RATE_PRIOR * mean) / (interactions + RATE_PRIOR)
         available = ~np.isin(vocabulary_key, unavailable)
-        order = np.argsort(-trend, kind="stable").astype(np.int32)
+        order = np.argsort(-trends[1], kind="stable").astype(np.int32)
         stats = ItemStats(
             version=version,
             available=available,
             popularity=positives.astype(np.float32),
-            trend=trend.astype(np.float32),
+            trend=of_month,
+            trend_day=of_day,
+            trend_year=of_year,
             positive_rate=rate.astype(np.float32),
             order=order[available[order]],
         )
-        for array in (stats.available, stats.popularity, stats.trend, stats.positive_rate, stats.order):
-            array.flags.writeable = False  # as those of a bundle: compiled code is compiled anew for writable ones
+        for name in ("available", "popularity", "trend", "trend_day", "trend_year", "positive_rate", "order"):
+            getattr(
+                stats, name
+            ).flags.writeable = False  # as those of a bundle: compiled code is compiled anew for writable ones
         return stats
 
 

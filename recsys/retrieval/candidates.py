@@ -37,6 +37,7 @@ def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray, e
     recent = recency(recipe.recent, recipe.recent_decay, len(batch))
     for source, neighbours, weight in (
         (Source.TRANSITIONS, bundle.transitions, recent),
+        (Source.NEARBY, bundle.nearby, recent),
         (Source.SIMILAR, bundle.similar, recent),
         (Source.HISTORY, bundle.similar, history.weight),
     ):

@@ -6,8 +6,10 @@ import numpy as np
 from numba import njit
 from scipy import sparse
 
-WINDOW = 10  # later interactions of the user that count as following
-GAP_DECAY = 0.8  # weight of a follower falls by this per step
+FOLLOWING, FOLLOWING_DECAY = 10, 0.8  # later interactions that count as following, and what each step takes away
+NEARBY, NEARBY_DECAY = 20, 0.9
+BACKWARD = 0.5
+PRIOR = 10.0  # occurrences
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,26 +31,55 @@ class Neighbours:
 
 
 def transitions(user: np.ndarray, item: np.ndarray, positive: np.ndarray, n_items: int, *, k: int) -> Neighbours:
-    """Which positives follow an interaction within WINDOW steps of the same user.
+    """Which positives follow an interaction within FOLLOWING steps of the same user.
 
-    weight(i -> j) = sum over occurrences of GAP_DECAY^(gap - 1), divided by sqrt(occurrences of i * positives of j):
-    cosine-like, so that what follows everything is not on top everywhere.
+    weight(i -> j) = sum over occurrences of FOLLOWING_DECAY^(gap - 1), divided by sqrt((occurrences of i + PRIOR) *
+    (positives of j + PRIOR)): cosine-like, so that what follows everything is not on top everywhere, and shrunk, so
+    that what was met once is not on top either (Bell & Koren, "Scalable Collaborative Filtering with Jointly Derived
+    Neighborhood Interpolation Weights", ICDM 2007).
 
     Args:
         user, item: int32 [e], the log in order within each user. positive: bool [e].
         n_items: N. k: Neighbours kept.
     """
+    return _in_sequence(user, item, positive, n_items, window=FOLLOWING, decay=FOLLOWING_DECAY, backward=0.0, k=k)
+
+
+def nearby(user: np.ndarray, item: np.ndarray, positive: np.ndarray, n_items: int, *, k: int) -> Neighbours:
+    """Which positives the same user met within NEARBY steps of an interaction, before or after; as `transitions`.
+
+    What came before counts BACKWARD. Where events are few, most pairs are met in one direction only by chance.
+    """
+    return _in_sequence(user, item, positive, n_items, window=NEARBY, decay=NEARBY_DECAY, backward=BACKWARD, k=k)
+
+
+def _in_sequence(
+    user: np.ndarray,
+    item: np.ndarray,
+    positive: np.ndarray,
+    n_items: int,
+    *,
+    window: int,
+    decay: float,
+    backward: float,
+    k: int,
+) -> Neighbours:
     order = np.argsort(user, kind="stable")
     user, item, positive = user[order], item[order], positive[order]
     total = sparse.csr_array((n_items, n_items), dtype=np.float32)
-    for gap in range(1, WINDOW + 1):
-        follows = (user[gap:] == user[:-gap]) & positive[gap:]
-        pair = (item[:-gap][follows], item[gap:][follows])
-        weight = np.full(len(pair[0]), GAP_DECAY ** (gap - 1), np.float32)
-        total = total + sparse.coo_array((weight, pair), shape=(n_items, n_items)).tocsr()
+    for gap in range(1, window + 1):
+        same = user[gap:] == user[:-gap]
+        earlier, later = slice(None, -gap), slice(gap, None)
+        for of, to, share in ((earlier, later, 1.0), (later, earlier, backward)):
+            if not share:
+                continue
+            met = same & positive[to]
+            weight = np.full(np.count_nonzero(met), share * decay ** (gap - 1), np.float32)
+            pair = (item[of][met], item[to][met])
+            total = total + sparse.coo_array((weight, pair), shape=(n_items, n_items)).tocsr()
     occurrences = np.bincount(item, minlength=n_items)
     positives = np.bincount(item[positive], minlength=n_items)
-    return Neighbours.from_matrix(_scaled(total, occurrences, positives), k)
+    return Neighbours.from_matrix(_scaled(total, occurrences + PRIOR, positives + PRIOR), k)
 
 
 def co_occurrence(user: np.ndarray, item: np.ndarray, n_items: int, *, k: int) -> Neighbours:

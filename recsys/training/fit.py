@@ -10,7 +10,7 @@ from recsys.datasets.dataset import Dataset
 from recsys.errors import TrainingError
 from recsys.features.item_counts import ItemCounts
 from recsys.retrieval.faiss_index import FaissIndex
-from recsys.retrieval.neighbours import co_occurrence, transitions
+from recsys.retrieval.neighbours import co_occurrence, nearby, transitions
 from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
 from recsys.training.log import Log
@@ -59,6 +59,7 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
         gram=gram,
         index=FaissIndex.build(factors, seed=recipe.seed),
         transitions=transitions(past.user, item, liked, n, k=recipe.neighbours),
+        nearby=nearby(past.user, item, liked, n, k=recipe.neighbours),
         spectral=spectral,
         spectral_index=FaissIndex.build(spectral.vector, seed=recipe.seed),
         similar=co_occurrence(past.user[liked], item[liked], n, k=recipe.neighbours),

@@ -36,7 +36,7 @@ from recsys.training.worth import valued
 from recsys.types import World
 
 BY_TIMING: dict[Timing, str] = {"exact": "temporal-next", "order": "leave-one-out", "none": "held-out-items"}
-TAUGHT_PER_USER = 50
+TAUGHT_PER_USER = 200
 TAUGHT_MAX = 20_000  # questions of one lesson
 CHAMPION = "champion"
 LESSONS = 2  # windows that the ranker learns from, one before the other: decision 0018

@@ -29,8 +29,19 @@ from tests.worlds import batch_of, random_asks
 CREATED = "2025-06-30T12:00:00Z"
 MISFIT = "does not fit the bundle"
 PER_ITEM = [
-    *("factors", "transitions.item", "transitions.weight", "similar.item", "similar.weight"),
-    *(f"item_stats.{part}" for part in ("available", "popularity", "trend", "positive_rate")),
+    *(
+        "factors",
+        "transitions.item",
+        "transitions.weight",
+        "nearby.item",
+        "nearby.weight",
+        "similar.item",
+        "similar.weight",
+    ),
+    *(
+        f"item_stats.{part}"
+        for part in ("available", "popularity", "trend", "trend_day", "trend_year", "positive_rate")
+    ),
 ]
 RAGGED = [f"{table}.{part}" for table in ("item_category", "category_item") for part in ("indptr", "values")]
 TEXTS = [f"{name}.{part}" for name in ("title", "vocabulary.item_id") for part in ("text", "offset")]

@@ -6,8 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from recsys.features.item_counts import RATE_PRIOR, ItemCounts
-from recsys.features.user import HALF_LIFE_S
+from recsys.features.item_counts import HALF_LIFE_S, RATE_PRIOR, ItemCounts
 from recsys.types import ItemStats
 from recsys.verbs import Verb, is_positive
 
@@ -75,7 +74,7 @@ def test_snapshot_has_a_row_for_each_item_of_the_bundle_known_or_not() -> None:
         own = events["item_key"] == one
         age_s = now_s - events["ts_s"][own & liked].astype(np.int64)
         assert stats.popularity[row] == (own & liked).sum()
-        assert stats.trend[row] == pytest.approx(np.exp2(-age_s / HALF_LIFE_S[2]).sum(), rel=1e-6)
+        assert stats.trend[row] == pytest.approx(np.exp2(-age_s / HALF_LIFE_S[1]).sum(), rel=1e-6)
         expected = ((own & liked).sum() + RATE_PRIOR * mean) / (own.sum() + RATE_PRIOR)
         assert stats.positive_rate[row] == pytest.approx(expected, rel=1e-6)
     assert stats.order.tolist() == np.argsort(-stats.trend, kind="stable").tolist()

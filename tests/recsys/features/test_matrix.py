@@ -16,7 +16,7 @@ from recsys.types import CandidateSet, Source, World
 from recsys.verbs import Verb
 from tests.worlds import START_S, Ask, batch_of
 
-GOLDEN_SCHEMA_HASH = "da0a6b1c0f73e3632ea8afed40af0fe258c6cc8a36cf4d55aca70b9b75cebe59"
+GOLDEN_SCHEMA_HASH = "012fdf8d6f675d20d49d0146303f453d722d59f6aac753b23048c8d82d71b036"
 
 # One user liked a an hour and two seconds ago and hid b an hour ago, the other is unknown; both are offered c, e.
 # (name, version) -> values for (user 1, c), (user 1, e), (user 2, c), (user 2, e).
@@ -27,6 +27,8 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("user_log_activity_1h", 1): [0.693051, 0.693051, 0.0, 0.0],
     ("item_log_popularity", 2): [0.646627, 0.0, 0.646627, 0.0],
     ("item_log_trend", 2): [0.887303, 0.0, 0.887303, 0.0],
+    ("item_log_trend_day", 1): [1.252763, 0.0, 1.252763, 0.0],
+    ("item_log_trend_year", 1): [0.693147, 0.0, 0.693147, 0.0],
     ("item_momentum", 2): [1.514801, 1.0, 1.514801, 1.0],
     ("item_positive_rate", 1): [0.7, 0.9, 0.7, 0.9],
     ("cross_als", 1): [11.0, 0.0, 0.0, 0.0],
@@ -37,6 +39,9 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("cross_category_profile", 1): [0.707107, 0.0, 0.0, 0.0],
     ("cross_transitions_last", 1): [0.5, 0.0, 0.0, 0.0],
     ("cross_transitions", 2): [0.5 + 0.7 * 0.25, 0.0, 0.0, 0.0],
+    ("cross_nearby_last", 1): [0.125, 0.0, 0.0, 0.0],
+    ("cross_nearby", 1): [0.125, 0.0, 0.0, 0.0],
+    ("cross_nearby_long", 1): [0.125, 0.0, 0.0, 0.0],
     ("cross_similar_last", 1): [0.0, 0.0, 0.0, 0.0],
     ("cross_similar", 2): [0.7 * 0.75, 0.0, 0.0, 0.0],
     ("cross_history", 1): [0.75, 0.0, 0.0, 0.0],
@@ -44,6 +49,7 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("cross_als_among", 1): [1.0, 0.0, 0.0, 0.0],
     ("cross_spectral_among", 1): [1.0, 0.0, 0.0, 0.0],
     ("cross_transitions_among", 1): [1.0, 0.0, 0.0, 0.0],
+    ("cross_nearby_among", 1): [1.0, 0.0, 0.0, 0.0],
     ("cross_similar_among", 1): [1.0, 0.0, 0.0, 0.0],
     ("cross_history_among", 1): [1.0, 0.0, 0.0, 0.0],
 }
