@@ -121,14 +121,16 @@ def test_unknown_user_and_item_have_the_declared_defaults(tiny: World) -> None:
 def test_item_features_do_not_change_when_all_counts_grow_alike(tiny: World) -> None:
     """The ranker learns on an older log than it serves, so a count means only what it is beside the others."""
     stats = tiny.item_stats
-    grown = replace(stats, popularity=stats.popularity * 4, trend=stats.trend * 4)
+    counts = ("popularity", "trend", "trend_day", "trend_year")
+    grown = replace(stats, **{name: getattr(stats, name) * 4 for name in counts})
     np.testing.assert_allclose(columns(grown), columns(stats), rtol=1e-6)
 
 
 def test_items_that_nobody_has_liked_yet_have_the_declared_defaults(tiny: World) -> None:
     nothing = np.zeros_like(tiny.item_stats.popularity)
-    found = columns(replace(tiny.item_stats, popularity=nothing, trend=nothing))[:3]
-    assert found.tolist() == [[0.0] * 5, [0.0] * 5, [1.0] * 5]
+    counts = ("popularity", "trend", "trend_day", "trend_year")
+    found = columns(replace(tiny.item_stats, **dict.fromkeys(counts, nothing)))[:5]
+    assert found.tolist() == [[0.0] * 5] * 4 + [[1.0] * 5]
 
 
 def test_matrix_is_float32_column_major_and_as_long_as_the_candidates(tiny: World) -> None:

@@ -34,7 +34,7 @@ def wide(tiny: World) -> World:
     vocabulary, _ = Vocabulary.from_keys(ids, np.arange(1, WIDE + 1, dtype=np.uint64) << np.uint64(32))
     tenth = np.arange(0, WIDE, 10)
     falling = np.linspace(1, 0, WIDE, dtype=np.float32)
-    stats = ItemStats("wide", np.ones(WIDE, bool), falling, falling, falling, np.arange(WIDE, dtype=np.int32))
+    stats = ItemStats("wide", np.ones(WIDE, bool), *[falling] * 5, np.arange(WIDE, dtype=np.int32))
     nothing = Neighbours(np.full((WIDE, 1), -1, np.int32), np.zeros((WIDE, 1), np.float32))
     bundle = replace(
         tiny.bundle,
@@ -92,6 +92,7 @@ def lists_of(world: World, batch: QueryBatch, users: Users, row: int) -> Lists:
     newest = [np.float32(recipe.recent_decay) ** np.float32(back) for back in range(recipe.recent)]
     for source, table, weights in (
         (Source.TRANSITIONS, bundle.transitions, newest),
+        (Source.NEARBY, bundle.nearby, newest),
         (Source.SIMILAR, bundle.similar, newest),
         (Source.HISTORY, bundle.similar, history.weight[row].tolist()),
     ):
@@ -192,7 +193,7 @@ def test_filtered_rows_are_united_by_the_definition(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("sources", "bits"),
-    [(("POPULAR",), 0b1000), (("ALS",), 0b0001), (("TRANSITIONS", "SIMILAR"), 0b0110), (("HISTORY", "SPECTRAL"), 96)],
+    [(("POPULAR",), 0b1000), (("ALS",), 0b0001), (("TRANSITIONS", "SIMILAR"), 0b0110), (("HISTORY", "SPECTRAL"), 96), (("NEARBY",), 128)],
 )
 def test_only_the_sources_of_the_recipe_are_read(chain: World, sources: tuple[str, ...], bits: int) -> None:
     some = with_sources(chain, *sources)
@@ -221,8 +222,8 @@ def test_user_whose_positives_have_no_factor_gets_popular_items_only(tiny: World
 def test_user_without_a_positive_gets_what_follows_and_what_is_popular(tiny: World) -> None:
     found, _ = unite(tiny, batch_of(tiny, [Ask([("a", Verb.HIDE, START_S)])]))
     sources = dict(zip(found.item.tolist(), found.sources.tolist(), strict=True))
-    follows, alike, popular = 1 << Source.TRANSITIONS, 1 << Source.SIMILAR, 1 << Source.POPULAR
-    assert sources == {1: follows | popular, 2: follows | alike | popular, 4: popular}
+    follows, near, alike, popular = (1 << Source[s] for s in ("TRANSITIONS", "NEARBY", "SIMILAR", "POPULAR"))
+    assert sources == {1: follows | near | popular, 2: follows | alike | popular, 4: popular}
 
 
 def test_wanted_candidates_are_those_of_the_world_or_half_more_than_the_count(world: World) -> None:
