@@ -18,6 +18,7 @@ from recsys.verbs import Objective
 from recsys.vocabulary import Vocabulary
 
 SourceName = Literal["ALS", "TRANSITIONS", "NEARBY", "SIMILAR", "HISTORY", "SPECTRAL", "POPULAR"]
+Loss = Literal["QueryRMSE", "PairLogit", "QuerySoftMax", "YetiRank"]  # as CatBoost names them
 FLAGS = 64  # categories that are features; all of them can be filtered by
 
 
@@ -41,8 +42,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     neighbours: int = 100  # kept per item and table
     recent: Annotated[int, msgspec.Meta(ge=1, le=RING)] = 10  # newest interactions that transitions and similar look at
     recent_decay: float = 0.7  # weight per step back
+    ignored_features: tuple[str, ...] = ()  # that the ranker is not to read
+    loss: Loss = "QueryRMSE"  # of the ranker, as are the four that follow: decision 0018
     trees: int = 200
-    learning_rate: float = 0.08  # of the ranker, as are depth and l2_leaf_reg
+    learning_rate: float = 0.08
     depth: Annotated[int, msgspec.Meta(ge=1, le=DEPTH)] = 6
     l2_leaf_reg: float = 20.0
     objective: Objective = {}  # what the ranker was taught to find; see the setting

@@ -94,4 +94,5 @@ def _note(slates: Slates, rows: np.ndarray, wanted: Ragged, ranks: np.ndarray, l
         lists[row, : len(shown)] = shown
         own = slice(wanted.indptr[row], wanted.indptr[row + 1])
         equal = wanted.values[own, None] == shown
-        ranks[own] = np.where(equal.any(axis=1), equal.argmax(axis=1), -1)
+        if len(shown):
+            ranks[own] = np.where(equal.any(axis=1), equal.argmax(axis=1), -1)

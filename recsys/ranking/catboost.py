@@ -25,13 +25,13 @@ def fit_ranker(
     recipe: Recipe,
     threads: int | None = None,
 ) -> tuple[Ranker, dict[str, float]]:
-    """Train with the QueryRMSE loss: per request, what tells the right answers from the others (decision 0018).
+    """Train with the loss of the recipe: by default, per request, what tells the right answers from the others.
 
     Args:
         features: float32 [m, F]. label: float32 [m], 1 for a right answer, else 0.
         group: int64 [m], the request of each row; rows of a group stand together.
         weight: float32 [m], above 0, of each row in the loss; only ratios count. None: all the same.
-        recipe: Its trees, learning_rate, depth, l2_leaf_reg and seed are taken.
+        recipe: Its loss, ignored_features, trees, learning_rate, depth, l2_leaf_reg and seed are taken.
         threads: None: one for each processor. The number changes not a bit of the result: CatBoost 1.2.10 gave the
             same with 1, 2, 3, 4 and 8, with weights and without; a test holds it.
     Returns:
@@ -46,13 +46,14 @@ def fit_ranker(
 
     model = CatBoost(
         {
-            "loss_function": "QueryRMSE",
+            "loss_function": recipe.loss,
             "iterations": recipe.trees,
             "depth": recipe.depth,
             "learning_rate": recipe.learning_rate,
             "l2_leaf_reg": recipe.l2_leaf_reg,
             "random_seed": recipe.seed,
             "thread_count": threads or -1,
+            "ignored_features": [place for place, name in enumerate(names) if name in recipe.ignored_features],
             "allow_writing_files": False,
             "verbose": False,
         }

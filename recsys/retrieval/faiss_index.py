@@ -25,12 +25,12 @@ class FaissIndex:
         self._mine = threading.local()
 
     @classmethod
-    def build(cls, factors: np.ndarray, *, seed: int) -> "FaissIndex":
-        """Exact up to EXACT_MAX rows, inverted lists beyond. factors: float32 [N, d]."""
+    def build(cls, factors: np.ndarray, *, seed: int, exact_max: int | None = None) -> "FaissIndex":
+        """Exact up to `exact_max` rows (None: EXACT_MAX), inverted lists beyond. factors: float32 [N, d]."""
         rows = np.flatnonzero(np.any(factors != 0, axis=1))
         n, d = len(rows), factors.shape[1]
         core: faiss.Index = faiss.IndexFlatIP(d)
-        if n > EXACT_MAX:
+        if n > (EXACT_MAX if exact_max is None else exact_max):
             core = faiss.IndexIVFFlat(core, d, int(4 * np.sqrt(n)), faiss.METRIC_INNER_PRODUCT)
             core.cp.seed = seed
             core.nprobe = max(8, core.nlist // 16)

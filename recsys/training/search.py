@@ -18,12 +18,13 @@ from recsys.evaluation.answers import ask
 from recsys.evaluation.bootstrap import paired_difference
 from recsys.evaluation.metrics import ndcg_of_hits
 from recsys.features.matrix import SCHEMA_HASH
+from recsys.training.learn import learn
 from recsys.training.log import Log
 from recsys.training.questions import Known, Questions
 from recsys.training.search_report import Winner
 from recsys.training.search_space import Space, Value, space_hash
 from recsys.training.splits import PROTOCOLS
-from recsys.training.train import BY_TIMING, learn
+from recsys.training.train import BY_TIMING
 from recsys.types import World
 
 ASKED = 3000  # questions: at an NDCG@10 of .14 the mean has a standard error of about .005, paired differences of less

@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from recsys.errors import RecsysError
-from service.cli import checks, data, decisions, evaluation, features, model, stack
+from service.cli import ablation, checks, data, decisions, evaluation, features, model, stack
 from service.cli.console import errors
 from service.errors import ServiceError
 
@@ -22,6 +22,7 @@ data.register(app)
 checks.register(app)
 model.register(app)
 evaluation.register(app)
+ablation.register(app)
 decisions.register(app)
 features.register(app)
 

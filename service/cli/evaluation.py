@@ -23,9 +23,10 @@ from recsys.evaluation.plots import plot_pipelines
 from recsys.evaluation.report import Report, shown
 from recsys.evaluation.staleness import lags
 from recsys.manifest import Manifest, read_manifest
+from recsys.training.learn import learn
 from recsys.training.log import Log
 from recsys.training.splits import ASKED_PER_USER, DESCRIBED, PROTOCOLS, Split, after, given, held_out_items
-from recsys.training.train import JUDGED_MAX, judge, learn
+from recsys.training.train import JUDGED_MAX, judge
 from recsys.types import World
 from service.cli.console import output, plain_table, report_table, step
 from service.cli.trade_off import show_trade_off

@@ -193,7 +193,13 @@ def test_filtered_rows_are_united_by_the_definition(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("sources", "bits"),
-    [(("POPULAR",), 0b1000), (("ALS",), 0b0001), (("TRANSITIONS", "SIMILAR"), 0b0110), (("HISTORY", "SPECTRAL"), 96), (("NEARBY",), 128)],
+    [
+        (("POPULAR",), 0b1000),
+        (("ALS",), 0b0001),
+        (("TRANSITIONS", "SIMILAR"), 0b0110),
+        (("HISTORY", "SPECTRAL"), 96),
+        (("NEARBY",), 128),
+    ],
 )
 def test_only_the_sources_of_the_recipe_are_read(chain: World, sources: tuple[str, ...], bits: int) -> None:
     some = with_sources(chain, *sources)

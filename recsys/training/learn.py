@@ -1,0 +1,199 @@
+"""From a log to a bundle: divide it into lessons, fit the models, choose the sources, teach the ranker.
+
+The ranker learns to order candidates of models that have not seen its questions, as it will meet them in service. So
+the log is divided again by the rule of the protocol, and what is left of it once more: two lessons, each with models of
+its own. The bundle's models are then fitted on all of the log.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from time import monotonic
+
+import msgspec
+
+from recsys.bundle import Bundle, Recipe
+from recsys.datasets.dataset import Dataset
+from recsys.errors import TrainingError
+from recsys.features.matrix import NAMES
+from recsys.ranking.catboost import fit_ranker
+from recsys.training.choose_sources import choose_sources
+from recsys.training.examples import Examples, examples
+from recsys.training.fit import fit
+from recsys.training.log import Log
+from recsys.training.position_bias import PositionBias
+from recsys.training.questions import Known, Questions
+from recsys.training.splits import Divide, Split
+from recsys.training.worth import valued
+from recsys.types import World
+
+TAUGHT_PER_USER = 200
+TAUGHT_MAX = 20_000  # questions of one lesson
+LESSONS = 2  # windows that the ranker learns from, one before the other: decision 0018
+NEGATIVES = 60  # of about 200 candidates; twice as many gave no better lists (decision 0018)
+
+Step = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+def quiet(_name: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """A `Step` that shows nothing."""
+    return nullcontext(lambda _done: None)
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """What was made of a log.
+
+    Attributes:
+        importance: Share of the ranker's score due to each feature, percent.
+        recall: Share of the right answers among the candidates, for all sources and without each of them.
+        seconds: Time of each step.
+        found: Share of the ranker's questions whose answer was among the candidates.
+        position_bias: How positions are looked at; None where no impression of the log's time was followed.
+    """
+
+    bundle: Bundle
+    importance: dict[str, float]
+    recall: dict[str, float]
+    seconds: dict[str, float]
+    found: float
+    position_bias: PositionBias | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """A division of the log, those of its questions that are put, and what is known there."""
+
+    split: Split
+    questions: Questions
+    known: Known
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Models:
+    """All but the ranker.
+
+    Attributes:
+        worlds: Of each lesson, the models of what lies before it. fitted: Those of all the log, which are published.
+    """
+
+    lessons: list[Lesson]
+    worlds: list[World]
+    fitted: Bundle
+    position_bias: PositionBias | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def learn(
+    dataset: Dataset,
+    past: Log,
+    divide: Divide,
+    recipe: Recipe,
+    *,
+    candidates: int = 200,
+    threads: int | None = None,
+    step: Step = quiet,
+) -> Learnt:
+    """A bundle from what may be learnt from, with the sources of the recipe that are worth their candidates.
+
+    `threads` (None: one for each processor) change how long that takes, not a bit of the result.
+
+    Raises:
+        TrainingError: too few events for one of the parts.
+    """
+    models = fit_models(dataset, past, divide, recipe, candidates=candidates, threads=threads, step=step)
+    with timed(models.seconds, "sources"), step("Choosing candidate sources", len(recipe.sources)) as done:
+        first = models.lessons[0]
+        sources, recall = choose_sources(
+            models.worlds[0], first.questions, first.known, seed=recipe.seed, progress=done
+        )
+    taught = teach(models, msgspec.structs.replace(recipe, sources=sources), threads=threads, step=step)
+    return replace(taught, recall=recall)
+
+
+def fit_models(
+    dataset: Dataset,
+    past: Log,
+    divide: Divide,
+    recipe: Recipe,
+    *,
+    candidates: int = 200,
+    threads: int | None = None,
+    step: Step = quiet,
+) -> Models:
+    """The first half of `learn`: lessons, and the models of each and of all the log."""
+    past, position_bias = valued(past, dataset.impressions, recipe.objective)
+    lessons = _lessons(past, divide, recipe.seed)
+    seconds: dict[str, float] = {}
+    with timed(seconds, "models"), step("Fitting ALS, spectrum and neighbours", len(lessons) + 1) as done:
+        worlds = []
+        for lesson in lessons:
+            bundle = fit(dataset, lesson.split.past, recipe, until_s=lesson.split.until_s, threads=threads)
+            worlds.append(World(bundle, bundle.item_stats, candidates))
+            done(1)
+        fitted = fit(dataset, past, recipe, until_s=int(past.ts_s[-1]) + 1, threads=threads)
+        done(1)
+    return Models(lessons, worlds, fitted, position_bias, seconds)
+
+
+def teach(models: Models, recipe: Recipe, *, threads: int | None = None, step: Step = quiet) -> Learnt:
+    """The second half of `learn`: a ranker for just these sources; the models are those that were fitted."""
+    seconds = dict(models.seconds)
+    total = sum(len(lesson.questions) for lesson in models.lessons)
+    with timed(seconds, "examples"), step("Making examples as served", total) as done:
+        made = [
+            examples(
+                replace(world, bundle=replace(world.bundle, recipe=recipe)),
+                lesson.questions,
+                lesson.known,
+                negatives=NEGATIVES,
+                seed=recipe.seed,
+                progress=done,
+            )
+            for world, lesson in zip(models.worlds, models.lessons, strict=True)
+        ]
+    with timed(seconds, "ranker"), step("Training the ranker", 1) as done:
+        rows = Examples.concatenate(made)
+        ranker, importance = fit_ranker(
+            rows.features, rows.label, rows.group, rows.weight, names=NAMES, recipe=recipe, threads=threads
+        )
+        done(1)
+    bundle = replace(models.fitted, recipe=recipe, ranker=ranker)
+    return Learnt(bundle, importance, {}, seconds, rows.found / rows.asked, models.position_bias)
+
+
+def _lessons(past: Log, divide: Divide, seed: int) -> list[Lesson]:
+    """The newest first; each divides what the one before leaves.
+
+    Raises:
+        TrainingError: the first has no question.
+    """
+    lessons: list[Lesson] = []
+    for _ in range(LESSONS):
+        if not len(past):
+            break
+        split = divide(past, per_user=TAUGHT_PER_USER, seed=seed)
+        questions = split.questions.limited(TAUGHT_MAX, seed=seed)
+        if not len(questions) or (lessons and not split.past.positive.any()):
+            break
+        lessons.append(Lesson(split, questions, questions.known(split.history)))
+        past = split.past
+    if not lessons:
+        raise TrainingError(
+            "too few positives to teach the ranker: no question is left in its part of the log; import more "
+            "interactions, or lower positive_rating"
+        )
+    return lessons
+
+
+class timed:
+    """Adds the seconds spent inside to a dict."""
+
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._start = monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds[self._name] = round(monotonic() - self._start, 3)
