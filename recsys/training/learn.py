@@ -20,6 +20,7 @@ from recsys.ranking.catboost import fit_ranker
 from recsys.training.choose_sources import choose_sources
 from recsys.training.examples import Examples, examples
 from recsys.training.fit import fit
+from recsys.training.leaks import refuse_leaks
 from recsys.training.log import Log
 from recsys.training.position_bias import PositionBias
 from recsys.training.questions import Known, Questions
@@ -176,7 +177,9 @@ def _lessons(past: Log, divide: Divide, seed: int) -> list[Lesson]:
         questions = split.questions.limited(TAUGHT_MAX, seed=seed)
         if not len(questions) or (lessons and not split.past.positive.any()):
             break
-        lessons.append(Lesson(split, questions, questions.known(split.history)))
+        lesson = Lesson(split, questions, questions.known(split.history))
+        refuse_leaks(replace(split, questions=questions), lesson.known)
+        lessons.append(lesson)
         past = split.past
     if not lessons:
         raise TrainingError(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from recsys.evaluation.report import Report
 from recsys.features.matrix import FEATURES, SCHEMA_HASH
 from recsys.features.schema import described
 from recsys.manifest import write_manifest
+from recsys.training.leaks import refuse_leaks
 from recsys.training.learn import Learnt, Step, learn, quiet, timed
 from recsys.training.log import Log
 from recsys.training.search_report import Search
@@ -96,6 +97,7 @@ def judge(
     asked = split.questions.limited(JUDGED_MAX, seed=seed)
     with step("Evaluating against baselines", (1 + len(beside)) * len(asked)) as done:
         known = asked.known(split.history)
+        refuse_leaks(replace(split, questions=asked), known)
         return compare(
             world, Asked(asked, known), protocol=DESCRIBED[protocol], seed=seed, beside=beside, progress=done
         )
