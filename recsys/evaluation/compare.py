@@ -11,6 +11,7 @@ from recsys.evaluation.answers import Answers, ask
 from recsys.evaluation.baselines import Pipeline
 from recsys.evaluation.bootstrap import mean_interval, paired_difference
 from recsys.evaluation.report import Report, Row
+from recsys.features.history import History
 from recsys.training.questions import Known, Questions
 from recsys.types import World
 
@@ -73,9 +74,9 @@ def compare(
         Row(
             name,
             {m: mean_interval(value, user, seed=seed) for m, value in own.items()},
-            beyond_accuracy(one.world, answers[name]),
+            beyond_accuracy(one.world, answers[name], given),
         )
-        for (name, one, _), own in zip(pipelines, values.values(), strict=True)
+        for (name, one, given), own in zip(pipelines, values.values(), strict=True)
     )
     differences = {
         f"{m} over {name}": paired_difference(values[TWO_STAGE][m], own[m], user, seed=seed)
@@ -121,13 +122,16 @@ def segments(world: World, asked: Asked, answers: Mapping[str, Answers]) -> dict
     }
 
 
-def beyond_accuracy(world: World, answers: Answers) -> dict[str, float]:
-    """What the first ten of the lists do to the catalogue and to variety."""
+def beyond_accuracy(world: World, answers: Answers, known: Known) -> dict[str, float]:
+    """What the first ten of the lists do to the catalogue, to variety and to the mixture that a user likes."""
     lists, bundle = answers.lists[:, :10], world.bundle
+    history, flags = History.of(known.states, world), (bundle.category_flags > 0).astype(np.float32)
+    liked = np.where(history.positive, history.item, -1)
     n = len(bundle.vocabulary)
     return {
         "coverage": metrics.coverage(lists, n),
         "Gini": metrics.exposure_gini(lists, n),
         "novelty": metrics.novelty(lists, bundle.item_stats.popularity),
         "diversity": metrics.intra_list_diversity(lists, bundle.spectral.vector),
+        "miscalibration": metrics.miscalibration(lists, liked, flags / np.maximum(flags.sum(axis=1, keepdims=True), 1)),
     }

@@ -109,6 +109,34 @@ def intra_list_diversity(lists: np.ndarray, vector: np.ndarray) -> float:
     return total / max(counted, 1)
 
 
+def miscalibration(lists: np.ndarray, liked: np.ndarray, share: np.ndarray) -> float:
+    """How far the categories of lists are from those of what their users liked: mean KL divergence, nats, 0 for alike.
+
+    KL(p || .99 q + .01 p), p the mean shares of what was liked, q of what is shown: Steck, "Calibrated
+    Recommendations", RecSys 2018. Lists without a category on either side do not count; 0 where none counts.
+
+    `lists` and liked int32 [q, h] as in `coverage`; share float32 [n_items, C] of the categories of an item, 1 in all.
+    """
+    p, q = _shares(liked, share), _shares(lists, share)
+    counted = (p.sum(axis=1) > 0) & (q.sum(axis=1) > 0)
+    if not counted.any():
+        return 0.0
+    p, q = p[counted], q[counted]
+    mixed = 0.99 * q + 0.01 * p
+    ratio = np.divide(p, mixed, out=np.ones_like(p), where=p > 0)
+    return float((p * np.log(ratio)).sum(axis=1).mean())
+
+
+def _shares(rows: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The mean of the shares of each row's items, those without a category left out. float64 [q, C]."""
+    result = np.zeros((len(rows), share.shape[1]))
+    for place in range(rows.shape[1]):
+        some = rows[:, place] >= 0
+        result[some] += share[rows[some, place]]
+    total = result.sum(axis=1, keepdims=True)
+    return np.divide(result, total, out=result, where=total > 0)
+
+
 def _exposure(lists: np.ndarray, n_items: int) -> np.ndarray:
     if n_items < 1:
         raise ValueError(f"n_items is {n_items}; a catalogue holds at least one item")

@@ -132,7 +132,8 @@ def trade_off(
             strength,
             mean_interval(value, user, seed=seed),
             paired_difference(value, values[0], user, seed=seed),
-            beyond_accuracy(world, one) | {"categories": _categories(one.lists[:, :10], world.bundle.item_category)},
+            beyond_accuracy(world, one, asked.known)
+            | {"categories": _categories(one.lists[:, :10], world.bundle.item_category)},
         )
         for strength, value, one in zip(DIVERSITIES + DAMPINGS, values, answers, strict=True)
     ]

@@ -1,6 +1,6 @@
 """Metrics against a slow reference in plain Python, and against answers worked out by hand."""
 
-from math import log2
+from math import log, log2
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from recsys.evaluation.metrics import (
     exposure_gini,
     hit_rate,
     intra_list_diversity,
+    miscalibration,
     ndcg_of_hits,
     novelty,
     recall_of_hits,
@@ -94,6 +95,37 @@ def test_novelty_and_diversity_equal_the_slow_reference(shown: tuple[list[list[i
             unlike.append(1 - sum(cosines) / len(cosines))
     expected = sum(unlike) / len(unlike) if unlike else 0.0
     assert intra_list_diversity(np.array(lists), vector) == pytest.approx(expected, abs=1e-5)
+
+
+@settings(deadline=None)
+@given(shown_lists(), st.integers(0, 2**32 - 1))
+def test_miscalibration_equals_the_slow_reference(shown: tuple[list[list[int]], int], seed: int) -> None:
+    lists, n_items = shown
+    rng = np.random.default_rng(seed)
+    share = rng.integers(0, 2, size=(n_items, 3)).astype(np.float32)
+    share /= np.maximum(share.sum(axis=1, keepdims=True), 1)
+    liked = rng.integers(-1, n_items, size=(len(lists), 4))
+
+    def mixture(row: list[int]) -> list[float]:
+        mine = [share[item] for item in row if item >= 0 and share[item].any()]
+        return [float(np.mean([one[c] for one in mine])) if mine else 0.0 for c in range(3)]
+
+    divergences = []
+    for row, before in zip(lists, liked.tolist(), strict=True):
+        p, q = mixture(before), mixture(row)
+        if any(p) and any(q):
+            divergences.append(sum(a * log(a / (0.99 * b + 0.01 * a)) for a, b in zip(p, q, strict=True) if a))
+    expected = sum(divergences) / len(divergences) if divergences else 0.0
+    assert miscalibration(np.array(lists), liked, share) == pytest.approx(expected, abs=1e-6)
+
+
+def test_lists_of_the_mixture_that_a_user_likes_are_calibrated_and_others_are_not() -> None:
+    share = np.eye(2, dtype=np.float32)
+    liked = np.array([[0, 0, 1, -1]])
+    assert miscalibration(np.array([[0, 1, 0]]), liked, share) == pytest.approx(0, abs=1e-12)
+    half, only = (miscalibration(np.array([one]), liked, share) for one in ([0, 1], [0, 0]))
+    assert 0 < half < only
+    assert miscalibration(np.array([[0, 1]]), np.full((1, 2), -1), share) == 0
 
 
 def test_answers_with_one_target_worked_by_hand() -> None:

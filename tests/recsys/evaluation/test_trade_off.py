@@ -37,7 +37,7 @@ def test_lists_without_controls_are_those_of_every_other_evaluation(
     plain = found.diversity[0]
     assert plain.quality.mean == pytest.approx(ndcg_of_hits(answers.hits(10), answers.wanted).mean())
     assert plain.change == (0, 0, 0)
-    assert plain.beyond == beyond_accuracy(tastes, answers) | {"categories": plain.beyond["categories"]}
+    assert plain.beyond == beyond_accuracy(tastes, answers, asked.known) | {"categories": plain.beyond["categories"]}
     assert found.popularity_damping[0] == plain
     assert (found.questions, found.users) == (len(asked.questions), len(np.unique(asked.questions.user)))
 
