@@ -163,7 +163,7 @@ def test_report_names_every_pipeline_metric_and_difference(trained: Trained) -> 
     assert all(set(row.metrics) == set(METRICS) for row in report.rows)
     assert set(report.differences) == {f"{m} over {name}" for m in METRICS for name in ROWS[1:]}
     for row in report.rows:
-        assert set(row.beyond) == {"coverage", "Gini", "novelty", "diversity"}
+        assert set(row.beyond) == {"coverage", "Gini", "novelty", "diversity", "miscalibration"}
         assert 0 < row.beyond["coverage"] <= 1
         assert all(0 <= one.low <= one.mean <= one.high <= 1 for one in row.metrics.values())
     for metric in METRICS:
