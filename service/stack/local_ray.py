@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from service.errors import StackError
@@ -33,13 +33,18 @@ def local_ray(settings: Settings, *, cpus: int) -> Iterator[None]:
     """A Ray of so many processors while the context lasts; the environment is afterwards as it was.
 
     Raises:
-        StackError: it does not start.
+        StackError: it does not start, or would listen beyond this machine.
     """
-    folder = _folder(settings)
     shared = {name: value for name, value in environment(settings).items() if name in _SHARED}
-    with _environ(shared | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}):
+    with ExitStack() as at_end, _environ(shared | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}):
         import ray  # here: it reads its variables when it is imported
+        from ray._private.ray_constants import ENABLE_RAY_CLUSTER
 
+        if ENABLE_RAY_CLUSTER:  # of RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER: as of the import, and stays
+            raise StackError("Ray would listen on every interface: it was imported before its variables were set")
+        folder = _folder(settings)
+        at_end.callback(_read_variables)
+        _read_variables()
         try:
             try:
                 ray.init(
@@ -54,10 +59,18 @@ def local_ray(settings: Settings, *, cpus: int) -> Iterator[None]:
                 )
             except (OSError, RuntimeError, ValueError, TimeoutError) as error:
                 raise StackError(f"Ray did not start: {error}; its logs are in {folder}") from error
+            at_end.callback(shutil.rmtree, folder, ignore_errors=True)
             yield
         finally:
             ray.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_variables() -> None:
+    """Have Ray read whether there is a token, and which: it keeps what it has read at its import and its first use."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # its stub lacks them
+
+    Config.initialize("")  # first: with the mode of before, a thread that still ends could ask for a token
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _folder(settings: Settings) -> Path:
@@ -74,13 +87,11 @@ def _folder(settings: Settings) -> Path:
 
 @contextmanager
 def _environ(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
+    before = dict(os.environ)
     os.environ.update(values)
     try:
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    finally:  # Ray adds variables of its own
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)

@@ -1,6 +1,9 @@
 """A search goes on where it stopped, whatever stopped it, with the recipes of one that was never stopped."""
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +14,14 @@ import pytest
 from recsys.bundle import Recipe
 from recsys.datasets.dataset import Dataset
 from recsys.errors import TrainingError
-from recsys.training.search import Validation, trial
+from recsys.training.search import Validation
 from recsys.training.search_report import Search
 from recsys.training.search_space import SPACE, values_of
 from service.errors import StackError
 from service.search import MOST_FAILED, search
 from service.search_journal import SearchJournal
 from service.settings import Settings
-from service.stack.local_ray import local_ray
-from tests import worlds
+from service.stack.ray_environment import runtime_folder, token_file
 
 BASE = Recipe(seed=11)
 QUESTIONS = 300
@@ -175,18 +177,106 @@ def test_second_search_of_a_home_is_refused(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.e2e
-def test_tasks_of_a_real_ray_give_the_values_of_this_process(synthetic_dataset: Dataset, tmp_path: Path) -> None:
-    small = Validation.of(synthetic_dataset, candidates=100, seed=worlds.SMALL.seed)
-    with local_ray(Settings(home=str(tmp_path)), cpus=2):
-        from service.trials import RayWorkers
+def in_a_process(code: str, *arguments: Path) -> None:
+    """Ray reads its variables when it is imported, which another test may have done in this one."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environ |= {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "RAY_worker_niceness": "0",
+    }  # 15 waits for all other tests
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
-        workers = RayWorkers(small)
-        good, bad = workers.start(worlds.SMALL), workers.start(Recipe(depth=9))
-        results: dict[Any, np.ndarray | Exception] = {}
-        while len(results) < 2:
-            results |= dict(workers.ended([job for job in (good, bad) if job not in results], 60))
-    found = results[good]
-    assert isinstance(found, np.ndarray)
-    assert found.tobytes() == trial(small, worlds.SMALL).tobytes()
-    assert isinstance(results[bad], Exception)
+
+TASKS = """
+import sys
+from msgspec.structs import replace
+import numpy as np
+from recsys.datasets.synthetic import synthetic
+from recsys.training.search import Validation, trial
+from service.settings import Settings
+from service.stack.local_ray import local_ray
+from tests import worlds
+
+small = Validation.of(synthetic(7, users=120, items=400, sessions=25), candidates=100, seed=worlds.SMALL.seed)
+with local_ray(Settings(home=sys.argv[1]), cpus=2):
+    from service.trials import RayWorkers
+
+    workers = RayWorkers(small)
+    good, bad = workers.start(worlds.SMALL), workers.start(replace(worlds.SMALL, depth=9))
+    results = {}
+    while len(results) < 2:
+        results |= dict(workers.ended([job for job in (good, bad) if job not in results], 60))
+assert isinstance(results[good], np.ndarray), results[good]
+assert results[good].tobytes() == trial(small, worlds.SMALL).tobytes()
+assert isinstance(results[bad], Exception), results[bad]
+"""
+
+
+@pytest.mark.e2e
+def test_tasks_of_a_real_ray_give_the_values_of_this_process(tmp_path: Path) -> None:
+    in_a_process(TASKS, tmp_path)
+
+
+TWICE = """
+import os, sys
+from pathlib import Path
+import psutil
+from service.settings import Settings
+from service.stack.local_ray import local_ray
+from service.stack.ray_environment import environment, runtime_folder
+
+settings = Settings(home=sys.argv[1])
+folder = runtime_folder(settings)
+for variables in {}, environment(settings):  # the second time: those of a stack, whose token is another one
+    os.environ.update(variables)
+    before = dict(os.environ)
+    with local_ray(settings, cpus=1):
+        import ray
+
+        assert ray.get(ray.remote(lambda: os.getpid()).remote(), timeout=60) != os.getpid()
+        this = psutil.Process()
+        family = [this, *this.children(recursive=True)]
+        listening = [c.laddr.ip for one in family for c in one.net_connections("inet") if c.status == "LISTEN"]
+        assert len(family) > 3 and listening
+        assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}, listening
+    assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
+    assert this.children(recursive=True) == []
+    assert not folder.with_name(folder.name + "-search").exists()
+"""
+
+
+@pytest.mark.e2e
+def test_local_ray_starts_again_beside_a_stack_listens_on_loopback_only_and_leaves_nothing(tmp_path: Path) -> None:
+    home = Settings(home=str(tmp_path))
+    token_file(home).parent.mkdir()
+    token_file(home).write_text("of the stack" * 4, "ascii")
+    in_a_process(TWICE, tmp_path)
+
+
+IMPORTED_BEFORE = """
+import sys
+import ray
+from service.errors import StackError
+from service.settings import Settings
+from service.stack.local_ray import local_ray
+
+try:
+    with local_ray(Settings(home=sys.argv[1]), cpus=1):
+        raise AssertionError("started")
+except StackError as error:
+    assert "every interface" in str(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Ray keeps to this machine unless it is told otherwise")
+def test_local_ray_is_refused_where_an_earlier_import_would_have_it_listen_everywhere(tmp_path: Path) -> None:
+    in_a_process(IMPORTED_BEFORE, tmp_path)
+    folder = runtime_folder(Settings(home=str(tmp_path)))
+    assert not folder.with_name(f"{folder.name}-search").exists()
