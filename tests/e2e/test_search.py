@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -27,7 +29,7 @@ def start(home: Riffle) -> subprocess.Popen[str]:
     """A search in a process group of its own, as a shell starts one."""
     return subprocess.Popen(
         [sys.executable, "-c", "from service.cli import main; main()", "train", "--budget", "1h", "--parallel", "2"],
-        env={**os.environ, **home.environ},
+        env={**os.environ, **home.environ, "RAY_worker_niceness": "0"},  # at 15 trials wait for all other tests
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -77,6 +79,21 @@ def test_killed_search_goes_on_and_an_interrupted_one_is_trained_with(
     if fields["search"]["chosen"] == "winner":
         assert fields["search"]["winner"]["values"].items() <= fields["recipe"].items()
     assert "## Hyper-parameter search" in (bundle / "report.md").read_text("utf-8")
+
+
+def test_search_beside_the_service_of_its_home_leaves_it_alone(colocated: httpx.Client, riffle: Riffle) -> None:
+    before = sorted(riffle.processes())
+    searching = start(riffle)
+    try:
+        wait_for(lambda: ended(riffle) >= 1, searching)
+        assert colocated.get("/readyz").status_code == 200
+    finally:
+        searching.kill()
+        searching.communicate()
+    wait_for(lambda: sorted(riffle.processes()) == before)
+    assert colocated.post("/v1/recommendations", json={"user_id": "nobody"}).json()["degraded"] == []
+    folder = runtime_folder(riffle.settings)
+    shutil.rmtree(folder.with_name(f"{folder.name}-search"))
 
 
 def test_budget_that_is_no_duration_is_refused_before_anything_begins(tmp_path: Path) -> None:

@@ -204,17 +204,18 @@ from service.settings import Settings
 from service.stack.local_ray import local_ray
 from tests import worlds
 
+recipe = replace(worlds.SMALL, trees=20)
 small = Validation.of(synthetic(7, users=120, items=400, sessions=25), candidates=100, seed=worlds.SMALL.seed)
 with local_ray(Settings(home=sys.argv[1]), cpus=2):
     from service.trials import RayWorkers
 
     workers = RayWorkers(small)
-    good, bad = workers.start(worlds.SMALL), workers.start(replace(worlds.SMALL, depth=9))
+    good, bad = workers.start(recipe), workers.start(replace(recipe, depth=9))
     results = {}
     while len(results) < 2:
         results |= dict(workers.ended([job for job in (good, bad) if job not in results], 60))
 assert isinstance(results[good], np.ndarray), results[good]
-assert results[good].tobytes() == trial(small, worlds.SMALL).tobytes()
+assert results[good].tobytes() == trial(small, recipe).tobytes()
 assert isinstance(results[bad], Exception), results[bad]
 """
 
