@@ -25,12 +25,12 @@ def refuse_leaks(split: Split, known: Known) -> None:
     learnt = _in_pairs(questions.user[row], wanted, split.past.user, split.past.key)
     states = known.states
     ring = (states.item_key[row] == wanted[:, None]).any(axis=1)
-    held = np.arange(states.seen.shape[1]) < states.seen_count[:, None]
     older = np.zeros(len(wanted), bool)
-    for start in range(0, len(row), 4096):  # of 3,072 fingerprints each
+    for start in range(0, len(row), 4096):  # of up to 3,072 fingerprints each
         some = slice(start, start + 4096)
         of = row[some]
-        older[some] = ((states.seen[of] == fingerprint(wanted[some])[:, None]) & held[of]).any(axis=1)
+        held = np.arange(states.seen.shape[1]) < states.seen_count[of, None]
+        older[some] = ((states.seen[of] == fingerprint(wanted[some])[:, None]) & held).any(axis=1)
     for leak, where in ((learnt, "what models learn from"), (ring, "the state of their users")):
         if leak.any():
             raise TrainingError(
