@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -23,18 +23,31 @@ from tests.service.test_cli import write_csv
 
 pytestmark = pytest.mark.e2e
 PATIENCE_S = 240
+# A shell starts what is in the background with Ctrl-C ignored, and so is all that is started there.
+MAIN = """
+import signal
+from service.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
 
 
-def start(home: Riffle) -> subprocess.Popen[str]:
-    """A search in a process group of its own, as a shell starts one."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "from service.cli import main; main()", "train", "--budget", "1h", "--parallel", "2"],
+@contextlib.contextmanager
+def started(home: Riffle) -> Iterator[subprocess.Popen[str]]:
+    """A search in a process group of its own, as a shell starts one; killed where it has not ended by itself."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "train", "--budget", "1h", "--parallel", "2"],
         env={**os.environ, **home.environ, "RAY_worker_niceness": "0"},  # at 15 trials wait for all other tests
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(what: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
@@ -55,18 +68,16 @@ def test_killed_search_goes_on_and_an_interrupted_one_is_trained_with(
 ) -> None:
     home = Riffle({"RIFFLE_HOME": str(tmp_path / "home")})
     home.must("import", str(write_csv(tmp_path / "shop", synthetic_dataset)))
-    killed = start(home)
-    wait_for(lambda: ended(home) >= 2, killed)
-    family = psutil.Process(killed.pid).children(recursive=True)
-    assert len(family) > 3
-    killed.kill()
-    killed.communicate()
+    with started(home) as killed:
+        wait_for(lambda: ended(home) >= 2, killed)
+        family = psutil.Process(killed.pid).children(recursive=True)
+        assert len(family) > 3
     wait_for(lambda: not any(process.is_running() for process in family))
     before = ended(home)
-    again = start(home)
-    wait_for(lambda: ended(home) >= before + 1, again)
-    os.killpg(again.pid, signal.SIGINT)
-    printed = again.communicate(timeout=PATIENCE_S)[0]
+    with started(home) as again:
+        wait_for(lambda: ended(home) >= before + 1, again)
+        os.killpg(again.pid, signal.SIGINT)
+        printed = again.communicate(timeout=PATIENCE_S)[0]
     assert again.returncode == 0, printed[-3000:]
     trials = ended(home)
     assert f"Best of {trials} trials" in printed
@@ -83,13 +94,9 @@ def test_killed_search_goes_on_and_an_interrupted_one_is_trained_with(
 
 def test_search_beside_the_service_of_its_home_leaves_it_alone(colocated: httpx.Client, riffle: Riffle) -> None:
     before = sorted(riffle.processes())
-    searching = start(riffle)
-    try:
+    with started(riffle) as searching:
         wait_for(lambda: ended(riffle) >= 1, searching)
         assert colocated.get("/readyz").status_code == 200
-    finally:
-        searching.kill()
-        searching.communicate()
     wait_for(lambda: sorted(riffle.processes()) == before)
     assert colocated.post("/v1/recommendations", json={"user_id": "nobody"}).json()["degraded"] == []
     folder = runtime_folder(riffle.settings)
