@@ -47,6 +47,7 @@ def wide(tiny: World) -> World:
         gram=factors.T @ factors + np.eye(2, dtype=np.float32),
         index=FaissIndex.build(factors, seed=1),
         transitions=nothing,
+        nearby=nothing,
         similar=nothing,
         spectral=Spectral(factors, np.ones(WIDE, np.float32)),
         spectral_index=FaissIndex.build(factors, seed=1),
