@@ -107,7 +107,7 @@ def lists_of(world: World, batch: QueryBatch, users: Users, row: int) -> Lists:
         lists.append((source, best, [total[near] for near in best]))
     depth = popular_depth(world, int(batch.count[row]), bool(history.known[row]))
     lists.append((Source.POPULAR, [i for i in world.item_stats.order.tolist() if i in among][:depth], []))
-    return lists
+    return [one for one in lists if one[0].name in recipe.sources]
 
 
 def fused(lists: Lists) -> dict[int, tuple[float, int, dict[Source, float]]]:
@@ -164,8 +164,8 @@ def test_union_of_hand_made_lists(tiny: World) -> None:
     assert found.sources[c] == 0b1101111
     assert found.retrieval_score[c] == pytest.approx(1 / 60 + 1 / 61 + 1 / 60 + 1 / 61 + 1 / 60 + 1 / 60)
     als = (3 * 42 - 4 * 24) / 129
-    np.testing.assert_allclose(found.source_score[:, c], [als, 0.25, 0.75, 0, 0, 0.75, 3], rtol=1e-5)
-    assert found.retrieval_score[by_name["b"]] == pytest.approx(1 / 61 + 1 / 60 + 1 / 60 + 1 / 61)
+    np.testing.assert_allclose(found.source_score[:, c], [als, 0.25, 0.75, 0, 0, 0.75, 3, 0], rtol=1e-5)
+    assert found.retrieval_score[by_name["b"]] == pytest.approx(1 / 61 + 1 / 60 + 1 / 60 + 1 / 60 + 1 / 61)
     assert found.sources[by_name["e"]] == 1 << Source.POPULAR
 
 
