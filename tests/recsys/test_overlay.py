@@ -23,7 +23,7 @@ def with_items(world: World, items: dict[str, Item]) -> World:
     stats = world.item_stats
     old = bundle.vocabulary.rows(world.bundle.vocabulary.key)
     columns = {}
-    for name in ("popularity", "trend", "positive_rate"):
+    for name in ("popularity", "trend", "trend_day", "trend_year", "positive_rate"):
         columns[name] = np.zeros(len(bundle.vocabulary), np.float32)
         columns[name][old] = getattr(stats, name)
     shown = ~np.isin(bundle.vocabulary.key, unavailable(items, 0))

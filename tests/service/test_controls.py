@@ -149,7 +149,7 @@ async def test_quotas_hold_in_degraded_answers_whose_order_is_not_changed(served
         slow = Gateway(served, SlowStages(stages, "lookup", 0.2), KeptDecisions(), Settings(deadline_ms=20))
         at_deadline = through_json(await slow.recommend(limited))
         await asyncio.sleep(0.25)
-        elsewhere = replace(served, bundle=replace(served.bundle, index=Failing()))
+        elsewhere = replace(served, bundle=replace(served.bundle, index=Failing(), spectral_index=Failing()))
         broken = Gateway(served, ElsewhereStages(stages, elsewhere), KeptDecisions(), Settings(deadline_ms=10_000))
         known = change(limited, user_id="user-0002")
         of_popular = through_json(await broken.recommend(known))

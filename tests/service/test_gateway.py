@@ -333,7 +333,7 @@ async def test_broken_ranker_leaves_the_order_of_retrieval(
 async def test_broken_retrieval_leaves_the_unseen_popular_items(
     served: World, store_url: str, synthetic_dataset: Dataset
 ) -> None:
-    broken = replace(served, bundle=replace(served.bundle, index=Failing()))
+    broken = replace(served, bundle=replace(served.bundle, index=Failing(), spectral_index=Failing()))
     async with gateway_at(served, store_url, stage_world=broken) as (gateway, _):
         body = await gateway.recommend(ask())
         related = await gateway.similar(SimilarRequest(item_ids=popular(served)[:1]))
