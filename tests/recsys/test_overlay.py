@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from recsys.features.item_counts import ItemCounts
+from recsys.features.matrix import NAMES
 from recsys.items import Item, unavailable
 from recsys.overlay import described, overlaid
+from recsys.ranking.ranker import Ranker
 from recsys.recommend import recommend
 from recsys.types import Slates, Source, World
 from recsys.verbs import Verb
@@ -136,6 +138,9 @@ def test_a_share_of_the_lists_ends_with_a_new_item_each_as_often_as_the_others(t
     """20,000 requests: shares within four standard errors of what the propensities say."""
     hidden = {"new-5": msgspec.structs.replace(NEW["new-5"], available=False)}
     world = with_items(tastes, NEW | hidden)
+    place = np.array([[NAMES.index("item_log_popularity")]], np.int32)  # who nobody has met yet is last by rank
+    ranker = Ranker(NAMES, place, np.array([[1e-6]], np.float32), np.array([[0.0, 1.0]]), 0.0)
+    world = replace(world, bundle=replace(world.bundle, ranker=ranker))
     shown = dict.fromkeys(NEW, 0)
     total = 0
     for start in range(0, 20_000, 500):
