@@ -9,6 +9,7 @@ from recsys.training.choose_sources import ALL, choose_sources
 from recsys.training.learn import Models, fit_models
 from recsys.training.log import Log
 from recsys.training.splits import temporal_next
+from recsys.types import World
 from tests import worlds
 
 
@@ -40,3 +41,18 @@ def test_recall_without_each_source_is_told(models: Models) -> None:
     _, recall = choose(models, 3, "TRANSITIONS", "SPECTRAL", "POPULAR")
     assert set(recall) == {ALL, "without TRANSITIONS", "without SPECTRAL"}
     assert recall["without SPECTRAL"] > recall["without TRANSITIONS"]
+
+
+def test_sources_are_taken_away_one_after_the_other_as_long_as_more_is_found(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The choice alone, with given recalls: two sources only push others out, one is worth as much as nothing."""
+    worth = {"ALS": 0.2, "TRANSITIONS": 0.3, "SIMILAR": 0.0, "HISTORY": -0.1, "SPECTRAL": -0.05, "POPULAR": 0.1}
+
+    def recall(_world: World, sources: tuple[str, ...], *_: object) -> float:
+        return round(sum(worth[one] for one in sources), 6)
+
+    monkeypatch.setattr("recsys.training.choose_sources._recall", recall)
+    chosen, told = choose(models, 200, *worth)
+    assert chosen == ("ALS", "TRANSITIONS", "SIMILAR", "POPULAR")
+    assert told["without HISTORY"] > told[ALL] == 0.45
