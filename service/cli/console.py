@@ -11,7 +11,7 @@ from rich.table import Table
 
 from recsys.evaluation.report import Report
 
-SHOWN = ("NDCG@10", "HR@10", "Recall@20", "coverage", "diversity")  # what fits a terminal; a written report has all
+SHOWN = ("NDCG@10", "HR@10", "Recall@20")  # what fits 80 columns; a written report has all
 
 output = Console()
 errors = Console(stderr=True)
