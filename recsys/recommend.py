@@ -14,7 +14,7 @@ from recsys.features.frame import Frame
 from recsys.features.matrix import feature_matrix
 from recsys.retrieval.candidates import union
 from recsys.selection import controlled, end_with, select
-from recsys.types import CandidateSet, QueryBatch, Slates, World
+from recsys.types import CandidateSet, QueryBatch, Slates, Source, World
 from recsys.users import Users
 
 
@@ -114,10 +114,12 @@ def rank(world: World, batch: QueryBatch, retrieved: Retrieved) -> Ranked:
 def slate(world: World, batch: QueryBatch, retrieved: Retrieved, ranked: Ranked) -> Slates:
     """The lists, from candidates and their scores."""
     candidates, score = retrieved.candidates, ranked.score
-    cells, indptr = select(candidates.indptr, score, batch.count)
+    # What is a candidate only by chance takes no place by rank: how probable that was is not what was drawn with.
+    worth = np.where(candidates.sources == np.uint8(1 << Source.NEW), -np.inf, score)
+    cells, indptr = select(candidates.indptr, worth, batch.count)
     explored, propensity = retrieved.explored, retrieved.propensity
     if batch.controls is not None:
-        cells, indptr, explored = controlled(world, batch.controls, candidates, score, cells, indptr, explored)
+        cells, indptr, explored = controlled(world, batch.controls, candidates, worth, cells, indptr, explored)
     if propensity.any():
         done = end_with(cells, indptr, candidates.indptr, candidates.item, explored)
         propensity = np.where(done, propensity, np.float32(0))

@@ -181,6 +181,21 @@ def test_exploration_changes_nothing_but_the_last_place(tastes: World) -> None:
     assert changed > 20
 
 
+def test_what_is_a_candidate_only_by_chance_takes_the_last_place_however_high_its_score(tastes: World) -> None:
+    world = with_items(tastes, NEW)
+    place = np.array([[NAMES.index("item_log_popularity")]], np.int32)  # what nobody has met yet is first by rank
+    ranker = Ranker(NAMES, place, np.array([[1e-6]], np.float32), np.array([[1.0, 0.0]]), 0.0)
+    world = replace(world, bundle=replace(world.bundle, ranker=ranker), candidates=8)
+    for diversity in (0.0, 0.4):
+        slates = recommend(world, batch_of(world, [Ask(explore=1.0, count=5, diversity=diversity)] * 50))
+        assert np.allclose(slates.propensity, 1 / 6)
+        listed = ids(world, slates)
+        for row in range(50):
+            *by_rank, last = listed[slates.indptr[row] : slates.indptr[row + 1]]
+            assert last in NEW
+            assert not NEW.keys() & set(by_rank)
+
+
 def test_a_new_item_that_was_seen_excluded_or_filtered_is_not_drawn(tastes: World) -> None:
     world = with_items(tastes, NEW)
     others = [item_id for item_id in NEW if item_id != "new-2"]
