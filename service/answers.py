@@ -25,6 +25,7 @@ class Answer(msgspec.Struct, frozen=True, eq=False):
         world: What it was made in; its rows are those of `encoder`.
         reasons: Codes per item, None unless asked for. user_state: Packed bytes as read, None if there was none.
         degraded, timing_ms: As they go into the response.
+        candidates: Ranked, at least. quality: What share that is of what the world says; 0 where nothing was ranked.
     """
 
     world: World
@@ -35,6 +36,8 @@ class Answer(msgspec.Struct, frozen=True, eq=False):
     user_state: bytes | None
     degraded: Degraded
     timing_ms: dict[str, float]
+    candidates: int
+    quality: float
 
     @property
     def personal(self) -> bool:
@@ -104,6 +107,7 @@ def body_of(
         "items": items,
         "degraded": answer.degraded,
         "filled": {"requested": query.count, "returned": len(items)},
+        "quality": answer.quality,
         "unknown_ids": query.unknown_ids,
         "timing_ms": {"total": round((time.monotonic() - started) * 1000, 3), **answer.timing_ms},
     }
@@ -126,7 +130,7 @@ def decision_of(
         time_ms=time_ms,
         bundle=world.bundle.id,
         item_stats=world.item_stats.version,
-        candidates=world.candidates,
+        candidates=answer.candidates,
         variant="champion",
         propensity=1.0,
         query=request,

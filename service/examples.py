@@ -59,6 +59,7 @@ _LIST: dict[str, Any] = {
     ],
     "degraded": [],
     "filled": {"requested": 1, "returned": 1},
+    "quality": 1.0,
     "unknown_ids": [],
     "timing_ms": {"total": 4.1, "features": 0.6, "retrieve": 1.2, "rank": 1.5},
 }

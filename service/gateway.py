@@ -1,12 +1,11 @@
 """Answers requests: admits them, lets each micro-batch through the stages, and says what was degraded."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from recsys.features.codec import unpack
@@ -14,14 +13,15 @@ from recsys.features.matrix import SCHEMA_HASH
 from recsys.features.user import UserStates
 from recsys.recommend import Ranked, Retrieved, retrieve, slate
 from recsys.types import QueryBatch, Slates, Source, World
+from service.admission import PATIENCE, quality
 from service.answers import Answer, Degraded, StageClock, body_of, decision_of, reason_codes
 from service.decisions import DecisionLog
-from service.encoding import ItemEncoder
 from service.errors import FieldError, NotFound
 from service.identifiers import recommendation_id
 from service.microbatch import MicroBatcher, Waiter
 from service.queries import Query, batch_of, resolve
 from service.schemas import RecommendationRequest, SimilarRequest
+from service.serving import Serving
 from service.settings import Settings
 from service.stages import Stages, StageUnavailable
 
@@ -47,22 +47,6 @@ class State(NamedTuple):
     took_ms: float
 
 
-class Serving(NamedTuple):
-    """A world, the same with nothing but its popular list, and what encodes its items."""
-
-    world: World
-    popular: World
-    encoder: ItemEncoder
-
-    @classmethod
-    def of(cls, world: World, before: "Serving | None" = None) -> "Serving":
-        """Serve a world; what is remembered of the bundle of the one before is kept where it is the same bundle."""
-        recipe = msgspec.structs.replace(world.bundle.recipe, sources=(Source.POPULAR.name,))
-        popular = replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
-        same = before is not None and before.world.bundle is world.bundle
-        return cls(world, popular, before.encoder if before and same else ItemEncoder(world.bundle))
-
-
 Batcher = MicroBatcher[Asked, State, Answer]
 
 
@@ -81,7 +65,7 @@ class Gateway:
         limits = {"max_batch": settings.max_batch, "max_waiting": settings.max_waiting}
         self._personal: Batcher = MicroBatcher(self._look_up, self._run_personal, **limits)
         self._related: Batcher = MicroBatcher(self._nobody, self._run_related, **limits)
-        self.counts: Counter[str] = Counter()  # "answers", "cold_starts", "degraded.<stage>.<cause>"
+        self.counts: Counter[str] = Counter()  # "answers", "cold_starts", "shrunk", "degraded.<stage>.<cause>"
 
     def use(self, world: World) -> None:
         """Answer from another world of the same bundle; micro-batches under way end in the one that they began in."""
@@ -112,7 +96,7 @@ class Gateway:
         identity = recommendation_id(time_ms)
         query = self._resolve(request, seed=identity.seed, now_s=time_ms // 1000)
         asked = Asked(request.user_id, query, request.return_.reasons)
-        answer = await self._ask(self._personal, asked, started, request.deadline_ms)
+        answer = await self._ask(self._personal, asked, started, request)
         body = self._finish("recommendations", request, query, answer, identity.text, started, time_ms)
         body["placement"] = request.placement
         body["strategy"] = "personalized" if answer.personal else "cold_start"
@@ -134,7 +118,7 @@ class Gateway:
             error = FieldError("/item_ids", "unknown_item", "no such item")
             raise NotFound(f"bundle {self._serving.world.bundle.id} knows none of the items", [error])
         asked = Asked("", query, request.return_.reasons)
-        answer = await self._ask(self._related, asked, started, request.deadline_ms)
+        answer = await self._ask(self._related, asked, started, request)
         return self._finish("similar", request, query, answer, identity.text, started, time_ms)
 
     def _resolve(self, request: RecommendationRequest | SimilarRequest, *, seed: int, now_s: int) -> Query:
@@ -157,11 +141,13 @@ class Gateway:
             **own,
         )
 
-    async def _ask(self, batcher: Batcher, asked: Asked, started: float, deadline_ms: int | None) -> Answer:
+    async def _ask(
+        self, batcher: Batcher, asked: Asked, started: float, request: RecommendationRequest | SimilarRequest
+    ) -> Answer:
         """The batch's answer, or at the deadline a popular list: late is worse than plain."""
-        budget_s = (deadline_ms or self._settings.deadline_ms) / 1000
+        budget_s = (request.deadline_ms or self._settings.deadline_ms) / 1000
         try:
-            return await batcher.ask(asked, deadline=started + budget_s)
+            return await batcher.ask(asked, deadline=started + budget_s, patience=PATIENCE[request.priority])
         except TimeoutError:
             return self.plain(asked, [self._degraded("deadline", "timeout", f"popular items; {_WITHOUT_STATE}")])
 
@@ -173,7 +159,9 @@ class Gateway:
         by_retrieval = Ranked.by(retrieved.candidates.retrieval_score, retrieved)
         slates = slate(serving.world, batch, retrieved, by_retrieval)
         reasons = [["popular"]] * len(slates.item) if asked.reasons else None
-        return Answer(serving.world, serving.encoder, slates, 0, reasons, None, degraded, {})
+        return Answer(
+            serving.world, serving.encoder, slates, 0, reasons, None, degraded, {}, serving.world.candidates, 0
+        )
 
     async def _look_up(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[State]:
         """The state of each user, in one round trip."""
@@ -192,7 +180,7 @@ class Gateway:
         clock, serving = StageClock(), self._serving
         degraded: Degraded = []
         states, undecodable = unpack([one.value for one in found], SCHEMA_HASH)
-        batch = batch_of([w.asked.query for w in waiters], states)
+        batch = self._batch(serving, self._personal, waiters, states)
         retrieved, real = await self._retrieve(serving, batch, waiters, degraded)
         clock.lap("retrieve")
         ranked = None
@@ -213,7 +201,7 @@ class Gateway:
         """One micro-batch of `similar`: nobody's state, the items as a session, the closest tied first."""
         clock, serving = StageClock(), self._serving
         degraded: Degraded = []
-        batch = batch_of([w.asked.query for w in waiters], UserStates.empty(len(waiters)))
+        batch = self._batch(serving, self._related, waiters, UserStates.empty(len(waiters)))
         retrieved, _ = await self._retrieve(serving, batch, waiters, degraded)
         clock.lap("retrieve")
         candidates = retrieved.candidates
@@ -222,6 +210,15 @@ class Gateway:
         score = np.where(filler, candidates.retrieval_score - 1, tied + candidates.retrieval_score * _UNTIED)
         slates = slate(serving.world, batch, retrieved, Ranked.by(score, retrieved))
         return self._answers(serving, batch, retrieved, waiters, slates, found, degraded, {}, clock)
+
+    def _batch(
+        self, serving: Serving, batcher: Batcher, waiters: Sequence[Waiter[Asked, Answer]], states: UserStates
+    ) -> QueryBatch:
+        """The waiters' queries; the more wait behind them, the fewer candidates."""
+        share = quality(batcher.backlog_s(), self._settings.deadline_ms / 1000)
+        self.counts["shrunk"] += share < 1 and len(waiters)
+        candidates = math.ceil(share * serving.world.candidates)
+        return batch_of([w.asked.query for w in waiters], states, candidates=candidates)
 
     async def _retrieve(
         self, serving: Serving, batch: QueryBatch, waiters: Sequence[Waiter[Asked, Answer]], degraded: Degraded
@@ -261,7 +258,10 @@ class Gateway:
                 "features": round(state.took_ms, 3),
                 **clock.laps,
             }
-            answers.append(Answer(serving.world, serving.encoder, slates, row, codes[row], state.value, own, timing_ms))
+            candidates = serving.world.candidates if batch.candidates is None else int(batch.candidates[row])
+            share = round(candidates / serving.world.candidates, 3)
+            made = (slates, row, codes[row], state.value, own, timing_ms, candidates, share)
+            answers.append(Answer(serving.world, serving.encoder, *made))
         return answers
 
     def _finish(

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from service.errors import BatchFailed, HttpError, Overloaded
+from service.pace import Pace
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Waiter(Generic[Asked, Answered]):
 
 
 class MicroBatcher(Generic[Asked, Prepared, Answered]):
-    """Runs one batch at a time over whatever waits.
+    """Runs one batch at a time over whatever waits, and lets nobody wait in vain.
 
     An idle batcher starts at once with a batch of one. A waiter that was cancelled, or whose deadline passed before
     its batch began, is left out; that changes nothing for the others. A batch that raises fails each of its waiters.
@@ -58,22 +59,44 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
         self._max_waiting = max_waiting
         self._waiting: deque[Waiter[Asked, Answered]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._pace = Pace()
+        self._began, self._size = 0.0, 0  # of the batch under way; none: size 0
         self.shed = 0  # requests refused at the door or past their deadline in the queue
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    async def ask(self, asked: Asked, *, deadline: float) -> Answered:
+    def backlog_s(self) -> float:
+        """How long those who wait will take, the batch under way not counted."""
+        return self._takes_s(len(self._waiting))
+
+    def wait_s(self) -> float:
+        """How long one more request would wait for the end of its batch."""
+        under_way_s = self._began + self._pace.takes_s(self._size) - monotonic() if self._size else 0.0
+        return max(under_way_s, 0.0) + self._takes_s(len(self._waiting) + 1)
+
+    def _takes_s(self, requests: int) -> float:
+        full, rest = divmod(requests, self._max_batch)
+        return full * self._pace.takes_s(self._max_batch) + (self._pace.takes_s(rest) if rest else 0.0)
+
+    async def ask(self, asked: Asked, *, deadline: float, patience: float = 1.0) -> Answered:
         """The answer to one request.
 
+        Whom an idle batcher could answer at once is never refused: from their batch it learns that it is fast again.
+
+        Args:
+            patience: The share of the time until the deadline that may pass until the batch is done, as predicted.
         Raises:
-            Overloaded: too many wait, or the deadline passed before the batch began.
+            Overloaded: too many wait, or for too long, or the deadline passed before the batch began.
             TimeoutError: the deadline passed while the batch was under way; the batch goes on for the others.
             BatchFailed: the batch raised something that is not an `HttpError`; the cause is in the log.
         """
         if len(self._waiting) >= self._max_waiting:
             self.shed += 1
             raise Overloaded(f"{self._max_waiting} requests wait already; try again later")
+        if (self._waiting or self._size) and (wait_s := self.wait_s()) > patience * (deadline - monotonic()):
+            self.shed += 1
+            raise Overloaded(f"the answer would take about {wait_s * 1e3:.0f} ms; try again later", wait_s)
         loop = asyncio.get_running_loop()
         waiter: Waiter[Asked, Answered] = Waiter(asked, deadline, loop.create_future())
         # A timer on the future: asyncio.timeout() showed up in the profile of the request path.
@@ -91,9 +114,12 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
             while self._waiting:
                 batch = self._next(self._max_batch)
                 if batch:
+                    # Until the next one begins: with what the loop does between, such as encoding the answers.
+                    self._began, self._size = monotonic(), len(batch)
                     await self._answer(batch)
+                    self._pace.ran(len(batch), monotonic() - self._began)
         finally:
-            self._task = None
+            self._task, self._size = None, 0
 
     def _next(self, most: int) -> list[Waiter[Asked, Answered]]:
         batch: list[Waiter[Asked, Answered]] = []
@@ -125,6 +151,7 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
             ready = list(zip(batch, await self._prepare(batch), strict=True))
             if late := self._next(self._max_batch - len(batch)):
                 batch += late
+                self._size = len(batch)
                 ready += zip(late, await self._prepare(late), strict=True)
             answers = await self._run(batch, [prepared for _, prepared in ready])
             answered = list(zip(batch, answers, strict=True))

@@ -81,8 +81,8 @@ def resolve(
     )
 
 
-def batch_of(queries: Sequence[Query], states: UserStates) -> QueryBatch:
-    """The columns of a micro-batch."""
+def batch_of(queries: Sequence[Query], states: UserStates, *, candidates: int | None = None) -> QueryBatch:
+    """The columns of a micro-batch. candidates: Ranked for each; None: as many as the world says."""
     return QueryBatch(
         states=states,
         now_s=np.array([q.now_s for q in queries], np.int64),
@@ -93,6 +93,7 @@ def batch_of(queries: Sequence[Query], states: UserStates) -> QueryBatch:
         categories=Ragged.of([q.categories for q in queries], np.int32),
         explore=np.array([q.explore for q in queries], np.float32),
         controls=_controls(queries),
+        candidates=None if candidates is None else np.full(len(queries), candidates, np.int32),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from service import admission
 from service.errors import FieldError
 
 MAX_ID_BYTES = 256
@@ -41,6 +42,10 @@ Context = Annotated[
 ExcludedIds = Annotated[list[Id], Meta(max_length=1000, description="Items that must not be in the list.")]
 Category = Annotated[str, Meta(min_length=1, max_length=256)]
 Strength = Annotated[float, Meta(ge=0, le=1)]
+Priority = Annotated[
+    admission.Priority,
+    Meta(description="Under load `low` is shed first, `high` last; the order of answers is as ever."),
+]
 DeadlineMs = Annotated[
     int, Meta(ge=1, le=10_000, description="Milliseconds this answer may take; null: the service's default.")
 ]
@@ -108,6 +113,7 @@ class RecommendationRequest(Request, frozen=True, kw_only=True):
     ] = 0.0
     return_: Return = msgspec.field(default=Return(), name="return")
     deadline_ms: DeadlineMs | None = None
+    priority: Priority = "normal"
     validate_only: Annotated[
         bool, Meta(description='Check the request and answer `{"valid": true}`; no list, nothing recorded.')
     ] = False
@@ -122,6 +128,7 @@ class SimilarRequest(Request, frozen=True, kw_only=True):
     filter: Filter | None = None
     return_: Return = msgspec.field(default=Return(), name="return")
     deadline_ms: DeadlineMs | None = None
+    priority: Priority = "normal"
 
 
 class EventRow(Request, frozen=True, kw_only=True):
@@ -238,6 +245,10 @@ class Slate(msgspec.Struct, frozen=True, kw_only=True):
     items: list[Item]
     degraded: Annotated[list[Degradation], Meta(description="Empty when everything worked.")]
     filled: Filled
+    quality: Annotated[
+        float,
+        Meta(description="Share of the usual candidates that were ranked: below 1 under load, 0 where none were."),
+    ]
     unknown_ids: Annotated[list[str], Meta(description="Ids of the request that the bundle does not know.")]
     timing_ms: Annotated[dict[str, float], Meta(description="`total` and one entry per stage.")]
 

@@ -54,8 +54,8 @@ def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray, e
 
 
 def wanted_candidates(world: World, batch: QueryBatch) -> np.ndarray:
-    """Candidates that each request ranks: `world.candidates`, or half more than it asks for. int64 [b]."""
-    return np.maximum(world.candidates, _half_more(batch.count))
+    """Candidates that each request ranks: those of the batch or the world, or half more than it asks for. int64 [b]."""
+    return np.maximum(world.candidates if batch.candidates is None else batch.candidates, _half_more(batch.count))
 
 
 def _half_more(count: np.ndarray) -> np.ndarray:

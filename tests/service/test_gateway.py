@@ -1,6 +1,7 @@
 """The gateway over a trained world and a real store: what it answers, and what it answers when something fails."""
 
 import asyncio
+import math
 from dataclasses import replace
 from time import monotonic
 from typing import Any, cast
@@ -426,6 +427,44 @@ async def test_requests_beyond_max_waiting_are_shed_and_counted(served: World, s
         assert gateway.shed == 4
     assert [type(answer) for answer in answers] == [dict] * 8 + [Overloaded] * 4
     assert len(records) == 8
+
+
+async def test_under_pressure_fewer_candidates_are_ranked_the_answer_says_so_and_can_be_made_again(
+    served: World, store_url: str
+) -> None:
+    async with gateway_at(served, store_url, max_waiting=400, max_batch=8, deadline_ms=2_000) as (gateway, records):
+        calm = await gateway.recommend(ask())
+        requests = [ask(f"user-{n % 120:04d}", deadline_ms=10_000, priority="high") for n in range(300)]
+        gateway._settings = msgspec.structs.replace(gateway._settings, deadline_ms=20)  # what a backlog is held against
+        bodies = await asyncio.gather(*(gateway.recommend(request) for request in requests))
+    assert calm["quality"] == 1
+    assert {body["quality"] for body in bodies} >= {0.25, 1.0}
+    assert gateway.counts["shrunk"] == sum(body["quality"] < 1 for body in bodies)
+    by_id = {record.id: record for record in records}
+    for body in bodies:
+        record = by_id[body["recommendation_id"]]
+        assert record.candidates == math.ceil(body["quality"] * served.candidates)
+        made = again(replace(served, candidates=record.candidates), record)
+        assert lists(body) == list(zip(item_ids(served, made), made.score.tolist(), strict=True))
+
+
+async def test_low_priority_is_shed_before_the_rest(served: World, store_url: str) -> None:
+    kinds = ("high", "normal", "low")
+    async with gateway_at(served, store_url, max_waiting=4_000, max_batch=4, deadline_ms=100) as (gateway, _):
+        for _ in range(40):
+            await gateway.recommend(ask())
+        requests = [ask(f"user-{n % 120:04d}", priority=kinds[n % 3]) for n in range(900)]
+        answers = await asyncio.gather(*(gateway.recommend(one) for one in requests), return_exceptions=True)
+    served_of = {kind: sum(isinstance(one, dict) for one in answers[n::3]) for n, kind in enumerate(kinds)}
+    assert {type(one) for one in answers} == {dict, Overloaded}
+    assert served_of["low"] < served_of["normal"] < served_of["high"]
+
+
+async def test_what_is_answered_at_the_deadline_has_ranked_nothing(served: World, store_url: str) -> None:
+    async with colocated(store_url) as stages:
+        gateway = Gateway(served, SlowStages(stages, "retrieve", 0.2), KeptDecisions(), Settings(deadline_ms=50))
+        assert (await gateway.recommend(ask()))["quality"] == 0
+        await asyncio.sleep(0.2)
 
 
 # --- concurrency ---

@@ -488,6 +488,74 @@ async def test_request_whose_deadline_passed_while_computation_held_the_loop_is_
     assert queue.shed == 1
 
 
+class Slow:
+    """Answers after a time that grows with the batch; `each_s` may change."""
+
+    def __init__(self, each_s: float) -> None:
+        self.each_s = each_s
+
+    async def __call__(self, waiters: Sequence[Waiter[int, int]], _: Sequence[None]) -> list[int]:
+        await asyncio.sleep(self.each_s * len(waiters))
+        return [2 * waiter.asked for waiter in waiters]
+
+
+async def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back() -> None:
+    run = Slow(0.01)
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=4, max_waiting=1000)
+    for _ in range(5):
+        await outcomes(*(asking(queue, n) for n in range(4)))
+    began = monotonic()
+    tasks = [asyncio.create_task(queue.ask(n, deadline=began + 0.2, patience=0.6)) for n in range(40)]
+    await settle()
+    refused = [task for task in tasks if task.done()]
+    assert monotonic() - began < 0.03
+    assert 20 <= len(refused) <= 32  # batches of 40 ms fit into 120 ms, twelve requests
+    with pytest.raises(Overloaded, match=r"would take about \d+ ms") as error:
+        await refused[0]
+    assert 0.1 < error.value.retry_after_s < 0.4
+    answers = await outcomes(*(task for task in tasks if task not in refused))
+    assert all(isinstance(answer, int) for answer in answers)
+    assert monotonic() - began < 0.2
+    assert queue.shed == len(refused)
+
+
+async def test_less_patience_is_refused_sooner() -> None:
+    queue: Batcher = MicroBatcher(nothing, Slow(0.01), max_batch=4, max_waiting=1000)
+    for _ in range(5):
+        await outcomes(*(asking(queue, n) for n in range(4)))
+    tasks = [asking(queue, n) for n in range(6)]
+    await settle()
+    deadline = monotonic() + 0.2
+    with pytest.raises(Overloaded):
+        await queue.ask(6, deadline=deadline, patience=0.3)
+    assert await queue.ask(7, deadline=deadline, patience=0.75) == 14
+    await outcomes(*tasks)
+
+
+async def test_an_idle_batcher_refuses_nobody_and_so_learns_that_it_is_fast_again() -> None:
+    run = Slow(0.2)
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=4, max_waiting=8)
+    for n in range(10):
+        await queue.ask(n, deadline=monotonic() + LATER_S)
+    run.each_s = 0.0
+    assert queue.wait_s() > 0.1
+    for n in range(100):
+        assert await queue.ask(n, deadline=monotonic() + 0.1, patience=0.5) == 2 * n
+    assert queue.wait_s() < 0.05
+
+
+async def test_backlog_is_what_those_who_wait_will_take() -> None:
+    run = Slow(0.01)
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=4, max_waiting=100)
+    for _ in range(5):
+        await outcomes(*(asking(queue, n) for n in range(4)))
+    assert queue.backlog_s() == 0
+    tasks = [asking(queue, n) for n in range(12)]
+    await settle()
+    assert queue.backlog_s() == pytest.approx(0.08, rel=0.3)  # eight of them; four are under way
+    await outcomes(*tasks)
+
+
 # --- all of it at once ---
 
 
