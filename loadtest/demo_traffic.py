@@ -17,8 +17,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loadtest.capacity import Deployed, deployed
 from loadtest.connection import Connections
+from loadtest.deployed import Deployed, deployed
 from loadtest.open_loop import CONNECTIONS
 from loadtest.simulated_users import SimulatedUsers
 from loadtest.tally import Tally

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from loadtest import machine
-from loadtest.capacity import COUNT, RESULTS, deployed
 from loadtest.crowd import Crowd, known_users
+from loadtest.deployed import COUNT, RESULTS, deployed
 from recsys.errors import RecsysError
 from service.errors import ServiceError, StackError
 from service.settings import load

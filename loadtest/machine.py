@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,16 @@ def stack_processes(settings: Settings) -> list[psutil.Process]:
     return [process for recorded in records if recorded for process in processes.session(recorded)]
 
 
-def stack_cpu_s(settings: Settings) -> dict[str, float]:
-    """Processor seconds that the stack's running processes have used so far, by process name."""
+def store_processes(settings: Settings) -> list[psutil.Process]:
+    """Those of the embedded store; none where the store is another's."""
+    recorded = processes.load(settings.home_path / "run" / "valkey.json")
+    return processes.session(recorded) if recorded else []
+
+
+def cpu_s(running: Iterable[psutil.Process]) -> dict[str, float]:
+    """Processor seconds that running processes have used so far, by process name."""
     by_name: dict[str, float] = defaultdict(float)
-    for process in stack_processes(settings):
+    for process in running:
         try:
             times = process.cpu_times()
             by_name[_kind(process.name())] += times.user + times.system
@@ -65,22 +72,22 @@ def stack_cpu_s(settings: Settings) -> dict[str, float]:
     return dict(by_name)
 
 
-def stack_memory(settings: Settings) -> dict[str, Any]:
-    """Memory of every process of the stack, in MB, by process name.
+def memory(running: Iterable[psutil.Process]) -> dict[str, Any]:
+    """Memory of processes, in MB, by process name.
 
     PSS divides a shared page among those who share it, so that sums are right; RSS counts it for each. PSS is null
-    where the system does not tell. Zero of everything where no stack of this home runs.
+    where the system does not tell. Zero of everything where there is no process.
     """
     by_name: dict[str, dict[str, Any]] = defaultdict(lambda: {"processes": 0, "pss": 0.0, "rss": 0.0})
-    for process in stack_processes(settings):
+    for process in running:
         try:
-            memory, name = process.memory_full_info(), _kind(process.name())
+            used, name = process.memory_full_info(), _kind(process.name())
         except psutil.Error:
             continue  # it has just ended
         entry = by_name[name]
-        pss = getattr(memory, "pss", None)
+        pss = getattr(used, "pss", None)
         entry["processes"] += 1
-        entry["rss"] += memory.rss / _MB
+        entry["rss"] += used.rss / _MB
         entry["pss"] = None if pss is None or entry["pss"] is None else entry["pss"] + pss / _MB
     told = [entry["pss"] for entry in by_name.values()]
     total = {"rss": sum(entry["rss"] for entry in by_name.values()), "pss": None if None in told else sum(told)}

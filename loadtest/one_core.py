@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 
 from loadtest import affinity, machine
-from loadtest.capacity import RESULTS, deployed
 from loadtest.crowd import Crowd, known_users
+from loadtest.deployed import RESULTS, deployed
 from loadtest.freshness import PROBE_TIMEOUT_S, alone
 from recsys.errors import RecsysError
 from service.errors import ServiceError, StackError
@@ -46,9 +46,10 @@ def measure(settings: Settings, *, duration_s: int, seed: int) -> dict[str, Any]
         affinity.pinned(lambda: machine.stack_processes(settings), service_core),
         affinity.pinned(lambda: [psutil.Process()], load_core),
     ):
-        stolen_s, used_s = machine.stolen_s(), machine.stack_cpu_s(settings)
+        stolen_s, used_s = machine.stolen_s(), machine.cpu_s(machine.stack_processes(settings))
         log = alone(settings.http_port, item_id, crowd, duration_s=duration_s)
-        cpu_s = {kind: used - used_s.get(kind, 0.0) for kind, used in machine.stack_cpu_s(settings).items()}
+        now_s = machine.cpu_s(machine.stack_processes(settings))
+        cpu_s = {kind: used - used_s.get(kind, 0.0) for kind, used in now_s.items()}
         stolen_s = machine.stolen_s() - stolen_s
         behind = backlog(stack.redis_url)
     return {

@@ -19,6 +19,7 @@ from recsys.recommend import Ranked, Retrieved, rank, retrieve
 from recsys.types import QueryBatch
 from service import metrics
 from service.archives import decision_archive
+from service.autoscaling import LOOK_BACK_S, METRIC, UPSCALE_DELAY_S, LoadMeter
 from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import DecisionLog
@@ -135,11 +136,16 @@ class GatewayDeployment:
         self._edge = HttpEdge(
             self._gateway, intake, recorded, catalogue, merging, forgetting, max_body_bytes=settings.max_body_bytes
         )
+        self._load = LoadMeter(self._gateway.wait_share, lambda: self._gateway.asked, lambda: self._gateway.shed)
         self._backlog = BacklogWatch(log)
         self._reporter = asyncio.get_running_loop().create_task(self._report())
 
     def __serve_build_asgi_app__(self) -> HttpEdge:
         return self._edge
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve hands to `autoscaling.policy`; the name is Serve's."""
+        return {METRIC: self._load.load()}
 
     async def _report(self) -> None:
         """Hand counts to Ray's metrics (its dashboard, and Prometheus), away from the request path."""
@@ -181,9 +187,10 @@ def build(settings: Settings, *, redis_url: str, bundle_id: str) -> Any:
         else {
             "min_replicas": settings.gateways,
             "max_replicas": settings.gateways_max,
-            "target_ongoing_requests": max(1, waiting // 4),
-            "upscale_delay_s": 5,
-            "downscale_delay_s": 300,
+            "policy": {"policy_function": "service.autoscaling:policy"},
+            "look_back_period_s": LOOK_BACK_S,
+            "upscale_delay_s": UPSCALE_DELAY_S,
+            "downscale_delay_s": settings.downscale_delay_s,
         },
         **({"num_replicas": settings.gateways} if settings.gateways == settings.gateways_max else {}),
         # The gateway sheds by itself, with Retry-After; Serve's own limit stands behind it.

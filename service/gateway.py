@@ -76,6 +76,16 @@ class Gateway:
         """Requests refused since the start."""
         return self._personal.shed + self._related.shed
 
+    @property
+    def asked(self) -> int:
+        """Lists asked for since the start, those refused under load among them."""
+        return self.counts["answers"] + self.shed
+
+    def wait_share(self) -> float:
+        """The predicted wait of one more request; 1 is the wait from which on requests of normal priority are shed."""
+        most_s = PATIENCE["normal"] * self._settings.deadline_ms / 1000
+        return max(self._personal.wait_s(), self._related.wait_s()) / most_s
+
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """A gateway exists only with a verified bundle, warmed up; a dead store degrades answers, not readiness."""
         return True, {"reasons": [], "bundle": self._serving.world.bundle.id}

@@ -43,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     topology: Literal["colocated", "distributed"] = "colocated"  # stages in the gateways, or deployments of their own
     gateways: Annotated[int, Meta(ge=1, le=256)] = 2  # Gateway replicas to start with
     gateways_max: Annotated[int, Meta(ge=1, le=1024)] = 2  # autoscaling ceiling; equal to `gateways`: fixed
+    downscale_delay_s: Annotated[float, Meta(ge=0)] = 300.0  # for so long less is enough before a Gateway ends
 
     # --- the request ---
     candidates: Annotated[int, Meta(ge=10, le=2000)] = 200  # ranked per request

@@ -28,10 +28,10 @@ def baselines(world: World) -> dict[str, Pipeline]:
     """
     last = replace(world, bundle=replace(world.bundle, recipe=msgspec.structs.replace(world.bundle.recipe, recent=1)))
     return {
-        "ALS": _alone(world, Source.ALS),
-        "spectral": _alone(world, Source.SPECTRAL),
-        "item-item": _alone(world, Source.HISTORY),
-        "last-item transitions": _alone(last, Source.TRANSITIONS),
+        "ALS": alone(world, Source.ALS),
+        "spectral": alone(world, Source.SPECTRAL),
+        "item-item": alone(world, Source.HISTORY),
+        "last-item transitions": alone(last, Source.TRANSITIONS),
         "popularity": Pipeline(only(world, Source.POPULAR)),
     }
 
@@ -50,7 +50,8 @@ def only(world: World, *sources: Source) -> World:
     return replace(world, bundle=replace(world.bundle, recipe=recipe, ranker=None))
 
 
-def _alone(world: World, source: Source) -> Pipeline:
+def alone(world: World, source: Source) -> Pipeline:
+    """One source, and popularity where it is silent."""
     return Pipeline(only(world, source, Source.POPULAR), _by(source))
 
 

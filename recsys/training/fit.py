@@ -1,5 +1,7 @@
 """Everything of a bundle but the ranker, fitted on what may be learnt from."""
 
+from dataclasses import replace
+
 import numpy as np
 from implicit.als import AlternatingLeastSquares
 from scipy import sparse
@@ -34,10 +36,9 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
     item = row_of[past.item]
     n = len(vocabulary)
     liked = past.positive
+    factors, gram = _als(past, item, n, recipe, threads)
     with threadpool_limits(1, "blas"):  # how a sum is shared out among threads would change its last bits
-        factors = _als(past.user[liked], item[liked], WEIGHT[past.verb[liked]], n, recipe, threads)
         spectral = Spectral.fit(past.user[liked], item[liked], n, d=recipe.spectral_factors, seed=recipe.seed)
-        gram = factors.T @ factors + np.float32(recipe.als_regularization) * np.eye(recipe.factors, dtype=np.float32)
     source_of = np.argsort(row_of)  # data-set item of each row
     counts = np.diff(dataset.item_category_indptr)[source_of]
     lists = [
@@ -67,13 +68,23 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
     )
 
 
-def _als(
-    user: np.ndarray, item: np.ndarray, weight: np.ndarray, n_items: int, recipe: Recipe, threads: int | None
-) -> np.ndarray:
-    """Item factors of implicit-feedback ALS, float32 [N, d]; the same for the same seed, whatever the thread count.
+def with_als(bundle: Bundle, past: Log, *, threads: int | None = None) -> Bundle:
+    """A bundle that was fitted on `past`, its factors as its recipe wants them."""
+    item = bundle.vocabulary.rows(past.key)
+    factors, gram = _als(past, item, len(bundle.vocabulary), bundle.recipe, threads)
+    return replace(bundle, factors=factors, gram=gram, index=FaissIndex.build(factors, seed=bundle.recipe.seed))
 
-    Who did several things to an item has the confidence of the one that weighs most, as in `fold_in`.
+
+def _als(
+    past: Log, item: np.ndarray, n_items: int, recipe: Recipe, threads: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Item factors of implicit-feedback ALS, float32 [N, d], and their Gram matrix with the regularisation.
+
+    The same for the same seed, whatever the thread count. Who did several things to an item has the confidence of the
+    one that weighs most, as in `fold_in`. item: int [e], the row of each event.
     """
+    liked = past.positive
+    user, item, weight = past.user[liked], item[liked], WEIGHT[past.verb[liked]]
     order = np.lexsort((weight, item, user))
     user, item, weight = user[order], item[order], weight[order]
     heaviest = np.append((user[1:] != user[:-1]) | (item[1:] != item[:-1]), True)
@@ -89,10 +100,12 @@ def _als(
         num_threads=threads or 0,
         use_gpu=False,
     )
-    model.fit(sparse.csr_matrix(confidence), show_progress=False)
-    factors = np.ascontiguousarray(model.item_factors, np.float32)
-    factors[np.bincount(item, minlength=n_items) == 0] = 0
-    return factors
+    with threadpool_limits(1, "blas"):  # how a sum is shared out among threads would change its last bits
+        model.fit(sparse.csr_matrix(confidence), show_progress=False)
+        factors = np.ascontiguousarray(model.item_factors, np.float32)
+        factors[np.bincount(item, minlength=n_items) == 0] = 0
+        gram = factors.T @ factors + np.float32(recipe.als_regularization) * np.eye(recipe.factors, dtype=np.float32)
+    return factors, gram
 
 
 def item_stats(key: np.ndarray, log: Log, *, until_s: int) -> ItemStats:

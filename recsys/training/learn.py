@@ -17,6 +17,7 @@ from recsys.datasets.dataset import Dataset
 from recsys.errors import TrainingError
 from recsys.features.matrix import NAMES
 from recsys.ranking.catboost import fit_ranker
+from recsys.training.choose_als import choose_als
 from recsys.training.choose_sources import choose_sources
 from recsys.training.examples import Examples, examples
 from recsys.training.fit import fit
@@ -108,7 +109,8 @@ def learn(
         sources, recall = choose_sources(
             models.worlds[0], first.questions, first.known, seed=recipe.seed, progress=done
         )
-    taught = teach(models, msgspec.structs.replace(recipe, sources=sources), threads=threads, step=step)
+    recipe = msgspec.structs.replace(models.fitted.recipe, sources=sources)
+    taught = teach(models, recipe, threads=threads, step=step)
     return replace(taught, recall=recall)
 
 
@@ -130,6 +132,9 @@ def fit_models(
         worlds = []
         for lesson in lessons:
             bundle = fit(dataset, lesson.split.past, recipe, until_s=lesson.split.until_s, threads=threads)
+            if recipe.choose_als:  # on the first lesson, for all
+                bundle = choose_als(bundle, lesson.split.past, lesson.questions, lesson.known, threads=threads)
+                recipe = bundle.recipe
             worlds.append(World(bundle, bundle.item_stats, candidates))
             done(1)
         fitted = fit(dataset, past, recipe, until_s=int(past.ts_s[-1]) + 1, threads=threads)

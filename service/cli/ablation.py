@@ -47,7 +47,7 @@ def ablate_(
     models = fit_models(dataset, split.past, divide, recipe, candidates=settings.candidates, step=step)
     first = models.lessons[0]
     sources, _ = choose_sources(models.worlds[0], first.questions, first.known, seed=settings.seed)
-    recipe = msgspec.structs.replace(recipe, sources=sources)
+    recipe = msgspec.structs.replace(models.fitted.recipe, sources=sources)
     asked = split.questions.limited(ASKED, seed=settings.seed)
     switches = variants(recipe, settings.candidates)
     with step("Teaching and asking variants", len(switches)) as done:

@@ -100,14 +100,19 @@ def ask(settings: Settings, path: str, body: dict[str, Any], *, timeout_s: float
     Raises:
         StackError: no answer, or not a 200.
     """
+    return ask_at(url(settings) + path, body, timeout_s=timeout_s)
+
+
+def ask_at(address: str, body: dict[str, Any], *, timeout_s: float = 10.0) -> dict[str, Any]:
+    """POST to any URL; as `ask`."""
     request = urllib.request.Request(
-        url(settings) + path, json.dumps(body).encode(), {"content-type": "application/json"}, method="POST"
+        address, json.dumps(body).encode(), {"content-type": "application/json"}, method="POST"
     )
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as response:
             return json.load(response)
     except (OSError, ValueError) as error:
-        raise StackError(f"{url(settings)}{path} did not answer as expected: {error}; see `riffle doctor`") from error
+        raise StackError(f"{address} did not answer as expected: {error}; see `riffle doctor`") from error
 
 
 def _wait_until_ready(settings: Settings, bundle_id: str) -> None:

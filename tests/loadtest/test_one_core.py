@@ -107,7 +107,7 @@ def test_a_system_that_cannot_pin_says_so(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_processor_time_of_the_stack_is_counted_by_the_kind_of_process(tmp_path: Path) -> None:
     settings = Settings(home=str(tmp_path))
-    assert machine.stack_cpu_s(settings) == {}
+    assert machine.cpu_s(machine.stack_processes(settings)) == {}
     code = "import time\nwhile time.process_time() < 0.5: pass\nprint(1, flush=True); time.sleep(60)"
     recorded = processes.spawn([sys.executable, "-c", code], log=tmp_path / "log", environ=os.environ)
     try:
@@ -116,7 +116,7 @@ def test_processor_time_of_the_stack_is_counted_by_the_kind_of_process(tmp_path:
         while not (tmp_path / "log").read_text("utf-8"):
             assert time.monotonic() < until
             time.sleep(0.05)
-        (used_s,) = machine.stack_cpu_s(settings).values()
+        (used_s,) = machine.cpu_s(machine.stack_processes(settings)).values()
     finally:
         processes.end([psutil.Process(recorded.pid)], 5)
     assert 0.45 < used_s < 2  # told in hundredths of a second
