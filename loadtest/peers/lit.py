@@ -37,14 +37,6 @@ class Recommender(litserve.LitAPI):
         """The body; the server encodes it by the declared type."""
         return {"items": output}  # type: ignore[return-value]  # a dict is what crosses to the server cheaply
 
-    def batch(self, inputs: list[tuple[str, Ask]]) -> list[tuple[str, Ask]]:
-        """As they came: the recommender makes its own columns."""
-        return inputs
-
-    def unbatch(self, output: list[Items]) -> list[Items]:
-        """One list a request."""
-        return output
-
     def _lists(self, asked: Sequence[tuple[str, Ask]]) -> list[Items]:
         packed = self._store.mget([self._pipeline.key(user_id) for user_id, _ in asked])
         return self._pipeline.recommend([ask for _, ask in asked], packed)
