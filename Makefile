@@ -45,6 +45,11 @@ $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
 	@$(PYTHON) deploy/install.py $(VENV) requirements.lock
 	@touch $@
 
+.venv-peers/.done: requirements-peers.lock pyproject.toml
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@$(PYTHON) deploy/install.py .venv-peers requirements-peers.lock
+	@touch $@
+
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@$(PYTHON) deploy/install.py $(VENV) requirements-dev.lock
 	@touch $@

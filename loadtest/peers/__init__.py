@@ -1,0 +1,1 @@
+"""Services by other frameworks that give the answers of Riffle, to compare it with."""
