@@ -37,7 +37,9 @@ class JudgedRun:
         """Follow what Locust says of the run."""
         hear = self.environment.events
         hear.test_start.add_listener(lambda **_: self._start())
-        hear.test_stopping.add_listener(lambda **_: self._watch.stop())  # what Locust does from here on delays no answer
+        hear.test_stopping.add_listener(
+            lambda **_: self._watch.stop()
+        )  # what Locust does from here on delays no answer
         hear.test_stop.add_listener(lambda **_: self._stop())
         hear.spawning_complete.add_listener(lambda **_: self._clear() if self.environment.reset_stats else None)
         hear.reset_stats.add_listener(lambda **_: self._clear())

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from loadtest.nodes import Node, percentile
 
 QUANTILE = 0.99
+IDLE = 0.5  # of a core: a process that used less and yet was late had to wait for a core
+FEWER = "spread the load over more processes or machines, or take fewer users."
+OWN_CORES = "it used little of a core itself, so others kept it from running: give it cores of its own."
 
 
 @dataclass(frozen=True)
@@ -127,23 +130,21 @@ def _doubts(outcome: Outcome, limits: Limits) -> list[str]:
     if outcome.exceptions:
         found.append(f"The load test itself failed {outcome.exceptions:,} times; the exceptions are in the log above.")
     if not outcome.lag_ms <= limits.lag_ms:
+        idle = outcome.busiest < IDLE
         found.append(
             f"The load generator was the bottleneck: its event loop was {outcome.lag_ms:,} ms late at p99, the limit "
-            f"is {limits.lag_ms:g} ms, and all of it is in the latencies; {REMEDY}"
+            f"is {limits.lag_ms:g} ms, and all of it is in the latencies; {OWN_CORES if idle else FEWER}"
         )
     if not outcome.busiest <= limits.cpu:
         found.append(
             f"The load generator was the bottleneck: a process of it used {outcome.busiest:.0%} of a core in its worst "
-            f"seconds, the limit is {100 * limits.cpu:g}%, so it may have sent less than it was to; {REMEDY}"
+            f"seconds, the limit is {100 * limits.cpu:g}%, so it may have sent less than it was to; {FEWER}"
         )
     if outcome.lost:
         found.append(
             f"{outcome.lost} of {len(outcome.nodes)} processes sent no last report: what they measured is missing."
         )
     return found
-
-
-REMEDY = "spread the load over more processes or machines, or take fewer users."
 
 
 def _summary(outcome: Outcome) -> str:
