@@ -3,9 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 RIFFLE := $(VENV)/bin/riffle
 DATA ?=
+USERS ?= 50
+TIME ?= 60s
+SHAPE ?= constant
+# Some shells export the name of the machine as HOST: from the environment, only an address counts.
+ADDRESS = $(if $(filter command,$(origin HOST))$(filter http%,$(HOST)),$(HOST))
 CHECK := $(VENV)/bin/ruff format --check -q . && $(VENV)/bin/ruff check -q . && $(VENV)/bin/mypy
 
-.PHONY: help up down demo-traffic test check bench lock clean
+.PHONY: help up down demo-traffic load test check bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,6 +24,10 @@ down: ## end everything that `make up` started
 
 demo-traffic: $(VENV)/.runtime ## simulated users on what is up, to watch for a minute
 	@$(VENV)/bin/python -m loadtest.demo_traffic
+
+load: $(VENV)/.dev ## load on what is up, judged by its SLO; HOST= USERS= TIME= SHAPE=spike|diurnal|steps WEB=1
+	@$(VENV)/bin/python -m locust -f loadtest/locustfile.py $(if $(ADDRESS),--host "$(ADDRESS)") -u "$(USERS)" -r "$(USERS)" \
+	  -t "$(TIME)" --shape "$(SHAPE)" $(if $(WEB),--web-host 127.0.0.1,--headless --only-summary)
 
 test: $(VENV)/.dev ## lint, types and all tests, the end-to-end ones included
 	@$(VENV)/bin/python -m tests.compiled & compiled=$$!; $(CHECK) || { kill $$compiled; exit 1; }; \

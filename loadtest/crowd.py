@@ -1,5 +1,7 @@
 """Whose lists are asked for: a few users much more often than the rest, and now and then a stranger."""
 
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from service.settings import load
 
 EXPONENT = 0.9  # of Zipf's law: of 943 users a tenth sends 61 % of the requests
 UNKNOWN_SHARE = 0.02
+_DRAWN = 256  # ids at a time; one at a time would cost more than the request
 
 
 class Crowd:
@@ -19,11 +22,16 @@ class Crowd:
     Args:
         user_ids: The known users; their ranks in Zipf's law are drawn from the seed.
         unknown_share: Share of ids that belong to nobody, `stranger-<n>`.
+        stream: Of one seed, each draws other ids from the same ranks.
     """
 
-    def __init__(self, user_ids: list[str], *, seed: int, unknown_share: float = UNKNOWN_SHARE) -> None:
+    def __init__(
+        self, user_ids: list[str], *, seed: int, unknown_share: float = UNKNOWN_SHARE, stream: int = 0
+    ) -> None:
         self._rng = np.random.default_rng(seed)
         self._ranked = self._rng.permutation(np.array(user_ids, dtype=object))
+        if stream:
+            self._rng = np.random.default_rng([seed, stream])
         self._cumulative = np.cumsum(zipf_shares(len(user_ids), EXPONENT))
         self._unknown_share = unknown_share
 
@@ -34,6 +42,19 @@ class Crowd:
         stranger = self._rng.random(n) < self._unknown_share
         number = self._rng.integers(0, 10**9, n)
         return [f"stranger-{number[i]}" if stranger[i] else known[i] for i in range(n)]
+
+    def __iter__(self) -> Iterator[str]:
+        """One id after the other, without end."""
+        while True:
+            yield from self.draw(_DRAWN)
+
+
+def newcomers() -> Iterator[str]:
+    """Ids that nobody has met, in no run before this one either: who clicks is known from then on."""
+    run, number = uuid.uuid4().hex, 0
+    while True:
+        yield f"new-{run}-{number}"
+        number += 1
 
 
 def known_users(path: Path | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""A small service of the real contract: a popular list without what the user has met, and events by their ids."""
+"""A small service of the real contract: popular lists without what the user has met, and events by their ids."""
 
 import threading
 from collections import defaultdict
@@ -14,6 +14,8 @@ from service.schemas import (
     Item,
     RecommendationRequest,
     RecommendationResponse,
+    SimilarRequest,
+    SimilarResponse,
 )
 
 DEGRADED = Degradation(stage="ranking", cause="timeout", fallback="order of retrieval")
@@ -32,15 +34,20 @@ class Shop:
         self._item_ids, self._refused, self._degraded_every = item_ids, refused, degraded_every
         self._lock = threading.Lock()
         self.asked: list[RecommendationRequest] = []
+        self.similar: list[SimilarRequest] = []
         self.lists: dict[str, list[str]] = {}
         self.events: list[EventsRequest] = []
         self.met: defaultdict[str, set[str]] = defaultdict(set)
 
     def answer(self, path: str, body: bytes) -> bytes:
-        """The body of the answer to a POST."""
+        """The body of the answer to a POST, and to GET /readyz."""
         with self._lock:
+            if path == "/readyz":
+                return b""
             if path == "/v1/recommendations":
                 return msgspec.json.encode(self._list(msgspec.json.decode(body, type=RecommendationRequest)))
+            if path == "/v1/similar":
+                return msgspec.json.encode(self._like(msgspec.json.decode(body, type=SimilarRequest)))
             assert path == "/v1/events"
             return msgspec.json.encode(self._record(msgspec.json.decode(body, type=EventsRequest)))
 
@@ -61,6 +68,21 @@ class Shop:
             timing_ms={"total": 1.0},
             placement=request.placement,
             strategy="personalized" if met else "cold_start",
+        )
+
+    def _like(self, request: SimilarRequest) -> SimilarResponse:
+        self.similar.append(request)
+        shown = [one for one in self._item_ids if one not in request.item_ids][: request.count]
+        name = f"similar-{len(self.similar)}"
+        self.lists[name] = shown
+        return SimilarResponse(
+            recommendation_id=name,
+            bundle="shop",
+            items=[Item(item_id=one, rank=rank) for rank, one in enumerate(shown, 1)],
+            degraded=[],
+            filled=Filled(requested=request.count, returned=len(shown)),
+            unknown_ids=[],
+            timing_ms={"total": 1.0},
         )
 
     def _record(self, request: EventsRequest) -> EventsResponse:

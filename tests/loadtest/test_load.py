@@ -1,11 +1,11 @@
-"""Who is asked for, what Locust takes for a fault, and what the capacity run says when it cannot run."""
+"""Who is asked for, and what the capacity run says when it cannot run."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -13,7 +13,7 @@ import pytest
 
 from loadtest import wrk
 from loadtest.capacity import row
-from loadtest.crowd import Crowd, known_users
+from loadtest.crowd import Crowd, known_users, newcomers
 from loadtest.machine import stack_memory
 from recsys.errors import DatasetError
 from service.settings import Settings
@@ -41,6 +41,18 @@ def test_crowd_is_its_seed() -> None:
     assert first == again != other
 
 
+def test_streams_of_a_seed_agree_on_who_is_popular_and_draw_each_its_own() -> None:
+    crowds = [Crowd(USERS, seed=1, unknown_share=0.0, stream=stream) for stream in (0, 1, 2)]
+    drawn = [list(islice(crowd, 5000)) for crowd in crowds]
+    assert len({tuple(ids) for ids in drawn}) == 3
+    assert len({Counter(ids).most_common(1)[0][0] for ids in drawn}) == 1
+
+
+def test_newcomers_come_once_in_all_runs() -> None:
+    first, second = (list(islice(newcomers(), 1000)) for _ in range(2))
+    assert len({*first, *second}) == 2000
+
+
 def test_user_ids_are_read_line_by_line(tmp_path: Path) -> None:
     path = tmp_path / "ids"
     path.write_text("a\n\n b\u2028c\n", "utf-8")
@@ -54,69 +66,6 @@ def test_file_without_user_ids_is_refused(tmp_path: Path, content: bytes | None)
         path.write_bytes(content)
     with pytest.raises(DatasetError, match=r"ids.*one"):
         known_users(path)
-
-
-# --- Locust, in a process of its own: importing it patches the standard library ---
-
-
-FAULTS = [
-    (200, '{"items":[{"item_id":"1"}],"degraded":[]}', False, None),
-    (200, '{"items":[],"degraded":[]}', False, "no items"),
-    (200, '{"items":[1],"degraded":[{"stage":"a","cause":"b"}]}', False, "degraded: a b"),
-    (200, '{"items":[1],"degraded":[{"stage":"a","cause":"b"}]}', True, None),
-    (200, "<html>", False, "not the JSON of a list"),
-    (200, "[]", False, "not the JSON of a list"),
-    (503, "", False, "status 503"),
-    (0, "", False, "no answer"),
-]
-JUDGE = """
-import gevent.monkey; gevent.monkey.patch_all()
-import json, sys
-from loadtest.locustfile import fault
-asked = json.load(sys.stdin)
-print(json.dumps([fault(status, body.encode(), allow_degraded=allow) for status, body, allow, _ in asked]))
-"""
-
-
-def locust(*options: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A second of Locust."""
-    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), "--headless"]
-    command += ["--only-summary", "-u", "2", "-r", "2", "-t", "1s", *options]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
-
-
-def test_locust_takes_nothing_but_a_full_list_for_an_answer() -> None:
-    command = [sys.executable, "-c", JUDGE]
-    done = subprocess.run(command, input=json.dumps(FAULTS), cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [wrong for *_, wrong in FAULTS]
-
-
-def test_locust_asks_for_lists_and_for_similar_items_of_them(tmp_path: Path) -> None:
-    (tmp_path / "ids").write_text("somebody\n", "utf-8")
-    behaviour = Behaviour(delay_s=0.005)
-    with server(behaviour) as port:
-        done = locust("--user-ids", "ids", "--host", f"http://127.0.0.1:{port}", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    sent = [json.loads(body) for body in behaviour.bodies]
-    assert {"user_id": "somebody", "count": 20} in sent
-    assert {"item_ids": ["1"], "count": 20} in sent
-    assert len(sent) > 50
-
-
-def test_locust_fails_with_the_reason_when_answers_are_degraded(tmp_path: Path) -> None:
-    (tmp_path / "ids").write_text("somebody\n", "utf-8")
-    behaviour = Behaviour(body=b'{"items":[{"item_id":"1"}],"degraded":[{"stage":"ranking","cause":"timeout"}]}')
-    with server(behaviour) as port:
-        done = locust("--user-ids", "ids", "--host", f"http://127.0.0.1:{port}", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "degraded: ranking timeout" in done.stdout + done.stderr
-
-
-def test_locust_names_what_is_missing(tmp_path: Path) -> None:
-    done = locust("--user-ids", "none", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "locust: cannot read user ids from none" in done.stderr
 
 
 # --- the capacity run ---
