@@ -10,7 +10,7 @@ SHAPE ?= constant
 ADDRESS = $(if $(filter command,$(origin HOST))$(filter http%,$(HOST)),$(HOST))
 CHECK := $(VENV)/bin/ruff format --check -q . && $(VENV)/bin/ruff check -q . && $(VENV)/bin/mypy
 
-.PHONY: help up down demo-traffic load test check bench lock clean
+.PHONY: help up down demo-traffic load test check bench bench-full lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -36,14 +36,17 @@ test: $(VENV)/.dev ## lint, types and all tests, the end-to-end ones included
 check: $(VENV)/.dev ## ruff and mypy
 	@$(CHECK)
 
-bench: $(VENV)/.dev ## measure capacity and tail latency of what is up
-	@$(VENV)/bin/python -m loadtest.capacity
+bench: $(VENV)/.dev .venv-peers/.done ## ours beside its peers in one run, about five minutes; needs wrk
+	@$(VENV)/bin/python -m loadtest.bench
+
+bench-full: $(VENV)/.dev .venv-peers/.done ## the same, all systems and longer: about an hour
+	@$(VENV)/bin/python -m loadtest.bench --full
 
 lock: $(VENV)/.dev ## resolve the dependencies anew, with hashes
 	@$(VENV)/bin/python deploy/lock.py
 
 clean: down ## remove the environment and all state
-	@rm -rf $(VENV) .riffle
+	@rm -rf $(VENV) .venv-peers .riffle
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

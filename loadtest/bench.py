@@ -64,7 +64,6 @@ def measure(options: Options) -> dict[str, Any]:
     Raises:
         ServiceError, RecsysError: no wrk, no users, a system that does not start.
     """
-    wrk.find()
     settings = load()
     if (peers := [name for name in options.systems if name in PEERS]) and not ENVIRONMENT.exists():
         raise StackError(f"{', '.join(peers)} need packages of their own; run `make bench`, which installs them")
@@ -240,6 +239,7 @@ def main() -> int:
     """Measure ours and its peers; the exit code is 1, with one sentence, where that cannot be done."""
     options, folder = _options()
     try:
+        wrk.find()
         _riffle("up")
         result = measure(options)
     except (RecsysError, ServiceError) as error:
