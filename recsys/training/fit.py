@@ -91,16 +91,16 @@ def _als(
     values = (1 + recipe.als_alpha * weight[heaviest]).astype(np.float32)
     shape = (int(user.max()) + 1, n_items)
     confidence = sparse.coo_array((values, (user[heaviest], item[heaviest])), shape=shape).tocsr()
-    model = AlternatingLeastSquares(
-        factors=recipe.factors,
-        regularization=recipe.als_regularization,
-        alpha=1.0,
-        iterations=recipe.als_iterations,
-        random_state=recipe.seed,
-        num_threads=threads or 0,
-        use_gpu=False,
-    )
     with threadpool_limits(1, "blas"):  # how a sum is shared out among threads would change its last bits
+        model = AlternatingLeastSquares(
+            factors=recipe.factors,
+            regularization=recipe.als_regularization,
+            alpha=1.0,
+            iterations=recipe.als_iterations,
+            random_state=recipe.seed,
+            num_threads=threads or 0,
+            use_gpu=False,
+        )
         model.fit(sparse.csr_matrix(confidence), show_progress=False)
         factors = np.ascontiguousarray(model.item_factors, np.float32)
         factors[np.bincount(item, minlength=n_items) == 0] = 0
