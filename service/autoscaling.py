@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 METRIC = "load"
 TARGET = 0.6  # load of a gateway; at more its tail grows, and one of three may be lost
 AFTER_REMOVAL = 0.5  # load of those left, at most; the gap to TARGET keeps a steady load from swinging
-LOOK_BACK_S = 6.0  # three reports of each gateway
+LOOK_BACK_S = 12.0  # six reports of each gateway; Serve wants more than its ten seconds
 UPSCALE_DELAY_S = 2.0
 
 
