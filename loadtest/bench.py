@@ -119,7 +119,7 @@ def measure(options: Options) -> dict[str, Any]:
 def _system(name: str, settings: Settings) -> Iterator[tuple[Target, Deployed]]:
     """One system, up and the only one that is."""
     if name in OURS:
-        _riffle("serve", RIFFLE_TOPOLOGY=name)
+        riffle("serve", RIFFLE_TOPOLOGY=name)
         stack = deployed(settings)
         yield Target(name, application.url(settings), partial(machine.stack_processes, settings)), stack
         return
@@ -130,7 +130,7 @@ def _system(name: str, settings: Settings) -> Iterator[tuple[Target, Deployed]]:
         with started(name, stack.settings, stack.bundle, stack.redis_url, port) as peer:
             yield Target(name, peer.url, lambda: [*peer.processes(), *machine.store_processes(settings)]), stack
     finally:
-        _riffle("serve")
+        riffle("serve")
 
 
 def _measured(target: Target, given: Load, options: Options) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _lists(target: Target, users: list[str]) -> list[list[str]]:
     return found
 
 
-def _riffle(*arguments: str, **environ: str) -> None:
+def riffle(*arguments: str, **environ: str) -> None:
     """Our own command line, as an operator uses it."""
     command = [sys.executable, "-c", "from service.cli import main; main()", *arguments]
     done = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True)
@@ -240,7 +240,7 @@ def main() -> int:
     options, folder = _options()
     try:
         wrk.find()
-        _riffle("up")
+        riffle("up")
         result = measure(options)
     except (RecsysError, ServiceError) as error:
         print(f"bench: {error}", file=sys.stderr)

@@ -69,9 +69,12 @@ def closed_loop(target: Target, load: Load, seconds: int) -> dict[str, Any]:
 
 
 def open_loop(
-    target: Target, load: Load, rate: float, seconds: float, *, options: tuple[str, ...] = ()
+    target: Target, load: Load, rate: float | str, seconds: float, *, options: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Requests that leave when they are due (Poisson), answered or not; the outcome of `loadtest.open_loop`."""
+    """Requests that leave when they are due (Poisson), answered or not; the outcome of `loadtest.open_loop`.
+
+    `rate` and `options` are those of its command line.
+    """
     command = ["loadtest.open_loop", target.url + PATH, "--bodies", str(load.bodies), "--rate", str(rate)]
     command += ["--duration", str(seconds), "--seed", str(load.seed), *options]
     with Meter(target) as meter:
