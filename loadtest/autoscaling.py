@@ -176,9 +176,10 @@ def main() -> int:
     found = result["outcome"]
     failed = {kind: count for kind, count in found["errors"].items() if kind != "status 429"}
     print(
-        f"gateways {' -> '.join(map(str, result['changes']))}; {found['answered']:,} of {found['requests']:,} answered, "
+        f"gateways {', '.join(map(str, result['changes']))}; {found['answered']:,} of {found['requests']:,} answered, "
         f"{found['errors'].get('status 429', 0):,} refused, {sum(failed.values())} failed {failed or ''}; "
-        f"p50 / p99 {found['answered_ms']['p50']:.1f} / {found['answered_ms']['p99']:.1f} ms\n\nWritten to {path} and .png"
+        f"p50 / p99 {found['answered_ms']['p50']:.1f} / {found['answered_ms']['p99']:.1f} ms"
+        f"\n\nWritten to {path} and .png"
     )
     return 0
 

@@ -7,13 +7,16 @@ from service.schemas import EventsRequest, RecommendationRequest, SimilarRequest
 
 
 class Recommender(Protocol):
-    """What the edge needs behind it. Every method may raise `HttpError`; anything else becomes a 500."""
+    """What the edge needs behind it. Every method may raise `HttpError`; anything else becomes a 500.
 
-    async def recommend(self, request: RecommendationRequest) -> dict[str, Any]:
+    `waited_s` is how much of the deadline was spent before.
+    """
+
+    async def recommend(self, request: RecommendationRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
         """The answer, shaped as `RecommendationResponse`."""
         ...
 
-    async def similar(self, request: SimilarRequest) -> dict[str, Any]:
+    async def similar(self, request: SimilarRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
         """The answer, shaped as `SimilarResponse`."""
         ...
 

@@ -95,13 +95,13 @@ class Gateway:
         self._resolve(request, seed=0, now_s=0)
         return {"valid": True}
 
-    async def recommend(self, request: RecommendationRequest) -> dict[str, Any]:
+    async def recommend(self, request: RecommendationRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
         """A personal list; shaped as `RecommendationResponse`.
 
         Raises:
             Overloaded: shed. Unprocessable: the filter cannot be applied. BatchFailed: a bug.
         """
-        started = time.monotonic()
+        started = time.monotonic() - waited_s
         time_ms = time.time_ns() // 1_000_000
         identity = recommendation_id(time_ms)
         query = self._resolve(request, seed=identity.seed, now_s=time_ms // 1000)
@@ -112,7 +112,7 @@ class Gateway:
         body["strategy"] = "personalized" if answer.personal else "cold_start"
         return body
 
-    async def similar(self, request: SimilarRequest) -> dict[str, Any]:
+    async def similar(self, request: SimilarRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
         """Items tied to the given ones by co-occurrence and transitions; shaped as `SimilarResponse`.
 
         Popular items fill the end of the list where there are too few; their `sources` say so.
@@ -120,7 +120,7 @@ class Gateway:
         Raises:
             NotFound: none of the items is known.
         """
-        started = time.monotonic()
+        started = time.monotonic() - waited_s
         time_ms = time.time_ns() // 1_000_000
         identity = recommendation_id(time_ms)
         query = self._resolve(request, seed=identity.seed, now_s=time_ms // 1000)
@@ -156,8 +156,9 @@ class Gateway:
     ) -> Answer:
         """The batch's answer, or at the deadline a popular list: late is worse than plain."""
         budget_s = (request.deadline_ms or self._settings.deadline_ms) / 1000
+        latest = started + PATIENCE[request.priority] * budget_s
         try:
-            return await batcher.ask(asked, deadline=started + budget_s, patience=PATIENCE[request.priority])
+            return await batcher.ask(asked, deadline=started + budget_s, latest=latest)
         except TimeoutError:
             return self.plain(asked, [self._degraded("deadline", "timeout", f"popular items; {_WITHOUT_STATE}")])
 

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from service import docs_page, openapi
+from service import arrival, docs_page, openapi
+from service.arrival import waited_s
 from service.backends import Catalogue, Forgetting, Intake, Merging, Recommender, RecordedAnswers
 from service.decoding import (
     checked_id,
@@ -69,10 +70,10 @@ class HttpEdge:
         self._max_body_bytes = max_body_bytes
         self.routes = Routes(
             {
-                "/v1/recommendations": {"POST": Route(self._recommend, reads_body=True)},
+                "/v1/recommendations": {"POST": Route(self._recommend, reads_body=True, waited=True)},
                 "/v1/recommendations/{recommendation_id}": _readable(self._show),
                 "/v1/recommendations/{recommendation_id}:replay": {"POST": Route(self._replay)},
-                "/v1/similar": {"POST": Route(self._similar, reads_body=True)},
+                "/v1/similar": {"POST": Route(self._similar, reads_body=True, waited=True)},
                 "/v1/events": {"POST": Route(self._events, reads_body=True)},
                 "/v1/items:batch": {"POST": Route(self._put_items, reads_body=True)},
                 "/v1/items/{item_id}": {
@@ -103,7 +104,10 @@ class HttpEdge:
             body = await read_body(headers, receive, self._max_body_bytes) if route.reads_body else b""
             if body is None:
                 return
-            answer = await route.handler(body, *ids)
+            if route.waited:
+                answer = await route.handler(body, waited_s(headers.get(arrival.HEADER)))
+            else:
+                answer = await route.handler(body, *ids)
         except HttpError as error:
             answer = _problem(error, request_id)
         except Exception:
@@ -120,14 +124,15 @@ class HttpEdge:
         )
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
-    async def _recommend(self, body: bytes) -> Answer:
+    async def _recommend(self, body: bytes, waited_s: float) -> Answer:
         request = decode_recommendation(body)
         if request.validate_only:
             return Answer(200, _JSON, _encode(await self._recommender.validate(request)))
-        return Answer(200, _JSON, _encode(await self._recommender.recommend(request)))
+        return Answer(200, _JSON, _encode(await self._recommender.recommend(request, waited_s=waited_s)))
 
-    async def _similar(self, body: bytes) -> Answer:
-        return Answer(200, _JSON, _encode(await self._recommender.similar(decode_similar(body))))
+    async def _similar(self, body: bytes, waited_s: float) -> Answer:
+        request = decode_similar(body)
+        return Answer(200, _JSON, _encode(await self._recommender.similar(request, waited_s=waited_s)))
 
     async def _events(self, body: bytes) -> Answer:
         return Answer(200, _JSON, _encode(await self._intake.record(decode_events(body))))

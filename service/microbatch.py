@@ -79,13 +79,13 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
         full, rest = divmod(requests, self._max_batch)
         return full * self._pace.takes_s(self._max_batch) + (self._pace.takes_s(rest) if rest else 0.0)
 
-    async def ask(self, asked: Asked, *, deadline: float, patience: float = 1.0) -> Answered:
+    async def ask(self, asked: Asked, *, deadline: float, latest: float | None = None) -> Answered:
         """The answer to one request.
 
         Whom an idle batcher could answer at once is never refused: from their batch it learns that it is fast again.
 
         Args:
-            patience: The share of the time until the deadline that may pass until the batch is done, as predicted.
+            deadline: On the monotonic clock. latest: When the batch has to be done as predicted; None: by the deadline.
         Raises:
             Overloaded: too many wait, or for too long, or the deadline passed before the batch began.
             TimeoutError: the deadline passed while the batch was under way; the batch goes on for the others.
@@ -94,7 +94,8 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
         if len(self._waiting) >= self._max_waiting:
             self.shed += 1
             raise Overloaded(f"{self._max_waiting} requests wait already; try again later")
-        if (self._waiting or self._size) and (wait_s := self.wait_s()) > patience * (deadline - monotonic()):
+        left_s = (deadline if latest is None else latest) - monotonic()
+        if (self._waiting or self._size) and (wait_s := self.wait_s()) > left_s:
             self.shed += 1
             raise Overloaded(f"the answer would take about {wait_s * 1e3:.0f} ms; try again later", wait_s)
         loop = asyncio.get_running_loop()

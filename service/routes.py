@@ -30,10 +30,12 @@ class Route(NamedTuple):
     Attributes:
         handler: Of the body and the ids in the path, in order.
         reads_body: Whether a JSON body is read and has to be there; without, the handler gets b"".
+        waited: Whether the handler gets, after the body, how long the request has waited, in seconds.
     """
 
     handler: Callable[..., Awaitable[Answer]]
     reads_body: bool = False
+    waited: bool = False
 
 
 Methods = Mapping[str, Route]

@@ -1,4 +1,6 @@
-"""HAProxy with one more rule: requests for lists that no gateway can take are refused before they reach one.
+"""HAProxy with one more rule: lists that no gateway can make in time are refused before they reach one.
+
+Those that reach one tell it since when they wait, so that the wait in between counts as well.
 
 A refusal by a gateway costs its core many times what one by HAProxy costs: in a flood of ten times the capacity the
 refusals of gateways would leave no time for answers (decision 0024). Ray Serve writes HAProxy's configuration and has
@@ -18,6 +20,7 @@ _ROUTE = re.compile(r"^    use_backend (\S+) if is_(\S+)$", re.MULTILINE)
 _LISTS = "/v1/recommendations /v1/similar"
 # Of the requests that may be under way, the share from which on these are refused, as an ACL.
 _LIMITS = (("low", 0.5, "riffle_low"), ("normal", 1.0, "!riffle_high"), ("high", 1.5, ""))
+_ARRIVED = "x-riffle-arrived"  # service.arrival.HEADER
 _PROBLEM = {
     "type": "urn:riffle:problem:overloaded",
     "title": "Overloaded",
@@ -46,6 +49,7 @@ def with_shedding(config: str, per_gateway: int) -> str:
     lines = [
         f"acl riffle_lists path {_LISTS}",
         "http-request wait-for-body time 1s if riffle_lists METH_POST",
+        f"http-request set-header {_ARRIVED} %[date(0,us)] if riffle_lists",
         *(f"acl riffle_{name} req.body -m reg {_of_priority(name)}" for name in ("low", "high")),
     ]
     for name, share, whose in _LIMITS:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import pickle
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service import errors, examples, openapi
+from service import arrival, errors, examples, openapi
 from service.http import HttpEdge
 from service.schemas import EventsRequest, RecommendationRequest, SimilarRequest
 
@@ -36,11 +37,14 @@ class RecordingRecommender:
         self.answer = answer
         self.failure = failure
         self.ready = ready
+        self.waited_s: list[float] = []
 
-    async def recommend(self, request: RecommendationRequest) -> dict[str, Any]:
+    async def recommend(self, request: RecommendationRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
+        self.waited_s.append(waited_s)
         return self._answer("recommend", request, self.answer)
 
-    async def similar(self, request: SimilarRequest) -> dict[str, Any]:
+    async def similar(self, request: SimilarRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
+        self.waited_s.append(waited_s)
         return self._answer("similar", request, examples.SIMILAR_ANSWER)
 
     async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
@@ -151,6 +155,15 @@ def test_similar_reaches_the_recommender_and_its_answer_the_client() -> None:
     response = call(edge, path="/v1/similar", chunks=[b'{"item_ids":["i1"]}'])
     assert (response.status, response.json) == (200, examples.SIMILAR_ANSWER)
     assert recommender.asked == [("similar", SimilarRequest(item_ids=["i1"]))]
+
+
+@pytest.mark.parametrize(("path", "body"), [(RECOMMEND, MINIMAL), ("/v1/similar", b'{"item_ids":["i1"]}')])
+def test_lists_are_told_how_long_they_waited_in_front_of_this_process(path: str, body: bytes) -> None:
+    edge, recommender = edge_of()
+    arrived = b"%d" % ((time.time() - 0.05) * 1e6)
+    for headers in (JSON, [*JSON, (arrival.HEADER, arrived)], [*JSON, (arrival.HEADER, b"yesterday")]):
+        assert call(edge, path=path, chunks=[body], headers=headers).status == 200
+    assert recommender.waited_s == [0, pytest.approx(0.05, abs=0.04), 0]
 
 
 @pytest.mark.parametrize(

@@ -505,7 +505,7 @@ async def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_
     for _ in range(5):
         await outcomes(*(asking(queue, n) for n in range(4)))
     began = monotonic()
-    tasks = [asyncio.create_task(queue.ask(n, deadline=began + 0.2, patience=0.6)) for n in range(40)]
+    tasks = [asyncio.create_task(queue.ask(n, deadline=began + 0.2, latest=began + 0.12)) for n in range(40)]
     await settle()
     refused = [task for task in tasks if task.done()]
     assert monotonic() - began < 0.03
@@ -519,16 +519,16 @@ async def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_
     assert queue.shed == len(refused)
 
 
-async def test_less_patience_is_refused_sooner() -> None:
+async def test_who_has_less_time_left_is_refused_sooner() -> None:
     queue: Batcher = MicroBatcher(nothing, Slow(0.01), max_batch=4, max_waiting=1000)
     for _ in range(5):
         await outcomes(*(asking(queue, n) for n in range(4)))
     tasks = [asking(queue, n) for n in range(6)]
     await settle()
-    deadline = monotonic() + 0.2
+    now = monotonic()
     with pytest.raises(Overloaded):
-        await queue.ask(6, deadline=deadline, patience=0.3)
-    assert await queue.ask(7, deadline=deadline, patience=0.75) == 14
+        await queue.ask(6, deadline=now + 0.2, latest=now + 0.06)
+    assert await queue.ask(7, deadline=now + 0.2, latest=now + 0.15) == 14
     await outcomes(*tasks)
 
 
@@ -540,7 +540,7 @@ async def test_an_idle_batcher_refuses_nobody_and_so_learns_that_it_is_fast_agai
     run.each_s = 0.0
     assert queue.wait_s() > 0.1
     for n in range(100):
-        assert await queue.ask(n, deadline=monotonic() + 0.1, patience=0.5) == 2 * n
+        assert await queue.ask(n, deadline=monotonic() + 0.1, latest=monotonic() + 0.05) == 2 * n
     assert queue.wait_s() < 0.05
 
 

@@ -9,10 +9,11 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from service.arrival import HEADER, waited_s
 from service.schemas import Problem
 from service.stack import proxy_admission
 from service.stack.proxy_admission import with_shedding
@@ -41,9 +42,11 @@ class Held(BaseHTTPRequestHandler):
 
     go = threading.Event()
     came = threading.Semaphore(0)
+    waited_s: ClassVar[list[float]] = []
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
+        self.waited_s.append(waited_s((self.headers[HEADER.decode()] or "").encode()))
         if self.path == "/v1/recommendations":
             self.came.release()
             self.go.wait(5)
@@ -83,11 +86,11 @@ def port(tmp_path: Path) -> Iterator[int]:
             thread.join()
 
 
-def ask(port: int, path: str, body: str) -> tuple[int, bytes, str | None]:
+def ask(port: int, path: str, body: str, headers: dict[str, str] | None = None) -> tuple[int, bytes, str | None]:
     """Status, body and Retry-After."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("POST", path, body, {"content-type": "application/json"})
+        connection.request("POST", path, body, {"content-type": "application/json"} | (headers or {}))
         answer = connection.getresponse()
         return answer.status, answer.read(), answer.getheader("retry-after")
     finally:
@@ -120,6 +123,14 @@ def test_low_priority_is_refused_first_then_the_rest_high_last_and_events_never(
     problem = json.loads(body)
     assert problem.keys() <= set(Problem.__struct_fields__)
     assert (problem["status"], problem["type"]) == (429, "urn:riffle:problem:overloaded")
+
+
+def test_gateway_is_told_since_when_a_list_waits_whatever_the_client_says(port: int) -> None:
+    Held.go.set()
+    Held.waited_s.clear()
+    assert ask(port, "/v1/recommendations", "{}", {HEADER.decode(): "1"})[0] == 200
+    (waited,) = Held.waited_s
+    assert 0 < waited < 1
 
 
 def test_a_configuration_without_a_route_stays_as_it_is() -> None:
