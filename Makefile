@@ -1,6 +1,7 @@
 # `make up` is the whole tour; `make` alone lists what else there is.
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 RIFFLE := $(VENV)/bin/riffle
 DATA ?=
 CHECK := $(VENV)/bin/ruff format --check -q . && $(VENV)/bin/ruff check -q . && $(VENV)/bin/mypy
@@ -34,7 +35,7 @@ lock: $(VENV)/.dev ## resolve the dependencies anew, with hashes
 	@$(VENV)/bin/python deploy/lock.py
 
 clean: down ## remove the environment and all state
-	@rm -rf $(VENV) .riffle
+	@rm -rf $(VENV) $(PEERS) .riffle
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -45,11 +46,12 @@ $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
 	@$(PYTHON) deploy/install.py $(VENV) requirements.lock
 	@touch $@
 
-.venv-peers/.done: requirements-peers.lock pyproject.toml
-	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	@$(PYTHON) deploy/install.py .venv-peers requirements-peers.lock
-	@touch $@
-
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@$(PYTHON) deploy/install.py $(VENV) requirements-dev.lock
+	@touch $@
+
+# What Riffle is compared with has an environment of its own: BentoML pins versions that differ from ours.
+$(PEERS)/.done: requirements-peers.lock pyproject.toml
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@$(PYTHON) deploy/install.py $(PEERS) requirements-peers.lock
 	@touch $@
