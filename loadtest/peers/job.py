@@ -66,6 +66,4 @@ def of_environment(environ: Mapping[str, str] | None = None) -> Job:
     try:
         return msgspec.json.decode(environ[VARIABLE], type=Job)
     except (KeyError, msgspec.DecodeError) as error:
-        raise RuntimeError(
-            f"{VARIABLE} does not hold a job: {error}; start peers by loadtest.peers.launch"
-        ) from error
+        raise RuntimeError(f"{VARIABLE} does not hold a job: {error}; start peers by loadtest.peers.launch") from error
