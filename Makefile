@@ -1,6 +1,7 @@
 # `make up` is the whole tour; `make` alone lists what else there is.
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 RIFFLE := $(VENV)/bin/riffle
 DATA ?=
 USERS ?= 50
@@ -46,7 +47,7 @@ lock: $(VENV)/.dev ## resolve the dependencies anew, with hashes
 	@$(VENV)/bin/python deploy/lock.py
 
 clean: down ## remove the environment and all state
-	@rm -rf $(VENV) .venv-peers .riffle
+	@rm -rf $(VENV) $(PEERS) .riffle
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -57,11 +58,12 @@ $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
 	@$(PYTHON) deploy/install.py $(VENV) requirements.lock
 	@touch $@
 
-.venv-peers/.done: requirements-peers.lock pyproject.toml
-	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	@$(PYTHON) deploy/install.py .venv-peers requirements-peers.lock
-	@touch $@
-
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@$(PYTHON) deploy/install.py $(VENV) requirements-dev.lock
+	@touch $@
+
+# What Riffle is compared with has an environment of its own: BentoML pins versions that differ from ours.
+$(PEERS)/.done: requirements-peers.lock pyproject.toml
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@$(PYTHON) deploy/install.py $(PEERS) requirements-peers.lock
 	@touch $@

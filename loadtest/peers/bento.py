@@ -6,6 +6,7 @@ calls the batching one: `Batched` before `Batches`.
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import bentoml
@@ -15,6 +16,7 @@ from loadtest.peers import job
 from loadtest.peers.bodies import Count, Query, Recommendations, UserId
 from loadtest.peers.pipeline import MAX_BATCH, Ask, Pipeline
 
+ROOT = Path(__file__).resolve().parents[2]
 PATH = "/v1/recommendations"
 MAX_LATENCY_MS = 1000  # that of the example in the docs; a batch waits far less, by what the last ones took
 # By default the connections to another service are closed after 100 requests and 300 s, and requests under way on them
@@ -82,7 +84,8 @@ def main() -> None:
     """Become `bentoml serve`."""
     mine = job.of_environment()
     service = f"loadtest.peers.bento:{'Batched' if mine.batching else 'Single'}"
-    command = [sys.executable, "-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port", str(mine.port)]
+    command = [sys.executable, "-m", "bentoml", "serve", service, "--working-dir", str(ROOT)]
+    command += ["--host", "127.0.0.1", "--port", str(mine.port)]
     os.execve(sys.executable, command, {**os.environ, "BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": mine.folder})
 
 

@@ -45,13 +45,13 @@ class Peer(NamedTuple):
 
 
 PEERS = {
-    "fastapi_uvicorn": Peer("fastapi_uvicorn"),
-    "bento": Peer("bento"),
-    "bento_batching": Peer("bento", batching=True),
-    "lit": Peer("lit"),
-    "lit_batching": Peer("lit", batching=True),
-    "ray_docs": Peer("ray_serve", staged=True),
-    "ray_docs_throughput": Peer("ray_serve", staged=True, throughput=True),
+    "fastapi_uvicorn": Peer("loadtest.peers.fastapi_uvicorn"),
+    "bento": Peer("loadtest.peers.bento"),
+    "bento_batching": Peer("loadtest.peers.bento", batching=True),
+    "lit": Peer("loadtest.peers.lit"),
+    "lit_batching": Peer("loadtest.peers.lit", batching=True),
+    "ray_docs": Peer("loadtest.peers.ray_serve", staged=True),
+    "ray_docs_throughput": Peer("loadtest.peers.ray_serve", staged=True, throughput=True),
 }
 
 
@@ -84,7 +84,7 @@ def started(
     workers: int = 2,
     python: Path | None = None,
 ) -> Iterator[Running]:
-    """A peer, while the context lasts; it answers when the context begins, from every worker.
+    """A peer, while the context lasts; it answers when the context begins, from every worker. Nothing of it stays.
 
     Args:
         name: One of PEERS.
@@ -93,10 +93,12 @@ def started(
         port: Of HTTP; what else it listens on is below `port + 60`.
         python: The interpreter to run it; None for that of `make .venv-peers/.done`.
     Raises:
-        StackError: no such peer, environment or store, a port is taken, or it did not come up; then nothing of it runs.
+        StackError: no such peer, environment or store, no worker, the port is taken, or it did not come up.
         RegistryError: no such bundle.
     """
     interpreter = _interpreter(name, python)
+    if workers < 1:
+        raise StackError(f"a peer needs at least one worker; {workers} were asked for")
     bundle = registry(settings).path(bundle_id).name
     _check_free(port)
     folder = Path(tempfile.mkdtemp(prefix="riffle-peer-", dir="/tmp"))  # short, for the sockets in it
@@ -104,9 +106,8 @@ def started(
         job = _job(PEERS[name], settings, bundle, redis_url, folder, port=port, workers=workers)
         job.ready.mkdir()
         log = folder / "log"
-        leader = processes.spawn(
-            [str(interpreter), "-P", "-m", f"loadtest.peers.{PEERS[name].module}"], log=log, environ=_environ(job)
-        )
+        command = [str(interpreter), "-P", "-m", PEERS[name].module]
+        leader = processes.spawn(command, log=log, environ=_environ(job))
         try:
             running = Running(f"http://127.0.0.1:{port}", log, leader, folder)
             _wait_until_ready(name, running, job)
@@ -163,7 +164,7 @@ def _job(peer: Peer, settings: Settings, bundle: str, redis_url: str, folder: Pa
 
 def _environ(job: Job) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_ELSEWHERE)}
-    return {**kept, **ONE_THREAD, **job.environment(), "PYTHONPATH": str(ROOT)}
+    return {**kept, **ONE_THREAD, **job.environment(), "PYTHONPATH": str(ROOT), "TMPDIR": job.folder}
 
 
 def _wait_until_ready(name: str, running: Running, job: Job) -> None:

@@ -16,6 +16,7 @@ RUNTIME: list[str] = PROJECT["dependencies"]
 LOCKS = {
     "requirements.lock": RUNTIME,
     "requirements-dev.lock": [*RUNTIME, *PROJECT["optional-dependencies"]["dev"]],
+    "requirements-peers.lock": [*RUNTIME, *PROJECT["optional-dependencies"]["peers"]],
 }
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
@@ -55,5 +56,17 @@ def test_every_requirement_of_the_project_is_locked_within_its_bounds(name: str)
 
 
 def test_development_adds_packages_and_changes_none() -> None:
-    runtime, development = ({pin[:2] for pin in pins(name)} for name in LOCKS)
+    runtime, development = ({pin[:2] for pin in pins(name)} for name in ("requirements.lock", "requirements-dev.lock"))
     assert runtime < development
+
+
+def test_peers_compute_with_the_versions_of_the_service() -> None:
+    """Otherwise a comparison would be one of two releases of a library."""
+    computing = {"catboost", "faiss-cpu", "hiredis", "msgspec", "numba", "numpy", "orjson", "ray", "redis", "scipy"}
+    serving = {"fastapi", "starlette", "uvicorn", "uvloop", "httptools"}
+    runtime, peers = (
+        {pin for pin in pins(name) if pin[0] in computing | serving}
+        for name in ("requirements.lock", "requirements-peers.lock")
+    )
+    assert runtime == peers
+    assert {pin[0] for pin in peers} == computing | serving
