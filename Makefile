@@ -26,9 +26,10 @@ down: ## end everything that `make up` started
 demo-traffic: $(VENV)/.runtime ## simulated users on what is up, to watch for a minute
 	@$(VENV)/bin/python -m loadtest.demo_traffic
 
-load: $(VENV)/.dev ## load on what is up, judged by its SLO; HOST= USERS= TIME= SHAPE=spike|diurnal|steps WEB=1
+load: $(VENV)/.dev ## visitors on what is up, judged by an SLO; HOST= USERS= TIME= SHAPE= WORKERS= WEB=1
 	@$(VENV)/bin/python -m locust -f loadtest/locustfile.py $(if $(ADDRESS),--host "$(ADDRESS)") -u "$(USERS)" -r "$(USERS)" \
-	  -t "$(TIME)" --shape "$(SHAPE)" $(if $(WEB),--web-host 127.0.0.1,--headless --only-summary)
+	  -t "$(TIME)" --shape "$(SHAPE)" $(if $(WORKERS),--processes "$(WORKERS)" --master-bind-host 127.0.0.1) \
+	  $(if $(WEB),--web-host 127.0.0.1,--headless --only-summary)
 
 test: $(VENV)/.dev ## lint, types and all tests, the end-to-end ones included
 	@$(VENV)/bin/python -m tests.compiled & compiled=$$!; $(CHECK) || { kill $$compiled; exit 1; }; \

@@ -32,6 +32,7 @@ class JudgedRun:
         self._watch = GeneratorWatch(self.own)
         self._verdict: Verdict | None = None
         self._told = False
+        self._number = 0
 
     def listen(self) -> None:
         """Follow what Locust says of the run."""
@@ -48,10 +49,10 @@ class JudgedRun:
             return
         hear.worker_report.add_listener(lambda client_id, data, **_: self._reported(client_id, data))
         hear.quitting.add_listener(lambda **_: self._quit())
-        hear.quit.add_listener(lambda **_: self._tell())
+        hear.quit.add_listener(lambda **_: self._tell(self._number))
 
     def _start(self) -> None:
-        self._verdict, self._told = None, False
+        self._verdict, self._told, self._number = None, False, self._number + 1
         self._clear()
         if self._is_master:
             self._workers = {client_id: Node() for client_id in self.environment.runner.clients}
@@ -62,7 +63,7 @@ class JudgedRun:
         """With a web UI this is the end of a run, not of the process."""
         self.own.ended = True
         if self.environment.web_ui:  # workers send their last report within this
-            gevent.spawn_later(WORKER_REPORT_INTERVAL + 1 if self._is_master else 0, self._tell)
+            gevent.spawn_later(WORKER_REPORT_INTERVAL + 1 if self._is_master else 0, self._tell, self._number)
 
     def _clear(self) -> None:
         for node in (self.own, *self._workers.values()):
@@ -84,8 +85,8 @@ class JudgedRun:
             self._verdict = judge(self.outcome(lost=lost), limits_of(self.environment.parsed_options))
         return self._verdict
 
-    def _tell(self) -> None:
-        if not self._told:
+    def _tell(self, number: int) -> None:
+        if number == self._number and not self._told:  # the next run may have begun
             self._told = True
             print("\n".join(self.verdict().lines()), file=sys.stderr, flush=True)
 

@@ -1,30 +1,18 @@
-"""Runs of Locust against a small service: what visitors do, and which exit code a run ends with.
-
-Locust runs in processes of its own: importing it patches the standard library. Limits of the generator and of latency
-are wide where they are not the subject: this machine may be busy.
-"""
+"""Runs of Locust: what visitors do, and with which exit code and sentences a run ends."""
 
 import os
 import re
 import shutil
 import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from service.schemas import EventRow
-from tests.free_ports import free_port
+from tests.loadtest.locust_runs import ROOT, locust, shop, verdict
 from tests.loadtest.server import Behaviour, server
 from tests.loadtest.shop import Shop
 
-ROOT = Path(__file__).resolve().parents[2]
-WIDE = ["--generator-lag-ms", "100000", "--generator-cpu", "10000", "--slo-p99-ms", "100000"]
-RUN = ["-u", "4", "-r", "4", "-t", "2s", "--think-s", "0.02", "--user-ids", "ids", "--only-summary"]
 BUSY = """
 import time
 import gevent
@@ -44,38 +32,10 @@ def begin(**_):
 """
 
 
-def shop(degraded_every: int = 0) -> Shop:
-    return Shop([f"item-{number}" for number in range(2000)], degraded_every=degraded_every)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "ids").write_text("somebody\nsomebody else\n", "utf-8")
-    (tmp_path / "busy.py").write_text(BUSY, "utf-8")
     return tmp_path
-
-
-def command(*options: str, file: Path = ROOT / "loadtest" / "locustfile.py") -> list[str]:
-    return [sys.executable, "-m", "locust", "-f", str(file), *options]
-
-
-def environ(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "RIFFLE_HOME": str(folder / "home")}
-
-
-def locust(
-    folder: Path, port: int, *options: str, file: Path = ROOT / "loadtest" / "locustfile.py"
-) -> subprocess.CompletedProcess[str]:
-    """Two seconds of Locust."""
-    run = command("--headless", "--host", f"http://127.0.0.1:{port}", *RUN, *WIDE, *options, file=file)
-    return subprocess.run(run, cwd=folder, env=environ(folder), capture_output=True, text=True, timeout=120)
-
-
-def verdict(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """The lines of the verdict, at the very end."""
-    lines = done.stderr.strip().splitlines()
-    first = max(number for number, line in enumerate(lines) if line.startswith("Load test "))
-    return lines[first:]
 
 
 # --- what visitors do ---
@@ -201,6 +161,7 @@ def test_answers_of_another_kind_are_errors_and_no_crash(folder: Path) -> None:
     ],
 )
 def test_busy_generator_is_no_pass_and_says_so(folder: Path, options: list[str], sentence: str) -> None:
+    (folder / "busy.py").write_text(BUSY, "utf-8")
     with server(Behaviour(body_of=shop().answer)) as port:
         done = locust(folder, port, *options, file=folder / "busy.py")
     assert done.returncode == 1
@@ -215,109 +176,6 @@ def test_run_in_which_nothing_was_asked_is_no_pass(folder: Path) -> None:
         done = locust(folder, port, "--think-s", "3600")
     assert done.returncode == 1
     assert "Nothing was measured" in verdict(done)[1]
-
-
-# --- over several processes ---
-
-
-@contextmanager
-def master_and_workers(folder: Path, port: int, *options: str) -> Iterator[list[subprocess.Popen[str]]]:
-    """One master and two workers; those that still run at the end are killed."""
-    meeting = str(free_port())
-    host = ["--host", f"http://127.0.0.1:{port}"]
-    master = ["--headless", "--master", "--expect-workers", "2", "--master-bind-host", "127.0.0.1"]
-    worker = ["--worker", "--master-host", "127.0.0.1", "--master-port", meeting]
-    commands = [command(*master, "--master-bind-port", meeting, *host, *RUN, *WIDE, *options), *[command(*worker)] * 2]
-    started = [
-        subprocess.Popen(
-            one, cwd=folder, env=environ(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        for one in commands
-    ]
-    try:
-        yield started
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
-
-
-def test_master_judges_what_its_workers_saw(folder: Path) -> None:
-    served = shop(degraded_every=4)
-    with server(Behaviour(body_of=served.answer)) as port, master_and_workers(folder, port, "-t", "4s") as started:
-        (_, said), *workers = [process.communicate(timeout=60) for process in started]
-    assert [process.returncode for process in started] == [1, 0, 0], workers
-    found = re.search(r"(\d+) of ([\d,]+) lists degraded", said)
-    assert found, said
-    assert int(found[1]) == pytest.approx(len(served.asked) // 4, abs=4)
-    assert int(found[2].replace(",", "")) == pytest.approx(len(served.asked) + len(served.similar), abs=4)
-    assert "SLO breach" in said
-    assert "ranking timeout" in said
-    assert not any("SLO" in told for _, told in workers)
-
-
-def test_distributed_run_within_its_limits_is_a_pass(folder: Path) -> None:
-    with (
-        server(Behaviour(body_of=shop().answer)) as port,
-        master_and_workers(folder, port, "--shape", "spike", "-t", "4s") as started,
-    ):
-        said = [process.communicate(timeout=60)[1] for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0], said
-    assert "Load test passed: " in said[0]
-
-
-def test_worker_that_is_killed_spoils_the_run(folder: Path) -> None:
-    served = shop()
-    with server(Behaviour(body_of=served.answer)) as port, master_and_workers(folder, port, "-t", "6s") as started:
-        until = time.monotonic() + 60
-        while not served.events and time.monotonic() < until:
-            time.sleep(0.05)
-        started[1].kill()
-        said = started[0].communicate(timeout=60)[1]
-    assert started[0].returncode == 1
-    assert "1 of 2 processes sent no last report: what they measured is missing." in said
-
-
-def test_worker_without_the_users_says_so_and_the_run_is_no_pass(folder: Path) -> None:
-    with (
-        server(Behaviour(body_of=shop().answer)) as port,
-        master_and_workers(folder, port, "--user-ids", "elsewhere") as started,
-    ):
-        said = [process.communicate(timeout=60)[1] for process in started]
-    assert [process.returncode for process in started] == [1, 1, 1], said
-    assert "locust: cannot read user ids from elsewhere" in said[1]
-    assert "Nothing was measured" in said[0]
-
-
-# --- the web UI ---
-
-
-def test_web_ui_shows_the_verdict_and_its_run_has_the_same_exit_code(folder: Path) -> None:
-    web = str(free_port())
-    with server(Behaviour(body_of=shop(degraded_every=2).answer)) as port:
-        options = ["--web-host", "127.0.0.1", "--web-port", web, "--autostart", "--autoquit", "3"]
-        run = command(*options, "--host", f"http://127.0.0.1:{port}", *RUN, *WIDE)
-        with subprocess.Popen(
-            run, cwd=folder, env=environ(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        ) as process:
-            pages = set(polled(f"http://127.0.0.1:{web}/slo", process))
-            assert process.stderr
-            said = process.stderr.read()
-    assert process.returncode == 1, said
-    assert any(page.startswith("So far: Load test failed: ") for page in pages), pages
-    assert any(page.startswith("Load test failed: ") for page in pages), pages
-    assert said.count("Load test failed: ") == 1
-
-
-def polled(url: str, process: subprocess.Popen[str]) -> Iterator[str]:
-    """What a page shows while the process runs."""
-    while process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                yield answer.read().decode()
-        except OSError:
-            pass
-        time.sleep(0.2)
 
 
 # --- what is missing or wrong ---
