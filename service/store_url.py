@@ -34,7 +34,8 @@ def check_url(url: str) -> None:
         ValueError: it cannot; says why, without its password.
     """
     if url.partition("://")[0] not in SCHEMES or "://" not in url:
-        raise ValueError(f"redis_url does not start with {', '.join(f'{one}://' for one in SCHEMES)}")
+        *others, last = (f"{one}://" for one in SCHEMES)
+        raise ValueError(f"redis_url does not start with {', '.join(others)} or {last}")
     if is_cluster(url):
         seeds(url)
 

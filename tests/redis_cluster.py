@@ -26,7 +26,6 @@ class ClusterNode:
     folder: Path
     port: int
     bus_port: int
-    options: tuple[str, ...]
     server: subprocess.Popen[bytes] = field(init=False)
     node_id: str = ""
 
@@ -41,7 +40,7 @@ class ClusterNode:
         }
         options = [str(part) for key, value in (places | fixed).items() for part in (f"--{key}", value)]
         with (self.folder / "log").open("ab") as log:
-            command = [get_binary_path(), *options, *self.options]
+            command = [get_binary_path(), *options]
             self.server = subprocess.Popen([str(one) for one in command], stdout=log, stderr=log)
         with self.client() as client:
             until(lambda: answers(client), self.folder / "log")
@@ -87,7 +86,7 @@ class RealCluster:
         return next(node for node in [*self.nodes, *self.replicas] if any(a <= slot <= b for a, b in node.slots()))
 
     def move_slot(self, slot: int, to: ClusterNode, *, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Move a slot key by key, as `valkey-cli --cluster reshard` does it; `meanwhile` when half of them have moved."""
+        """Move a slot key by key, as `valkey-cli --cluster reshard` does it; `meanwhile` halfway."""
         source = self.owner(slot)
         with source.client() as here, to.client() as there:
             there.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.node_id)
@@ -112,15 +111,13 @@ class RealCluster:
 
 
 @contextlib.contextmanager
-def real_cluster(
-    folder: Path, *, shards: int = 3, replicas: int = 0, options: tuple[str, ...] = ()
-) -> Iterator[RealCluster]:
+def real_cluster(folder: Path, *, shards: int = 3, replicas: int = 0) -> Iterator[RealCluster]:
     """`shards` nodes that share the slots, the first `replicas` of them with a replica."""
     every = []
     for number in range(shards + replicas):
         own = folder / f"node-{number}"
         own.mkdir(parents=True)
-        every.append(ClusterNode(own, free_port(), free_port(), options))
+        every.append(ClusterNode(own, free_port(), free_port()))
     cluster = RealCluster(every[:shards], every[shards:])
     try:
         for node in every:

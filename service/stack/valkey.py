@@ -112,8 +112,8 @@ def check_version(url: str) -> str:
     """Ask the server at `url` for its version, a cluster for the oldest of its nodes.
 
     Raises:
-        StackError: malformed URL, unreachable, refused, older than 7.0, or a cluster's node where the URL says a server;
-            names the URL, not its password.
+        StackError: malformed URL, unreachable, refused, older than 7.0, or a cluster's node where the URL says that it
+            is a server; names the URL, not its password.
     """
     shown = without_password(url)
     try:
@@ -124,7 +124,7 @@ def check_version(url: str) -> str:
             f"the store at {shown} does not answer: {error}; start it, or unset RIFFLE_REDIS_URL to use the "
             "embedded one"
         ) from error
-    if not is_cluster(url) and servers[0].get("redis_mode") == "cluster":
+    if not is_cluster(url) and servers[0]["cluster_enabled"]:
         raise StackError(f"the store at {shown} is a node of a cluster; write redis+cluster:// for it")
     version = min((str(one["redis_version"]) for one in servers), key=_numbers)
     if _numbers(version) < OLDEST_VERSION:
@@ -137,7 +137,7 @@ def _servers(client: StoreClient) -> list[Any]:
     """What each server that takes writes tells of itself."""
     if not isinstance(client, redis.RedisCluster):
         client.ping()
-        return [client.info("server")]
+        return [client.info("server") | client.info("cluster")]
     if missing := [slot for slot in range(SLOTS) if slot not in client.nodes_manager.slots_cache]:
         raise redis.ConnectionError(f"no node has slot {missing[0]}, and {len(missing) - 1} others")
     return [client.info("server", target_nodes=node) for node in client.get_primaries()]
