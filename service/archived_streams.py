@@ -16,41 +16,32 @@ from service.decisions import STREAM, Decision, Erased
 from service.event_log import stream_key
 from service.item_snapshot import CATALOGUE, HEAD_BYTES, horizon_of, snapshot_key
 from service.log_entries import Entry, Run, position_of, text_of
-from service.round_trips import RoundTrips
+from service.node_connections import without_errors
+from service.round_trips import Command, RoundTrips
 from service.state_keys import SHARDS, live_key, live_name, position_key, rebuilt_key
 
-# KEYS: the names of the live states and of those being rebuilt; per shard its stream, and its position in each of them.
-# ARGV: these two names; how many there are; entries that a stream may keep; the first position that is not in the item
-# stats of each; per shard how far it is archived. Returns how many left, and how many of them no item stats have.
+# KEYS: a shard's stream, its position in each of some states. ARGV: entries that the stream may keep; the first
+# position that is not in the item stats of each; how far the shard is archived. Returns how many left, and how many of
+# them no item stats have.
 _TRIM = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return {0, 0} end
 local function before(a, b)
   local a_ms, a_sequence = string.match(a, '(%d+)-(%d+)')
   local b_ms, b_sequence = string.match(b, '(%d+)-(%d+)')
   if a_ms ~= b_ms then return tonumber(a_ms) < tonumber(b_ms) end
   return tonumber(a_sequence) < tonumber(b_sequence)
 end
-local each, kept, trimmed, uncounted = 1 + tonumber(ARGV[3]), tonumber(ARGV[4]), 0, 0
-for shard = 1, #ARGV - 5 do
-  local first, done = 3 + (shard - 1) * each, ARGV[5 + shard]
-  for key = first + 1, first + each - 1 do
-    local position = redis.call('GET', KEYS[key]) or '0-0'
-    if before(position, done) then done = position end
-  end
-  if redis.call('XLEN', KEYS[first]) > kept then
-    trimmed = trimmed + redis.call('XTRIM', KEYS[first], 'MINID', before(ARGV[5], done) and ARGV[5] or done)
-  end
-  if redis.call('XLEN', KEYS[first]) > 1.5 * kept then
-    uncounted = uncounted + redis.call('XTRIM', KEYS[first], 'MINID', done)
-  end
+local kept, done, trimmed, uncounted = tonumber(ARGV[1]), ARGV[3], 0, 0
+for i = 2, #KEYS do
+  local position = redis.call('GET', KEYS[i]) or '0-0'
+  if before(position, done) then done = position end
+end
+if redis.call('XLEN', KEYS[1]) > kept then
+  trimmed = redis.call('XTRIM', KEYS[1], 'MINID', before(ARGV[2], done) and ARGV[2] or done)
+end
+if redis.call('XLEN', KEYS[1]) > 1.5 * kept then
+  uncounted = redis.call('XTRIM', KEYS[1], 'MINID', done)
 end
 return {trimmed + uncounted, uncounted}
-"""
-# KEYS: the names of the live states and of those being rebuilt; the catalogue. ARGV: these two names; the first
-# position to keep.
-_TRIM_CATALOGUE = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 0 end
-return redis.call('XTRIM', KEYS[3], 'MINID', ARGV[3])
 """
 _END: Position = (2**53, 0)  # beyond every clock; Lua counts no further
 _log = logging.getLogger(__name__)
@@ -58,6 +49,10 @@ _log = logging.getLogger(__name__)
 
 class EventStreams:
     """The event log; what is archived, in the states and in the item stats leaves streams that are long.
+
+    A rebuild that begins between the look at which states there are and the trimming needs nothing of what leaves: it
+    was archived before that look, and the rebuild reads the archive after it. So each shard is trimmed by itself, which
+    a cluster asks for.
 
     An item updater that stands still must not fill the log: beyond one and a half times `kept` what only the item stats
     lack leaves as well. Counts "trimmed", and "uncounted" of them.
@@ -86,17 +81,21 @@ class EventStreams:
 
         Their item stats are waited for as the class says.
         """
-        lengths = await self._store.demand([("XLEN", key) for key in self.keys])
-        if max(lengths) <= self._kept:
+        lengths = await self._store.call([("XLEN", key) for key in self.keys])
+        long = [number for number, length in enumerate(lengths) if isinstance(length, int) and length > self._kept]
+        if not long:
+            without_errors(lengths)
             return Counter()
         live, rebuilt = await self._store.demand([("GET", live_key()), ("GET", rebuilt_key())])
         names = [live_name(live), *([rebuilt.decode()] if rebuilt else [])]
-        keys = [live_key(), rebuilt_key()]
-        for number in range(SHARDS):
-            keys += [stream_key(number), *(position_key(name, number) for name in names)]
         counted = text_of(await _counted(self._store, live, rebuilt))
-        arguments = [live or b"", rebuilt or b"", str(len(names)), str(self._kept), counted, *map(text_of, until)]
-        ((trimmed, uncounted),) = await self._store.demand([("EVAL", _TRIM, str(len(keys)), *keys, *arguments)])
+        commands: list[Command] = []
+        for number in long:
+            keys = [stream_key(number), *(position_key(name, number) for name in names)]
+            arguments = str(self._kept), counted, text_of(until[number])
+            commands.append(("EVAL", _TRIM, str(len(keys)), *keys, *arguments))
+        done = await self._store.demand(commands)
+        trimmed, uncounted = (sum(one[at] for one in done) for at in (0, 1))
         if uncounted:
             _log.warning("%d events left the log that no item stats have; `riffle features rebuild` counts", uncounted)
         return Counter(trimmed=trimmed, uncounted=uncounted)
@@ -176,7 +175,8 @@ class CatalogueStream:
     async def release(self, _: Sequence[Position], until: Sequence[Position]) -> Counter[str]:
         """Drop from a long stream what is archived, in the live item snapshot and in that of states being rebuilt.
 
-        The item updater reads on from the horizon of either.
+        The item updater reads on from the horizon of either; of a rebuild that begins meanwhile the class of the event
+        log says why it needs nothing of what leaves.
         """
         length, live, rebuilt = await self._store.demand(
             [("XLEN", CATALOGUE), ("GET", live_key()), ("GET", rebuilt_key())]
@@ -184,8 +184,7 @@ class CatalogueStream:
         if length <= self._kept:
             return Counter()
         first = min(until[0], await _counted(self._store, live, rebuilt))
-        keys, names = [live_key(), rebuilt_key(), CATALOGUE], [live or b"", rebuilt or b""]
-        (trimmed,) = await self._store.demand([("EVAL", _TRIM_CATALOGUE, "3", *keys, *names, text_of(first))])
+        (trimmed,) = await self._store.demand([("XTRIM", CATALOGUE, "MINID", text_of(first))])
         return Counter(trimmed=trimmed)
 
 

@@ -19,6 +19,7 @@ from recsys.errors import ArchiveError, DatasetError
 from service.errors import StackError
 from service.log_entries import Entry, position_of, text_of
 from service.round_trips import RoundTrips
+from service.stream_reading import read_streams
 
 READ = 2_000  # entries of one stream that become one file: of events about 10 MB, and 30 ms of decoding
 PAGE = 100  # entries of each stream in one reply: the store answers nobody else while it makes one
@@ -52,7 +53,8 @@ class Archiver:
 
     def __init__(self, store: RoundTrips, archive: Archive, streams: Streams) -> None:
         self._store, self.archive, self._streams = store, archive, streams
-        self.counts: Counter[str] = Counter()  # "archived", "passed_over", "merged", and what the streams count
+        # "archived", "passed_over", "merged", "unread", and what the streams count
+        self.counts: Counter[str] = Counter()
 
     async def step(self) -> bool:
         """Read what is not archived yet, archive it, release it; whether there is more.
@@ -77,14 +79,16 @@ class Archiver:
 
     async def _read(self, after: Sequence[Position]) -> list[tuple[int, list[Entry]]]:
         """What came after some positions, at most READ entries and a page of each stream, by its number."""
-        number_of = {key.encode(): number for number, key in enumerate(self._streams.keys)}
+        number_of = {key: number for number, key in enumerate(self._streams.keys)}
         found: dict[int, list[Entry]] = {number: [] for number in number_of.values()}
-        reached: dict[bytes, bytes] = {stream: text_of(after[number]).encode() for stream, number in number_of.items()}
+        reached: dict[str, str | bytes] = {stream: text_of(after[number]) for stream, number in number_of.items()}
         while reached:
-            asked: tuple[str | bytes, ...] = ("XREAD", "COUNT", str(PAGE), "STREAMS", *reached, *reached.values())
-            (read,) = await self._store.demand([asked])
+            read = await read_streams(self._store, reached, count=PAGE)
             reached = {}
-            for stream, page in read or []:
+            for stream, page in read.items():
+                if isinstance(page, Exception):
+                    self.counts["unread"] += 1  # the others need not wait for its node
+                    continue
                 entries = found[number_of[stream]]
                 entries += page
                 if len(page) == PAGE and len(entries) < READ:

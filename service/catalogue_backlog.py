@@ -8,6 +8,7 @@ import redis
 from service.errors import StackError
 from service.item_snapshot import CATALOGUE, HEAD_BYTES, horizon_of, snapshot_key
 from service.state_keys import live_key, live_name
+from service.store_client import store_client
 
 MOST = 10_000
 
@@ -32,7 +33,7 @@ def catalogue_backlog(url: str) -> CatalogueBacklog:
         StackError: the store does not answer.
     """
     try:
-        with redis.Redis.from_url(url, socket_timeout=5) as client:
+        with store_client(url, timeout_s=5) as client:
             key = snapshot_key(live_name(client.get(live_key())))
             horizon_ms = horizon_of(client.getrange(key, 0, HEAD_BYTES - 1))
             entries = client.xrange(CATALOGUE, min=str(horizon_ms), count=MOST)

@@ -25,6 +25,7 @@ from recsys.verbs import MERGED
 from service.archiver import READ, Archiver
 from service.decisions import STREAM
 from service.entry_users import decision_user, event_user, mentioned
+from service.errors import StoreUnavailable
 from service.event_log import stream_key
 from service.forgetting import ORDERS, Forgetting, Order, receipt_key, rfc_3339
 from service.log_entries import Entry
@@ -36,13 +37,6 @@ from service.updater import dead_key
 KEPT_S = 366 * 86_400  # a receipt, after its order is done
 REWRITE_EVERY_S = 3600.0  # a rewrite of the append-only file takes a core; lookups time out for 0.8 s at 115 MB
 _SCAN = 1_000
-# KEYS: orders, then receipts. ARGV: seconds for which they are kept, then for each its id and what it says.
-_DONE = """
-for i = 2, #KEYS do
-  redis.call('SET', KEYS[i], ARGV[2 * i - 1], 'EX', ARGV[1])
-  redis.call('HDEL', KEYS[1], ARGV[2 * i - 2])
-end
-"""
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +81,8 @@ class Eraser:
         if not orders:
             await self._rewrite_store()
             return 0
+        for one in orders:
+            await self._resume(one)
         users = {one.user_id: Counter[str]() for one in orders}
         await self._archive_all()
         if givers := await asyncio.to_thread(self._givers, users):
@@ -112,6 +108,12 @@ class Eraser:
         self._owes_rewrite = True
         await self._rewrite_store()
         return len(orders)
+
+    async def _resume(self, order: Order) -> None:
+        try:
+            await self._forgetting.resume(order)
+        except StoreUnavailable as error:
+            raise ConnectionError(str(error)) from error
 
     def _count_imported(self, users: Removed) -> Callable[[Dataset], Collection[str]]:
         """Who of a data set is to be left out; also who was forgotten earlier, if an import had them."""
@@ -157,44 +159,55 @@ class Eraser:
 
     async def _remove_states(self, users: Removed) -> None:
         """Delete the users' states in every namespace, also those of other versions."""
+        settled = await self._slots()
         async for key in self._keys("riffle:*:user:*"):
             user = key.split(b":", 4)[4].decode("utf-8", "replace") if key.count(b":") >= 4 else ""
             if user in users:
                 await self._store.demand([("UNLINK", key)])
                 users[user]["states"] += 1
+        if "[" in settled or await self._slots() != settled:  # a state may have gone to a node that was seen before
+            raise ConnectionError("slots of the store are on their way to other nodes; users are forgotten after that")
+
+    async def _slots(self) -> str:
+        """Which node of a cluster has which slots, and in brackets those that are on their way."""
+        if not self._store.is_cluster:
+            return ""
+        told = await asyncio.gather(*(node.demand([("CLUSTER", "NODES")]) for node in await self._store.nodes()))
+        own = [line.split() for (lines,) in told for line in lines.decode().splitlines() if "myself" in line]
+        return "; ".join(sorted(" ".join((line[0], *line[8:])) for line in own))
 
     async def _keys(self, pattern: str) -> AsyncIterator[bytes]:
-        cursor = b"0"
-        while True:
-            ((cursor, keys),) = await self._store.demand([("SCAN", cursor, "MATCH", pattern, "COUNT", str(_SCAN))])
-            for key in keys:
-                yield key
-            if cursor == b"0":
-                return
+        for node in await self._store.nodes():
+            cursor = b"0"
+            while True:
+                ((cursor, keys),) = await node.demand([("SCAN", cursor, "MATCH", pattern, "COUNT", str(_SCAN))])
+                for key in keys:
+                    yield key
+                if cursor == b"0":
+                    break
 
     async def _rewrite_store(self) -> None:
         """Have the store write its append-only file anew, without the commands of the past, if it may be asked to."""
         if not self._owes_rewrite or time.monotonic() < self._rewritten + REWRITE_EVERY_S:
             return
-        (info,) = await self._store.call([("INFO", "persistence")])
-        if isinstance(info, bytes) and b"aof_enabled:1" in info:
-            (reply,) = await self._store.call([("BGREWRITEAOF",)])
-            if isinstance(reply, Exception):
-                _log.warning("until its next rewrite the store's append-only file has who was forgotten: %s", reply)
-            self.counts["rewrites"] += not isinstance(reply, Exception)
+        for node in await self._store.nodes():
+            (info,) = await node.call([("INFO", "persistence")])
+            if isinstance(info, bytes) and b"aof_enabled:1" in info:
+                (reply,) = await node.call([("BGREWRITEAOF",)])
+                if isinstance(reply, Exception):
+                    _log.warning("until its next rewrite the store's append-only file has who was forgotten: %s", reply)
+                self.counts["rewrites"] += not isinstance(reply, Exception)
         self._owes_rewrite, self._rewritten = False, time.monotonic()
 
     async def _finish(self, orders: Collection[Order], removed: Removed) -> None:
-        (now,) = await self._store.demand([("TIME",)])
-        done_at = rfc_3339(int(now[0]) * 1000 + int(now[1]) // 1000)
-        keys, arguments = [ORDERS], [str(KEPT_S).encode()]
+        done_at = rfc_3339(await self._store.now_ms())
         for one in orders:
             receipt = msgspec.structs.replace(
                 one.receipt, status="done", done_at=done_at, removed=dict(removed[one.user_id])
             )
-            keys.append(receipt_key(receipt.receipt_id))
-            arguments += [receipt.receipt_id.encode(), msgspec.json.encode(receipt)]
-        await self._store.demand([("EVAL", _DONE, str(len(keys)), *keys, *arguments)])
+            told = "SET", receipt_key(receipt.receipt_id), msgspec.json.encode(receipt), "EX", str(KEPT_S)
+            await self._store.demand([told])
+            await self._store.demand([("HDEL", ORDERS, receipt.receipt_id)])
 
 
 def _rewrite(archive: Archive, users: Removed, what: str, change: Callable[[pa.Table, pa.Array], pa.Table]) -> None:

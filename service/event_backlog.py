@@ -8,8 +8,11 @@ from redis.exceptions import RedisError
 
 from service.errors import StackError
 from service.event_log import stream_key
-from service.round_trips import Command, RoundTrips
+from service.log_entries import Entry
+from service.round_trips import RoundTrips
 from service.state_keys import SHARDS, live_key, live_name, position_key
+from service.store_client import store_client
+from service.stream_reading import read_streams
 from service.updater import START, dead_key
 
 
@@ -36,11 +39,13 @@ def backlog(url: str) -> Backlog:
         StackError: the store does not answer.
     """
     try:
-        with redis.Redis.from_url(url, socket_timeout=5) as client:
+        with store_client(url, timeout_s=5) as client:
             numbers = range(SHARDS)
             namespace = live_name(client.get(live_key()))
-            positions = client.mget([position_key(namespace, number) for number in numbers])
             pipeline = client.pipeline(transaction=False)
+            for number in numbers:
+                pipeline.get(position_key(namespace, number))
+            positions = pipeline.execute()
             for number, position in zip(numbers, positions, strict=True):
                 after = f"({position.decode()}" if position else "-"
                 pipeline.xrange(stream_key(number), min=after, count=MOST)
@@ -80,13 +85,19 @@ class BacklogWatch:
         self.oldest_s = 0.0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000)
 
     async def _read(self) -> tuple[int | None, int]:
-        """Three round trips, at most one entry of each shard: the backlog's size does not matter."""
+        """Four round trips, at most one entry of each shard: the backlog's size does not matter."""
         numbers = range(SHARDS)
         (live,) = await self._store.demand([("GET", live_key())])
-        keys = [position_key(live_name(live), number) for number in numbers]
-        (positions,) = await self._store.demand([("MGET", *keys)])
-        after = [position or START for position in positions]
-        oldest: Command = ("XREAD", "COUNT", "1", "STREAMS", *map(stream_key, numbers), *after)
-        waiting, *dead = await self._store.demand([oldest, *(("XLEN", dead_key(number)) for number in numbers)])
-        entries = [position for _, entries in waiting or [] for position, _ in entries]
+        positions = await self._store.demand([("GET", position_key(live_name(live), number)) for number in numbers])
+        after = {stream_key(number): at or START for number, at in zip(numbers, positions, strict=True)}
+        waiting = await read_streams(self._store, after, count=1)
+        dead = await self._store.demand([("XLEN", dead_key(number)) for number in numbers])
+        entries = [position for one in waiting.values() for position, _ in _certain(one)]
         return min((int(position.partition(b"-")[0]) for position in entries), default=None), sum(dead)
+
+
+def _certain(entries: list[Entry] | Exception) -> list[Entry]:
+    """Entries; the exception is raised."""
+    if isinstance(entries, Exception):
+        raise entries
+    return entries

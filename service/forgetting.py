@@ -1,7 +1,9 @@
 """Orders to forget users: taken by gateways, carried out by `service.eraser`, with a receipt.
 
-One script refuses the user from now on, puts the order on record and deletes the live state: all of it or nothing. The
-order holds the id for as long as it waits; everything that stays holds a digest of it.
+The order is put on record first, then the user is refused, then the live states are deleted: who dies on the way leaves
+an order that the eraser takes up where it stands. Nobody writes a state of a user who is refused, so the states that
+are live after that are all there are. The order holds the id for as long as it waits; everything that stays holds a
+digest of it.
 """
 
 import secrets
@@ -18,20 +20,6 @@ from service.schemas import MAX_ID_BYTES, Erasure
 from service.state_keys import live_key, live_name, rebuilt_key, refused_key, state_key
 
 ORDERS = "riffle:erasures"  # receipt id -> order, for as long as it waits
-_ATTEMPTS = 3
-
-# KEYS: what says that the user is refused, orders, the receipt, the names of the live states and of those being
-# rebuilt, the user's states. ARGV: these two names, receipt id, ms for which the user is refused, order, receipt.
-_ORDER = """
-if (redis.call('GET', KEYS[4]) or '') ~= ARGV[1] or (redis.call('GET', KEYS[5]) or '') ~= ARGV[2] then return '' end
-local known = redis.call('GET', KEYS[1])
-if known then return known end
-redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4])
-redis.call('HSET', KEYS[2], ARGV[3], ARGV[5])
-redis.call('SET', KEYS[3], ARGV[6])
-for i = 6, #KEYS do redis.call('DEL', KEYS[i]) end
-return ARGV[3]
-"""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,10 +59,21 @@ class Forgetting:
         if len(user_id.encode()) > MAX_ID_BYTES or "\0" in user_id:
             detail = f"a user id has at most {MAX_ID_BYTES} UTF-8 bytes, and no U+0000"
             raise RequestError(detail, [FieldError("", "user_id", detail)])
-        for _ in range(_ATTEMPTS):
-            if known := await self._order(user_id):
-                return await self.receipt(known)
-        raise StoreUnavailable("other states became live meanwhile; order it again")
+        (known,) = await self._demand(("GET", refused_key(user_id)))
+        if not known:
+            order = await self._record(user_id)
+            known = await self._refuse(order)
+            if known != order.receipt.receipt_id.encode():  # another order was first: it is the one
+                await self._demand(("HDEL", ORDERS, order.receipt.receipt_id))
+                await self._demand(("UNLINK", receipt_key(order.receipt.receipt_id)))
+        return await self.receipt(known.decode())
+
+    async def resume(self, order: Order) -> None:
+        """See to it that a user is refused of whom an order waits, and that no state is live. Raises StoreUnavailable.
+
+        Whoever took the order may have died before that.
+        """
+        await self._refuse(order)
 
     async def receipt(self, receipt_id: str) -> dict[str, Any]:
         """How far an order is; shaped as `Erasure`.
@@ -87,10 +86,9 @@ class Forgetting:
             raise NotFound(f"no receipt {receipt_id[:100]!r}; it is in the answer to DELETE /v1/users/{{user_id}}")
         return msgspec.json.decode(found)
 
-    async def _order(self, user_id: str) -> str:
-        """The id of the receipt; "" where states became live in between."""
-        live, rebuilt, now = await self._demand(("GET", live_key()), ("GET", rebuilt_key()), ("TIME",))
-        now_ms = int(now[0]) * 1000 + int(now[1]) // 1000
+    async def _record(self, user_id: str) -> Order:
+        """A new order, on record."""
+        now_ms = await self._now_ms()
         until_ms = now_ms + 1000 * self._refuse_s
         receipt = Erasure(
             receipt_id=secrets.token_hex(16),
@@ -100,16 +98,35 @@ class Forgetting:
             refused_until=rfc_3339(until_ms),
         )
         order = Order(receipt=receipt, user_id=user_id, until_ms=until_ms)
+        await self._demand(("HSET", ORDERS, receipt.receipt_id, msgspec.json.encode(order)))
+        await self._demand(("SET", receipt_key(receipt.receipt_id), msgspec.json.encode(receipt), "NX"))
+        return order
+
+    async def _refuse(self, order: Order) -> bytes:
+        """Refuse the user and delete the states that are live; the id of the receipt that the refusal names."""
+        own = order.receipt.receipt_id
+        left_ms = order.until_ms - await self._now_ms()
+        known = None
+        if left_ms > 0:
+            refuse = ("SET", refused_key(order.user_id), own, "NX", "GET", "PX", str(left_ms))
+            (known,) = await self._demand(refuse)
+        live, rebuilt = await self._demand(("GET", live_key()), ("GET", rebuilt_key()))
         names = {live_name(live), *([rebuilt.decode()] if rebuilt else [])}
-        keys = [refused_key(user_id), ORDERS, receipt_key(receipt.receipt_id), live_key(), rebuilt_key()]
-        keys += [state_key(name, user_id) for name in sorted(names)]
-        arguments = [live or b"", rebuilt or b"", receipt.receipt_id, str(1000 * self._refuse_s)]
-        arguments += [msgspec.json.encode(order), msgspec.json.encode(receipt)]
-        (known,) = await self._demand(("EVAL", _ORDER, str(len(keys)), *keys, *arguments))
-        return known.decode()
+        await self._demand(("DEL", *(state_key(name, order.user_id) for name in sorted(names))))
+        return known or own.encode()
+
+    async def _now_ms(self) -> int:
+        try:
+            return await self._store.now_ms()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise _unavailable(error) from error
 
     async def _demand(self, *commands: tuple[str | bytes, ...]) -> list[Any]:
         try:
             return await self._store.demand(commands)
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailable(f"the store does not answer: {str(error) or type(error).__name__}") from error
+            raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"the store does not answer: {str(error) or type(error).__name__}")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import redis
 
 from recsys.archive import Archive
 from recsys.datasets.dataset import Dataset
@@ -22,6 +21,7 @@ from service.item_snapshot import CATALOGUE, Snapshot
 from service.item_updater import counts_for_items, in_order
 from service.log_entries import Entry, text_of
 from service.state_keys import SHARDS
+from service.store_client import StoreClient
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +47,7 @@ class ItemHistory:
 
     @classmethod
     def read(
-        cls, client: redis.Redis, dataset: Dataset | None, imported_s: int, archive: Archive, until_ms: int
+        cls, client: StoreClient, dataset: Dataset | None, imported_s: int, archive: Archive, until_ms: int
     ) -> "ItemHistory":
         """Read it.
 
@@ -75,12 +75,6 @@ class ItemHistory:
         return Snapshot(self.base, horizon_ms, counts, items_after(self.changes, horizon_ms))
 
 
-def store_ms(client: redis.Redis) -> int:
-    """This moment of the store's clock. Raises RedisError."""
-    seconds, micros = client.time()
-    return int(seconds) * 1000 + int(micros) // 1000
-
-
 def _base(dataset: Dataset | None, imported_s: int, erased: dict[str, int]) -> str:
     """Without somebody's events the counts are others, so each erasure begins a line of versions."""
     named = f"{dataset.fingerprint if dataset else ''} {imported_s} {sorted(erased.items())}"
@@ -95,7 +89,7 @@ def _imported(dataset: Dataset, imported_s: int) -> dict[str, np.ndarray]:
     return {"item_key": key, "verb": events.verb, "ts_s": (ts_s + later_s).astype(np.uint32)}
 
 
-def _logged(client: redis.Redis, archive: Archive, horizon_ms: int) -> tuple[np.ndarray, ...]:
+def _logged(client: StoreClient, archive: Archive, horizon_ms: int) -> tuple[np.ndarray, ...]:
     """Events of archive and log before a moment, in the order in which they count: ms, item_key, verb, ts_s.
 
     The log is read between two looks at how far the archive reaches: what leaves the log meanwhile is archived at the
@@ -127,7 +121,7 @@ def _logged(client: redis.Redis, archive: Archive, horizon_ms: int) -> tuple[np.
     return ms[order], item_key[order], verb[order], ts_s[order]
 
 
-def _changes(client: redis.Redis, catalogue: Archive, horizon_ms: int) -> list[Change]:
+def _changes(client: StoreClient, catalogue: Archive, horizon_ms: int) -> list[Change]:
     """Changes of items before a moment, from archive and stream as events are."""
     (began,) = catalogue.until()
     entries = _entries(client, CATALOGUE, f"({text_of(began)}", horizon_ms)
@@ -136,6 +130,6 @@ def _changes(client: redis.Redis, catalogue: Archive, horizon_ms: int) -> list[C
     return changes + [one for one in changes_in(entries) if one.position > until]
 
 
-def _entries(client: redis.Redis, stream: str, start: str, horizon_ms: int) -> list[Entry]:
+def _entries(client: StoreClient, stream: str, start: str, horizon_ms: int) -> list[Entry]:
     found: Any = client.xrange(stream, start, f"({horizon_ms}")
     return [(position, [part for pair in fields.items() for part in pair]) for position, fields in found]

@@ -29,12 +29,10 @@ BY_VERSION_S = 3  # a process that lost a version of the last second looks for i
 IDLE_MS = 60_000  # after that a snapshot is published though nothing has changed: demand decays
 _log = logging.getLogger(__name__)
 
-# KEYS: snapshot, the same by its version. ARGV: head of the version that the work began from, snapshot, seconds for
-# which it is to be had by its version.
+# KEYS: snapshot. ARGV: head of the version that the work began from, snapshot.
 _PUBLISH = """
 if redis.call('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
-redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
 return 1
 """
 
@@ -73,9 +71,10 @@ class ItemUpdater:
         count(snapshot, [event for _, _, event in logged])
         new = Snapshot(snapshot.base, horizon_ms, snapshot.counts, snapshot.items | changes)
         self._snapshot = None  # its counts have moved on; only what the store has taken is true
-        keys = snapshot_key(self._namespace), version_key(new.version)
-        arguments = head(snapshot.version), encode(new), str(BY_VERSION_S)
-        if (await self._store.demand([("EVAL", _PUBLISH, "2", *keys, *arguments)]))[0]:
+        key, value = snapshot_key(self._namespace), encode(new)
+        # First by its version, which nobody asks for before it is published: on a cluster it is another node's.
+        await self._store.demand([("SET", version_key(new.version), value, "EX", str(BY_VERSION_S))])
+        if (await self._store.demand([("EVAL", _PUBLISH, "1", key, head(snapshot.version), value)]))[0]:
             self._snapshot = new
             self.counts += Counter(counted=len(logged), changed_items=len(changes), published=1)
         else:
@@ -99,8 +98,7 @@ class ItemUpdater:
 
     async def _read(self, since_ms: int) -> tuple[int, list[list[Entry]]]:
         """Entries of all shards and of the catalogue since a moment, and the moment before which they are complete."""
-        (now,) = await self._store.demand([("TIME",)])
-        horizon_ms = int(now[0]) * 1000 + int(now[1]) // 1000
+        horizon_ms = await self._store.now_ms()
         streams = [*map(stream_key, range(SHARDS)), CATALOGUE]
         entries = await self._store.demand([("XRANGE", one, str(since_ms), "+", "COUNT", str(READ)) for one in streams])
         for one in entries:

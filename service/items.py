@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import redis
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from recsys.items import Item
@@ -16,8 +15,10 @@ from service.errors import CatalogueUnavailable, FieldError, NotFound, Overloade
 from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
 from service.item_snapshot import CATALOGUE
 from service.round_trips import RoundTrips
+from service.state_keys import beside
+from service.store_client import StoreClient, is_cluster_client
 
-ITEMS = "riffle:items"
+ITEMS = "riffle:items"  # as `items_key` says
 _ATTEMPTS = 5
 
 # KEYS: items, catalogue. ARGV: entries at which the catalogue is full; per item its id, what it was read as ("" for
@@ -106,7 +107,8 @@ class ItemCatalogue:
             arguments: list[str | bytes] = [str(self._limit)]
             for item_id, value, item in zip(item_ids, before, items, strict=True):
                 arguments += (item_id, value or b"", _encode(item))
-            (written,) = await self._call([("EVAL", _WRITE, "2", ITEMS, CATALOGUE, *arguments)])
+            keys = items_key(is_cluster=self._store.is_cluster), CATALOGUE
+            (written,) = await self._call([("EVAL", _WRITE, "2", *keys, *arguments)])
             if written < 0:
                 raise Overloaded(f"{self._limit} changes of items wait already; send it again later")
             if written:
@@ -114,7 +116,7 @@ class ItemCatalogue:
         raise CatalogueUnavailable("others change the same items all the time; send it again")
 
     async def _read(self, item_ids: Sequence[str]) -> list[Any]:
-        return await self._call([("HMGET", ITEMS, *item_ids)])
+        return await self._call([("HMGET", items_key(is_cluster=self._store.is_cluster), *item_ids)])
 
     async def _call(self, commands: Sequence[tuple[str | bytes, ...]]) -> list[Any]:
         try:
@@ -136,14 +138,20 @@ class ItemCatalogue:
         return Item(deleted=True)
 
 
-def restore(client: redis.Redis, items: Mapping[str, Item]) -> None:
+def items_key(*, is_cluster: bool) -> str:
+    """Where the items lie: they change together with the catalogue's stream."""
+    return beside(CATALOGUE, ITEMS, is_cluster=is_cluster)
+
+
+def restore(client: StoreClient, items: Mapping[str, Item]) -> None:
     """Describe items to a store that has lost them, as the archive has them; what it knows stays. Raises RedisError."""
-    if client.hlen(ITEMS) >= len(items):
+    key = items_key(is_cluster=is_cluster_client(client))
+    if client.hlen(key) >= len(items):
         return
     described = list(items.items())
     for start in range(0, len(described), _CHUNK):
         pairs = [(item_id, _encode(item)) for item_id, item in described[start : start + _CHUNK]]
-        client.eval(_RESTORE, 1, ITEMS, *(part for pair in pairs for part in pair))
+        client.eval(_RESTORE, 1, key, *(part for pair in pairs for part in pair))
 
 
 def _shown_at_some_time(item: Item, at: str) -> Item:

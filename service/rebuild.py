@@ -26,13 +26,15 @@ from service.archives import catalogue_beside, event_archive
 from service.errors import StackError
 from service.event_log import stream_key
 from service.imports import current_dataset
-from service.item_history import ItemHistory, store_ms
+from service.item_history import ItemHistory
 from service.item_snapshot import CATALOGUE, encode, snapshot_key
 from service.items import restore
 from service.log_entries import position_of, text_of
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.state_keys import SHARDS, live_key, live_name, namespace, position_key, rebuilt_key, refused_key, state_key
+from service.store_client import StoreClient, store_client
+from service.store_client import now_ms as store_now_ms
 from service.timeline import Timeline, timelines
 from service.updater import Updater
 
@@ -94,7 +96,7 @@ def rebuild(
     """
     began = time.monotonic()
     try:
-        with _alone(archive.root.with_name("rebuild.lock")), redis.Redis.from_url(url, socket_timeout=10) as client:
+        with _alone(archive.root.with_name("rebuild.lock")), store_client(url, timeout_s=10) as client:
             before = live_name(client.get(live_key()))
             _clear(client, keep=before)
             name = namespace(int(client.incr(_GENERATION)))
@@ -106,7 +108,7 @@ def rebuild(
                 users, events = users + len(timeline.user_id), events + len(timeline)
                 progress(1)
             source = _source(url, dataset, users=users, events=events)
-            now_ms = store_ms(client)
+            now_ms = store_now_ms(client)
             items = ItemHistory.read(client, dataset, source.imported_s, archive, now_ms).at(now_ms)
             client.set(snapshot_key(name), encode(items))
             restore(client, items.items)
@@ -136,8 +138,8 @@ def count_items_anew(settings: Settings, url: str) -> None:
         return
     dataset, archive = current_dataset(settings), event_archive(settings)
     try:
-        with redis.Redis.from_url(url, socket_timeout=10) as client:
-            now_ms = store_ms(client)
+        with store_client(url, timeout_s=10) as client:
+            now_ms = store_now_ms(client)
             history = ItemHistory.read(client, dataset, live[1].imported_s, archive, now_ms)
             client.set(snapshot_key(live[0]), encode(history.at(now_ms)))
     except redis.RedisError as error:
@@ -151,7 +153,7 @@ def live_source(url: str, schema_hash: str = SCHEMA_HASH) -> tuple[str, Source] 
         StackError: the store does not answer.
     """
     try:
-        with redis.Redis.from_url(url, socket_timeout=5) as client:
+        with store_client(url, timeout_s=5) as client:
             found = client.get(live_key(schema_hash))
             if not found:
                 return None
@@ -175,14 +177,14 @@ def is_live(url: str, dataset: Dataset) -> bool:
     if not dataset.user_id:  # all were forgotten
         return True
     try:
-        with redis.Redis.from_url(url, socket_timeout=5) as client:
+        with store_client(url, timeout_s=5) as client:
             value = client.get(state_key(found[0], dataset.user_id[0]))
     except redis.RedisError as error:
         raise StackError(f"the store does not answer: {error}; `riffle doctor` looks for causes") from error
     return isinstance(value, bytes) and not unpack([value], SCHEMA_HASH)[1]
 
 
-def _load(client: redis.Redis, name: str, timeline: Timeline) -> None:
+def _load(client: StoreClient, name: str, timeline: Timeline) -> None:
     """Write the state of every user of a shard."""
     for first, states in states_of(
         len(timeline.user_id),
@@ -213,15 +215,16 @@ async def _catch_up(url: str, name: str) -> None:
     store = RoundTrips(url, timeout_ms=10_000, connections=1)
     try:
         updater = Updater(store, namespace=name)
-        while await updater.step(block_ms=1):
-            pass
+        while await updater.step(block_ms=1) or updater.counts["shards_left"]:
+            if updater.counts["shards_left"]:
+                raise StackError("a node of the store does not answer; `riffle doctor` looks for causes")
     except (OSError, TimeoutError) as error:
         raise StackError(f"the event log does not answer: {error}; `riffle doctor` looks for causes") from error
     finally:
         await store.close()
 
 
-def _hold(client: redis.Redis, name: str, archive: Archive, *, accept_loss: bool) -> None:
+def _hold(client: StoreClient, name: str, archive: Archive, *, accept_loss: bool) -> None:
     """Begin the new states where the archive ends, and keep in log and catalogue what comes after.
 
     Raises:
@@ -229,7 +232,8 @@ def _hold(client: redis.Redis, name: str, archive: Archive, *, accept_loss: bool
     """
     for _ in range(_ATTEMPTS):
         until = archive.until()
-        client.mset({position_key(name, number): text_of(at) for number, at in enumerate(until)})
+        for number, at in enumerate(until):
+            client.set(position_key(name, number), text_of(at))
         client.set(rebuilt_key(), name, ex=_HELD_S)
         gaps = [
             f"the log of shard {number} has lost events"
@@ -245,7 +249,7 @@ def _hold(client: redis.Redis, name: str, archive: Archive, *, accept_loss: bool
     )
 
 
-def _left_after(client: redis.Redis, key: str, position: Position) -> bool:
+def _left_after(client: StoreClient, key: str, position: Position) -> bool:
     """Whether entries of a stream were dropped that came after a position."""
     if not client.exists(key):
         return False
@@ -254,7 +258,7 @@ def _left_after(client: redis.Redis, key: str, position: Position) -> bool:
     return stream["entries-added"] > stream["length"] and first is not None and position_of(first[0]) > position
 
 
-def _clear(client: redis.Redis, *, keep: str) -> None:
+def _clear(client: StoreClient, *, keep: str) -> None:
     """Remove all states of this schema, and what belongs to them, but those of one namespace."""
     schema = keep.partition(".")[0]
     others: list[bytes] = []

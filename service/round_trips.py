@@ -1,64 +1,50 @@
-"""Round trips to Redis for the request path: a few kept connections, tight timeouts, no retries.
-
-redis-py connects, authenticates, encrypts and parses. Its client above that is left out: pool, retry policy, a task of
-its own for each send and commands packed in Python took 8 % of a gateway's time for lookups and 5 % for decision
-records. Its defaults would also hold a request for a minute on a dead server (5 s x 11 tries).
-"""
+"""Round trips to the store, whether it is one server or a Redis Cluster."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import redis.asyncio as aioredis
-from hiredis import pack_command
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from service.cluster import Cluster
+from service.node_connections import Command, NodeConnections, without_errors
+from service.store_url import is_cluster
 
-Command = tuple[str | bytes, ...]
+__all__ = ["Command", "RoundTrips"]
 
 
 class RoundTrips:
     """Sends commands together and reads their replies.
 
+    Each command names keys of one hash slot. On a cluster the commands for each node are one round trip, those to
+    different nodes are under way at the same time, and a node that does not answer fails its own commands alone.
+
     Args:
+        url: As `store_url` describes.
         timeout_ms: Of one round trip; waiting for a connection and connecting included.
-        connections: At most.
+        connections: To one server at most.
     """
 
     def __init__(self, url: str, *, timeout_ms: int, connections: int) -> None:
-        self._timeout_s = timeout_ms / 1000
-        self._pool = aioredis.ConnectionPool.from_url(
-            url,
-            max_connections=connections,
-            protocol=2,  # replies as lists
-            socket_timeout=None,  # one timeout around it all
-            socket_connect_timeout=None,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
-        self._idle: list[aioredis.Connection] = []
-        self._free = asyncio.Semaphore(connections)
+        self._cluster: Cluster | None = None
+        if is_cluster(url):
+            self._cluster = Cluster(url, timeout_ms=timeout_ms, connections=connections)
+        else:
+            self._server = NodeConnections(url, timeout_ms=timeout_ms, connections=connections)
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether keys of different slots lie apart."""
+        return self._cluster is not None
 
     async def call(self, commands: Sequence[Command]) -> list[Any]:
-        """The reply to each command, in order; a reply may be a ResponseError.
+        """The reply to each command, in order.
+
+        A reply may be a ResponseError. On a cluster it may also be what a single server raises: then its node failed.
 
         Raises:
             TimeoutError: the built-in one. redis.exceptions.ConnectionError, OSError: no connection, or it broke.
             RedisError: the server refused the connection.
         """
-        async with _patience(self._timeout_s), self._free:
-            connection = self._idle.pop() if self._idle else await self._pool.get_connection()
-            try:
-                packed = b"".join(pack_command(one) for one in commands)  # type: ignore[arg-type]  # the stub: tuples of one
-                await connection.send_packed_command(packed, check_health=False)  # connects first if it has to
-                return [await _reply(connection) for _ in commands]
-            except BaseException:
-                await connection.disconnect(nowait=True)  # a late reply is nobody's
-                raise
-            finally:
-                self._idle.append(connection)
+        return await (self._server.call(commands) if self._cluster is None else self._cluster.call(commands))
 
     async def demand(self, commands: Sequence[Command]) -> list[Any]:
         """`call`, where a refused command is an error of all of it.
@@ -66,35 +52,24 @@ class RoundTrips:
         Raises:
             ResponseError: the first one; commands after it were executed. The rest as `call`.
         """
-        replies = await self.call(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        return without_errors(await self.call(commands))
+
+    async def nodes(self) -> list[NodeConnections]:
+        """Each server that has keys. Raises as `call` does."""
+        return [self._server] if self._cluster is None else await self._cluster.nodes()
+
+    async def now_ms(self) -> int:
+        """This moment of the store's clock, UTC epoch milliseconds; of a cluster's clocks the one that is most behind.
+
+        What is appended to a stream from now on has a later position, wherever the stream lies.
+
+        Raises:
+            RedisError, OSError, TimeoutError: a node does not say.
+        """
+        nodes = await self.nodes()
+        told = await asyncio.gather(*(node.demand([("TIME",)]) for node in nodes))
+        return min(int(seconds) * 1000 + int(micros) // 1000 for ((seconds, micros),) in told)
 
     async def close(self) -> None:
         """End the connections."""
-        await self._pool.aclose()
-
-
-@asynccontextmanager
-async def _patience(seconds: float) -> AsyncIterator[None]:
-    """A timeout that a reply which is there already never meets.
-
-    When a process had to wait for the processor, a reply and the end of its time come up in the same turn of the loop;
-    asyncio.timeout would cancel who is about to read it. So the time is up one turn later.
-    """
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as scope:
-        timer = loop.call_later(seconds, lambda: scope.reschedule(loop.time()))
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-
-async def _reply(connection: aioredis.Connection) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
+        await (self._server.close() if self._cluster is None else self._cluster.close())

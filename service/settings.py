@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from recsys.verbs import Objective, event_types
 from service.errors import SettingsError
+from service.store_url import check_url
 
 VerbName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,31}$")]
 Port = Annotated[int, Meta(ge=1024, le=65535)]
@@ -27,7 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # --- where things are ---
     home: str = ".riffle"  # state: datasets, bundles, Valkey files, logs, pids
-    redis_url: str = ""  # redis://... of a real Redis or Valkey; empty: start the embedded Valkey
+    redis_url: str = ""  # redis://... of a real Redis or Valkey, redis+cluster://...; empty: start the embedded Valkey
 
     # --- ports; every one is checked before anything starts ---
     http_host: str = "127.0.0.1"  # where HAProxy listens; 0.0.0.0 for everybody who can reach this machine
@@ -62,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # --- events ---
     event_late_s: Annotated[int, Meta(ge=1)] = 604_800  # older events are refused
     event_early_s: Annotated[int, Meta(ge=0)] = 60  # events further in the future are refused
+    event_replicas: Annotated[int, Meta(ge=0, le=8)] = 0  # of the store that have an event before it is acknowledged
     event_limit: Annotated[int, Meta(ge=100)] = 40_000  # entries of one of 16 shards; beyond it 429
     event_kept: Annotated[int, Meta(ge=1)] = 10_000  # of a shard; beyond, those archived and applied are dropped
     updaters: Annotated[int, Meta(ge=1, le=16)] = 1  # feature updaters, who share the 16 shards of users
@@ -97,8 +99,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ):
             if kept > limit // 2:
                 raise ValueError(f"{of}_kept ({kept}) is above half of {of}_limit ({limit})")
-        if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("redis_url does not start with redis://, rediss:// or unix://")
+        if self.redis_url:
+            check_url(self.redis_url)
 
     @property
     def home_path(self) -> Path:

@@ -53,6 +53,16 @@ def refused_key(user_id: str) -> str:
     return f"riffle:{{s{shard(user_id):02d}}}:refused:{user_digest(user_id)}"
 
 
+def fence_key(number: int) -> str:
+    """What is written here tells that everything before it in a shard's slot has reached the replicas."""
+    return f"riffle:{{s{number:02d}}}:fence"
+
+
+def beside(key: str, name: str, *, is_cluster: bool) -> str:
+    """A name for what changes together with `key`: on a cluster one of the same slot."""
+    return f"{name}:{{{key}}}" if is_cluster and "{" not in key else name
+
+
 def position_key(namespace: str, number: int) -> str:
     """Where the position of the last event applied to a shard's states lies."""
     return f"riffle:{{s{number:02d}}}:{namespace}:position"

@@ -8,6 +8,7 @@ the last page: who reads or appends meanwhile notices nothing, positions and cou
 from collections.abc import Collection
 
 from service.round_trips import Command, RoundTrips
+from service.state_keys import beside
 
 PAGE = 100  # entries a script copies while the store answers nobody else: 2 ms of decision records, of 500 10 to 16
 # KEYS: stream, copy. ARGV: entries to copy, the last position copied so far, positions to leave out.
@@ -43,7 +44,7 @@ async def remove_entries(store: RoundTrips, stream: str, gone: Collection[bytes]
     Raises:
         RedisError, OSError, TimeoutError: the store failed.
     """
-    copy, last = f"{stream}:copy", b"0-0"
+    copy, last = beside(stream, f"{stream}:copy", is_cluster=store.is_cluster), b"0-0"
     await store.demand([("UNLINK", copy)])
     while last:
         command: Command = ("EVAL", _COPY, "2", stream, copy, str(PAGE), last, *gone)

@@ -25,6 +25,7 @@ from service.histogram import Histogram
 from service.log_entries import Run
 from service.round_trips import Command, RoundTrips
 from service.state_keys import FIRST, SHARDS, live_key, live_name, position_key, refused_key, state_key
+from service.stream_reading import read_streams
 
 RETRY_S = 0.5
 # Between steps at least: a step costs 2 ms however few events it finds, and 100 calls a second made 100 steps of it.
@@ -76,40 +77,74 @@ class Updater:
         self._store, self._fixed = store, namespace
         self._namespace = namespace or FIRST
         self._shards = list(shards)
-        self.counts: Counter[str] = Counter()  # "applied", "dead", "undecodable_states", "lost_commits"
+        self._looked = namespace is not None  # whether it was ever known which states are live
+        self.counts: Counter[str] = Counter()  # "applied", "dead", "undecodable_states", "lost_commits", "shards_left"
         self.effect_s = Histogram(EFFECT_BOUNDS_S)  # from each event's arrival to its commit
 
     async def step(self, *, block_ms: int = 1000) -> int:
         """Read once, apply, commit: four round trips, however many shards. Returns how many entries were committed.
 
+        On a cluster the shards of a node that fails are left for later steps, and counted.
+
         Raises:
             RedisError, OSError, TimeoutError: the store failed; calling again goes on from what is committed.
         """
-        after = [at or START for at in await self._positions()]
-        streams = [stream_key(number) for number in self._shards]
-        read = await self._one("XREAD", "COUNT", str(BATCH), "BLOCK", str(block_ms), "STREAMS", *streams, *after)
-        if not read:
+        after = self._answered(await self._positions())
+        streams = {stream_key(number): number for number in after}
+        read = await read_streams(
+            self._store,
+            {stream: after[number] or START for stream, number in streams.items()},
+            count=BATCH,
+            block_ms=block_ms,
+        )
+        entries = self._answered({streams[stream]: found for stream, found in read.items()})
+        if not entries:
             return 0
-        runs = [Run.of(self._shards[streams.index(stream.decode())], entries) for stream, entries in read]
+        runs = [Run.of(number, found) for number, found in entries.items()]
+        values = await self._states({one.shard: _users(one) for one in runs})
+        runs = [one for one in runs if one.shard in values]
         users = [_users(one) for one in runs]
-        keys = [state_key(self._namespace, user) for own in users for user in own]
-        states, undecodable = unpack(await self._one("MGET", *keys) if keys else [], SCHEMA_HASH)
+        states, undecodable = unpack([value for one in runs for value in values[one.shard]], SCHEMA_HASH)
         self.counts["undecodable_states"] += len(undecodable)
         _apply(states, [user for own in users for user in own], runs)
-        began = dict(zip(self._shards, after, strict=True))
+        began = {one.shard: after[one.shard] or START for one in runs}
         return await self._commit(began, runs, users, pack(states, SCHEMA_HASH))
 
-    async def _positions(self) -> list[bytes | None]:
+    def _answered(self, of_shard: dict[int, Any]) -> dict[int, Any]:
+        """What is no exception. Raises one of them where nothing else is left."""
+        failures = [one for one in of_shard.values() if isinstance(one, Exception)]
+        if failures and len(failures) == len(of_shard):
+            raise failures[0]
+        self.counts["shards_left"] += len(failures)
+        return {number: one for number, one in of_shard.items() if not isinstance(one, Exception)}
+
+    async def _positions(self) -> dict[int, Any]:
         """Where each shard's states stand.
 
-        Read anew each time: another updater may have committed, or a rebuild may have made other states live.
+        Read anew each time: another updater may have committed, or a rebuild may have made other states live. Who
+        cannot see which are live goes on with those that were: they have positions of their own.
         """
         while True:
-            positions = [position_key(self._namespace, number) for number in self._shards]
-            found, live = await self._store.demand([("MGET", *positions), ("GET", live_key())])
-            if self._fixed or live_name(live) == self._namespace:
-                return found
-            self._namespace = live_name(live)
+            positions = [("GET", position_key(self._namespace, number)) for number in self._shards]
+            *found, live = await self._store.call([*positions, ("GET", live_key())])
+            if isinstance(live, Exception) and not self._looked:
+                raise live
+            if not (self._fixed or isinstance(live, Exception)):
+                self._looked = True
+                if live_name(live) != self._namespace:
+                    self._namespace = live_name(live)
+                    continue
+            return dict(zip(self._shards, found, strict=True))
+
+    async def _states(self, users: dict[int, list[str]]) -> dict[int, list[bytes | None]]:
+        """The packed states of each shard's users."""
+        asked = [number for number, own in users.items() if own]
+        commands: list[Command] = [
+            ("MGET", *(state_key(self._namespace, user) for user in users[number])) for number in asked
+        ]
+        replies = await self._store.call(commands) if asked else []
+        nobody: dict[int, Any] = {number: [] for number, own in users.items() if not own}
+        return self._answered(nobody | dict(zip(asked, replies, strict=True)))
 
     async def _commit(
         self, began: dict[int, bytes], runs: Sequence[Run], users: Sequence[Sequence[str]], values: Sequence[bytes]
@@ -124,8 +159,12 @@ class Updater:
             dead = [part for entry in one.dead for part in entry]
             commands.append(("EVAL", _COMMIT, str(len(keys)), *keys, began[one.shard], one.end, *packed, *dead))
         committed = 0
-        for one, reply in zip(runs, await self._store.demand(commands), strict=True):
-            if not reply:  # another updater was here; the next step reads on from what it committed
+        replies = await self._store.call(commands)
+        by_shard = self._answered({one.shard: reply for one, reply in zip(runs, replies, strict=True)})
+        for one in runs:
+            if one.shard not in by_shard:
+                continue
+            if not by_shard[one.shard]:  # another updater was here; the next step reads on from what it committed
                 self.counts["lost_commits"] += 1
                 continue
             committed += one.entries
@@ -133,9 +172,6 @@ class Updater:
             self.counts["dead"] += len(one.dead)
             self.effect_s.observe(one.ages_s(time.time()))
         return committed
-
-    async def _one(self, *command: str | bytes) -> Any:
-        return (await self._store.demand([command]))[0]
 
 
 def warm_up() -> None:

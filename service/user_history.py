@@ -15,6 +15,7 @@ from service.errors import StackError
 from service.event_log import stream_key
 from service.log_entries import Run, text_of
 from service.rebuild import live_source
+from service.store_client import StoreClient, store_client
 from service.timeline import Timeline, joined, timelines
 
 SETTLED_S = 10  # a rebuild names its import some seconds before its states are live
@@ -87,7 +88,7 @@ def user_histories(
     """
     until = archive.until()
     try:
-        with redis.Redis.from_url(url, socket_timeout=10) as client:
+        with store_client(url, timeout_s=10) as client:
             tails = [_logged(client, number, until[number]) for number in shards]
     except redis.RedisError as error:
         raise StackError(f"the event log does not answer: {error}; `riffle doctor` looks for causes") from error
@@ -95,7 +96,7 @@ def user_histories(
         yield number, UserHistory(joined(events, _after(tail, events)), len(events))
 
 
-def _logged(client: redis.Redis, number: int, after: Position) -> Timeline:
+def _logged(client: StoreClient, number: int, after: Position) -> Timeline:
     """What a shard's stream has after a position and changes states."""
     runs, start = [], f"({text_of(after)}"
     while True:

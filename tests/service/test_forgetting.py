@@ -14,7 +14,7 @@ from recsys.erased_users import user_digest
 from recsys.verbs import Verb
 from service.errors import NotFound, RequestError, StoreUnavailable
 from service.event_log import EventLog, Outcome
-from service.forgetting import ORDERS, Forgetting
+from service.forgetting import ORDERS, Forgetting, Order
 from service.rebuild import rebuild
 from service.round_trips import Command, RoundTrips
 from service.schemas import Erasure
@@ -90,23 +90,50 @@ async def test_without_a_store_nothing_is_promised(breakable_store: BreakableSto
 
 
 class Interrupted(RoundTrips):
-    """A store whose states are replaced as often as somebody has looked which ones are live."""
+    """A store at which other states become live, with one of the user among them, just before the user is refused."""
 
-    async def demand(self, commands: Sequence[Command]) -> list[Any]:
-        replies = await super().demand(commands)
-        if commands[0] == ("GET", live_key()):
-            number = int(live_name(replies[0]).rpartition(".")[2])
-            await super().demand([("SET", live_key(), f"0123abcd.{number + 1}")])
-        return replies
+    url = ""
+
+    async def call(self, commands: Sequence[Command]) -> list[Any]:
+        if commands[0][:2] == ("SET", refused_key(USER)):
+            with redis.Redis.from_url(self.url) as server:
+                server.mset({state_key("0123abcd.7", USER): b"x", live_key(): "0123abcd.7"})
+        return await super().call(commands)
 
 
-async def test_states_that_become_live_again_and_again_are_no_endless_loop(breakable_store: BreakableStore) -> None:
+async def test_states_that_become_live_under_an_order_do_not_escape_it(breakable_store: BreakableStore) -> None:
     store = Interrupted(breakable_store.url, timeout_ms=3000, connections=1)
-    with pytest.raises(StoreUnavailable, match="order it again"):
+    store.url = breakable_store.url
+    await Forgetting(store, refuse_s=60).forget(USER)
+    await store.close()
+    with redis.Redis.from_url(breakable_store.url) as server:
+        assert live_name(server.get(live_key())) == "0123abcd.7"
+        assert not server.exists(state_key("0123abcd.7", USER))
+
+
+class Dies(RoundTrips):
+    """A store that is gone once an order is on record, before its user is refused."""
+
+    async def call(self, commands: Sequence[Command]) -> list[Any]:
+        if commands[0][:2] == ("SET", refused_key(USER)):
+            raise ConnectionError("gone")
+        return await super().call(commands)
+
+
+async def test_an_order_whose_taker_died_is_on_record_and_can_be_taken_up(breakable_store: BreakableStore) -> None:
+    store = Dies(breakable_store.url, timeout_ms=3000, connections=1)
+    with pytest.raises(StoreUnavailable):
         await Forgetting(store, refuse_s=60).forget(USER)
     await store.close()
     with redis.Redis.from_url(breakable_store.url) as server:
-        assert not server.exists(ORDERS, refused_key(USER))
+        server.set(state_key(FIRST, USER), b"x")
+        (waiting,) = server.hvals(ORDERS)
+        assert not server.exists(refused_key(USER))
+        async with forgetting_at(breakable_store.url) as (forgetting, _):
+            for _ in range(2):
+                await forgetting.resume(msgspec.json.decode(waiting, type=Order))
+        assert not server.exists(state_key(FIRST, USER))
+        assert 55_000 < server.pttl(refused_key(USER)) <= 60_000
 
 
 async def test_events_of_the_user_are_refused_also_those_sent_before_and_others_are_not(
@@ -130,11 +157,11 @@ class ForgetsBeforeCommit(RoundTrips):
 
     forgetting: Forgetting | None = None
 
-    async def demand(self, commands: Sequence[Command]) -> list[Any]:
+    async def call(self, commands: Sequence[Command]) -> list[Any]:
         if commands[0][0] == "EVAL" and self.forgetting:
             forgetting, self.forgetting = self.forgetting, None
             await forgetting.forget(USER)
-        return await super().demand(commands)
+        return await super().call(commands)
 
 
 async def test_a_state_that_an_updater_had_read_before_does_not_come_back(breakable_store: BreakableStore) -> None:

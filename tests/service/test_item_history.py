@@ -15,11 +15,12 @@ from recsys.items import Item
 from service.archives import catalogue_beside, catalogue_rows
 from service.catalogue_entries import Change
 from service.event_log import stream_key
-from service.item_history import ItemHistory, store_ms
+from service.item_history import ItemHistory
 from service.item_snapshot import CATALOGUE, decode, encode
 from service.rebuild import count_items_anew, live_source, rebuild
 from service.settings import Settings
 from service.state_keys import SHARDS
+from service.store_client import now_ms
 from tests import worlds
 from tests.service.conftest import BreakableStore
 from tests.service.test_archived_streams import catalogue_archiver_at, in_stream
@@ -35,7 +36,7 @@ def past(url: str, dataset: Dataset, archive: Archive) -> ItemHistory:
     source = live_source(url)
     assert source is not None
     with redis.Redis.from_url(url) as server:
-        return ItemHistory.read(server, dataset, source[1].imported_s, archive, store_ms(server))
+        return ItemHistory.read(server, dataset, source[1].imported_s, archive, now_ms(server))
 
 
 def changed(chance: random.Random, number: int) -> tuple[str, Item]:

@@ -175,8 +175,25 @@ def test_settings_that_fit_only_together_may_come_from_file_and_environment(toml
 @pytest.mark.usefixtures("toml")
 @pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "6379"])
 def test_store_address_of_another_scheme_is_refused_with_the_schemes(url: str) -> None:
-    with pytest.raises(SettingsError, match=r"redis://, rediss:// or unix://"):
+    with pytest.raises(SettingsError, match=r"redis://, rediss://, unix://, redis\+cluster:// or rediss\+cluster://"):
         load(environ={"RIFFLE_REDIS_URL": url})
+
+
+@pytest.mark.usefixtures("toml")
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis+cluster://", "names '', which is no host:port"),
+        ("redis+cluster://u:secret@one:7000,,two", "names '', which is no host:port"),
+        ("redis+cluster://one:seven", "names 'one:seven', which is no host:port"),
+        ("redis+cluster://one:70000", "names 'one:70000'"),
+        ("rediss+cluster://u:secret@one:7000/3", "asks for database 3; a cluster has database 0 alone"),
+    ],
+)
+def test_cluster_that_cannot_be_one_is_refused_without_its_password(url: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=why) as refused:
+        load(environ={"RIFFLE_REDIS_URL": url})
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("content", [b"http_port = ", b"\xff\xfe", b"a = 1\na = 2"])
