@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+_ROOM = 8  # places for each cell: most neighbours are no candidate, and so find an empty place at once (100 to 55 us)
+
 
 @njit(cache=True)
 def related(
@@ -26,34 +28,44 @@ def related(
     widest = 1
     for row in range(b):
         widest = max(widest, indptr[row + 1] - indptr[row])
-    size = 4
-    while size < 2 * widest:
+    size = 16
+    while size < _ROOM * widest:
         size *= 2
-    mask = size - 1
-    cell_at = np.empty(size, np.int64)  # open addressing: item -> its cell
+    mask = np.uint32(size - 1)
+    item_at = np.full(size, -1, np.int32)  # open addressing: items of a request, and their cells beside
+    cell_at = np.empty(size, np.int32)
+    taken = np.empty(widest, np.uint32)
     for row in range(b):
-        cell_at[:] = -1
-        for cell in range(indptr[row], indptr[row + 1]):
-            place = (item[cell] * 0x9E3779B1 >> 7) & mask
-            while cell_at[place] >= 0:
-                place = (place + 1) & mask
-            cell_at[place] = cell
+        start, end = indptr[row], indptr[row + 1]
+        for cell in range(start, end):
+            place = _place(item_at, item[cell], mask)
+            item_at[place], cell_at[place], taken[cell - start] = item[cell], cell, place
         for slot in range(h):
-            of = seed[row, slot]
-            if of < 0 or not np.any(seed_weight[:, row, slot] > 0):
+            of, counts = seed[row, slot], False
+            for way in range(v):
+                counts |= seed_weight[way, row, slot] > 0
+            if of < 0 or not counts:
                 continue
             for near in range(table_item.shape[1]):
                 one = table_item[of, near]
                 if one < 0:
                     break
-                place = (one * 0x9E3779B1 >> 7) & mask
-                while cell_at[place] >= 0 and item[cell_at[place]] != one:
-                    place = (place + 1) & mask
-                cell = cell_at[place]
-                if cell >= 0:
+                place = _place(item_at, one, mask)
+                if item_at[place] == one:
                     for way in range(v):
-                        result[way, cell] += seed_weight[way, row, slot] * table_weight[of, near]
+                        result[way, cell_at[place]] += seed_weight[way, row, slot] * table_weight[of, near]
+        for place in taken[: end - start]:
+            item_at[place] = -1
     return result
+
+
+@njit(cache=True)
+def _place(item_at: np.ndarray, one: int, mask: np.uint32) -> np.uint32:
+    """Where an item is in the table, or the free place where it belongs."""
+    place = (np.uint32(one) * np.uint32(0x9E3779B1) >> np.uint32(8)) & mask
+    while item_at[place] >= 0 and item_at[place] != one:
+        place = (place + np.uint32(1)) & mask
+    return place
 
 
 @njit(cache=True)
