@@ -50,21 +50,22 @@ class Load:
 
 
 def closed_loop(target: Target, load: Load, seconds: int) -> dict[str, Any]:
-    """As many requests as it answers: the rate at saturation, with its cost.
+    """As many requests as it answers: the rate at saturation, with its cost. What is refused is no answer.
 
     Raises:
         WrkError: wrk is missing or failed.
     """
     with Meter(target) as meter:
         measured = wrk.measure(target.url + PATH, connections=load.connections, duration_s=seconds, bodies=load.bodies)
+    answered = measured.requests - measured.non_2xx
     return {
         "seconds": seconds,
-        "rps": round(measured.rps, 1),
+        "rps": round(answered / measured.duration_s, 1),
         "requests": measured.requests,
         "p50_ms": measured.p50_ms,
         "p99_ms": measured.p99_ms,
         "failed": measured.non_2xx + measured.socket_errors,
-        **meter.cost(measured.requests - measured.non_2xx),
+        **meter.cost(answered),
     }
 
 
