@@ -1,6 +1,7 @@
 """A run of Locust with what its processes counted beside, its verdict, and the exit code that follows from it."""
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ from loadtest.nodes import Node
 from loadtest.slo import Outcome, Verdict, judge, merged
 
 KEY = "riffle"  # of our part of a worker's report
+LAST_REPORT_S = 10.0
 
 
 class JudgedRun:
@@ -62,8 +64,20 @@ class JudgedRun:
     def _stop(self) -> None:
         """With a web UI this is the end of a run, not of the process."""
         self.own.ended = True
-        if self.environment.web_ui:  # workers send their last report within this
+        if self._is_master and not self.environment.web_ui:
+            self._await_last_reports()
+        elif self.environment.web_ui:  # workers send their last report within this
             gevent.spawn_later(WORKER_REPORT_INTERVAL + 1 if self._is_master else 0, self._tell, self._number)
+
+    def _await_last_reports(self) -> None:
+        """Send the workers home now: Locust does so next, and gives a busy one no more than half a second to report."""
+        self.environment.runner.send_message("quit")
+        until = time.monotonic() + LAST_REPORT_S
+        while self._lost() and time.monotonic() < until:
+            gevent.sleep(0.05)
+
+    def _lost(self) -> int:
+        return sum(not node.ended for node in self._workers.values())
 
     def _clear(self) -> None:
         for node in (self.own, *self._workers.values()):
@@ -81,8 +95,7 @@ class JudgedRun:
     def verdict(self) -> Verdict:
         """Of the run that has ended; made once."""
         if self._verdict is None:
-            lost = sum(not node.ended for node in self._workers.values())
-            self._verdict = judge(self.outcome(lost=lost), limits_of(self.environment.parsed_options))
+            self._verdict = judge(self.outcome(lost=self._lost()), limits_of(self.environment.parsed_options))
         return self._verdict
 
     def _tell(self, number: int) -> None:

@@ -32,7 +32,7 @@ def locust(
 ) -> subprocess.CompletedProcess[str]:
     """Two seconds of Locust."""
     run = command("--headless", "--host", f"http://127.0.0.1:{port}", *RUN, *WIDE, *options, file=file)
-    return subprocess.run(run, cwd=folder, env=environ(folder), capture_output=True, text=True, timeout=120)
+    return subprocess.run(run, cwd=folder, env=environ(folder), capture_output=True, text=True, timeout=240)
 
 
 def verdict(done: subprocess.CompletedProcess[str]) -> list[str]:

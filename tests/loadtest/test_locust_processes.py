@@ -14,6 +14,8 @@ from tests.free_ports import free_port
 from tests.loadtest.locust_runs import RUN, WIDE, command, environ, shop
 from tests.loadtest.server import Behaviour, server
 
+PATIENCE_S = 240.0  # three interpreters that start and end, on a machine that others use: 0.8 s of each took 14 s
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -46,7 +48,7 @@ def master_and_workers(folder: Path, port: int, *options: str) -> Iterator[list[
 def test_master_judges_what_its_workers_saw(folder: Path) -> None:
     served = shop(degraded_every=4)
     with server(Behaviour(body_of=served.answer)) as port, master_and_workers(folder, port, "-t", "4s") as started:
-        (_, said), *workers = [process.communicate(timeout=60) for process in started]
+        (_, said), *workers = [process.communicate(timeout=PATIENCE_S) for process in started]
     assert [process.returncode for process in started] == [1, 0, 0], workers
     found = re.search(r"(\d+) of ([\d,]+) lists degraded", said)
     assert found, said
@@ -62,19 +64,19 @@ def test_distributed_run_within_its_limits_is_a_pass(folder: Path) -> None:
         server(Behaviour(body_of=shop().answer)) as port,
         master_and_workers(folder, port, "--shape", "spike", "-t", "4s") as started,
     ):
-        said = [process.communicate(timeout=60)[1] for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0], said
+        said = [process.communicate(timeout=PATIENCE_S)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], said[0][-2000:]
     assert "Load test passed: " in said[0]
 
 
 def test_worker_that_is_killed_spoils_the_run(folder: Path) -> None:
     served = shop()
-    with server(Behaviour(body_of=served.answer)) as port, master_and_workers(folder, port, "-t", "6s") as started:
-        until = time.monotonic() + 60
+    with server(Behaviour(body_of=served.answer)) as port, master_and_workers(folder, port, "-t", "8s") as started:
+        until = time.monotonic() + PATIENCE_S
         while not served.events and time.monotonic() < until:
             time.sleep(0.05)
         started[1].kill()
-        said = started[0].communicate(timeout=60)[1]
+        said = started[0].communicate(timeout=PATIENCE_S)[1]
     assert started[0].returncode == 1
     assert "1 of 2 processes sent no last report: what they measured is missing." in said
 
@@ -84,7 +86,7 @@ def test_worker_without_the_users_says_so_and_the_run_is_no_pass(folder: Path) -
         server(Behaviour(body_of=shop().answer)) as port,
         master_and_workers(folder, port, "--user-ids", "elsewhere") as started,
     ):
-        said = [process.communicate(timeout=60)[1] for process in started]
+        said = [process.communicate(timeout=PATIENCE_S)[1] for process in started]
     assert [process.returncode for process in started] == [1, 1, 1], said
     assert "locust: cannot read user ids from elsewhere" in said[1]
     assert "Nothing was measured" in said[0]
