@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -238,6 +239,7 @@ def _options() -> tuple[Options, Path]:
 def main() -> int:
     """Measure ours and its peers; the exit code is 1, with one sentence, where that cannot be done."""
     options, folder = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
     try:
         wrk.find()
         riffle("up")

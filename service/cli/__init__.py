@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from recsys.errors import RecsysError
-from service.cli import ablation, checks, data, decisions, evaluation, features, model, stack
+from service.cli import ablation, capacity, checks, data, decisions, evaluation, features, model, stack
 from service.cli.console import errors
 from service.errors import ServiceError
 
@@ -25,6 +25,7 @@ evaluation.register(app)
 ablation.register(app)
 decisions.register(app)
 features.register(app)
+capacity.register(app)
 
 
 def main() -> None:
