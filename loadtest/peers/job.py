@@ -1,14 +1,35 @@
-"""What a peer is told: through its environment, since its frameworks start their workers themselves."""
+"""The peers, and what each of their processes is told: through the environment, as frameworks start the workers."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from service.settings import Settings
 
 VARIABLE = "PEER_JOB"
+
+
+class Peer(NamedTuple):
+    """How a peer is started: its module, and what its job says beside the rest; see Job."""
+
+    module: str
+    batching: bool = False
+    staged: bool = False
+    throughput: bool = False
+
+
+PEERS = {
+    "fastapi_uvicorn": Peer("loadtest.peers.fastapi_uvicorn"),
+    "bento": Peer("loadtest.peers.bento"),
+    "bento_batching": Peer("loadtest.peers.bento", batching=True),
+    "lit": Peer("loadtest.peers.lit"),
+    "lit_batching": Peer("loadtest.peers.lit", batching=True),
+    "ray_docs": Peer("loadtest.peers.ray_serve", staged=True),
+    "ray_docs_throughput": Peer("loadtest.peers.ray_serve", staged=True, throughput=True),
+}
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

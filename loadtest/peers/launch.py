@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import psutil
 import redis
 
 from loadtest.compute import ONE_THREAD
-from loadtest.peers.job import VARIABLE, Job
+from loadtest.peers.job import PEERS, VARIABLE, Job, Peer
 from service.errors import StackError
 from service.item_snapshot import snapshot_key
 from service.settings import Settings
@@ -33,26 +32,6 @@ START_S = 180.0
 _GRACE_S = 5.0
 _WARM_REQUESTS = 50
 _ELSEWHERE = ("RIFFLE_", "RAY_", "PYTHON")  # variables of Riffle's own stack, which are not a peer's
-
-
-class Peer(NamedTuple):
-    """How a peer is started: its module, and what its job says beside the rest; see Job."""
-
-    module: str
-    batching: bool = False
-    staged: bool = False
-    throughput: bool = False
-
-
-PEERS = {
-    "fastapi_uvicorn": Peer("loadtest.peers.fastapi_uvicorn"),
-    "bento": Peer("loadtest.peers.bento"),
-    "bento_batching": Peer("loadtest.peers.bento", batching=True),
-    "lit": Peer("loadtest.peers.lit"),
-    "lit_batching": Peer("loadtest.peers.lit", batching=True),
-    "ray_docs": Peer("loadtest.peers.ray_serve", staged=True),
-    "ray_docs_throughput": Peer("loadtest.peers.ray_serve", staged=True, throughput=True),
-}
 
 
 @dataclass(frozen=True)

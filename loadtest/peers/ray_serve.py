@@ -35,6 +35,8 @@ _FILES = {
     "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "server-state",
     "RAY_SERVE_HAPROXY_LOG_TARGET": "log.sock",  # nobody listens there; the default is the machine's syslog
 }
+# At most 5 s by default, which a busy machine exceeds: then Serve kills its proxy and gives up.
+_PATIENCE = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}
 _THROUGHPUT = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_HA_PROXY": "1"}
 
 
@@ -52,7 +54,7 @@ def variables(mine: Job) -> dict[str, str]:
     shared |= {"RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": last, "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": last}
     files = {name: str(Path(mine.folder) / "h" / file) for name, file in _FILES.items()}
     flags = _THROUGHPUT if mine.throughput else {}
-    return shared | files | flags | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return shared | files | _PATIENCE | flags | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def main() -> None:

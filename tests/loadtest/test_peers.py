@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from loadtest.peers import job
-from loadtest.peers.job import Job
-from loadtest.peers.launch import ENVIRONMENT, PATH, PEERS, Peer, Running, ask, started
+from loadtest.peers.job import PEERS, Job, Peer
+from loadtest.peers.launch import ENVIRONMENT, PATH, Running, ask, started
 from loadtest.peers.pipeline import Ask, Pipeline
 from recsys.errors import RegistryError
 from recsys.features.codec import pack
