@@ -6,6 +6,7 @@ and `python -m loadtest.large_catalogue` measure them; `docs/capacity.md` has th
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 DAY_S = 86_400
 PEAK = 30_000 / 11_574  # of the average rate: about a billion a day, 30,000/s at its busiest
@@ -96,13 +97,11 @@ class Plan:
 
 
 def cpu_ms(costs: Costs, items: int) -> float:
-    """CPU time of a request over a catalogue of this size; beyond what was measured it goes on as between the last two."""
+    """CPU time of a request over a catalogue of this size; beyond what was measured as between the last two sizes."""
     known = sorted(costs.cpu_ms.items())
     if items <= known[0][0] or len(known) == 1:
         return known[0][1]
-    for (few, low), (many, high) in zip(known, known[1:], strict=False):
-        if items <= many:
-            break
+    (few, low), (many, high) = next((pair for pair in pairwise(known) if items <= pair[1][0]), tuple(known[-2:]))
     share = (math.log(items) - math.log(few)) / (math.log(many) - math.log(few))
     return low + share * (high - low)
 
