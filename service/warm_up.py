@@ -13,6 +13,7 @@ from recsys.recommend import recommend
 from recsys.types import Controls, QueryBatch, Ragged, World
 from recsys.verbs import Verb
 from service.decisions import DecisionLog
+from service.errors import Overloaded
 from service.gateway import Asked, Gateway
 from service.queries import resolve
 from service.schemas import RecommendationRequest, Return, Session
@@ -65,9 +66,17 @@ async def warm_up_gateway(
     for _ in range(ROUNDS):
         gateway.use(now())
         for b in {min(size, settings.max_waiting) for size in (1, 4, settings.max_batch)}:
-            answers = await asyncio.gather(*(gateway.recommend(request) for _ in range(b)))
-            degraded = answers[-1]["degraded"]
+            answers = await asyncio.gather(*(_unless_shed(gateway, request) for _ in range(b)))
+            degraded = next(answer["degraded"] for answer in answers if answer is not None)
     return degraded
+
+
+async def _unless_shed(gateway: Gateway, request: RecommendationRequest) -> dict[str, Any] | None:
+    """An answer; none where the first batches, whose code is being loaded, let the next ones expect too long a wait."""
+    try:
+        return await gateway.recommend(request)
+    except Overloaded:
+        return None
 
 
 def _batch(world: World, b: int) -> QueryBatch:

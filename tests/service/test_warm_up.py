@@ -13,6 +13,7 @@ from recsys.types import QueryBatch, Slates, World
 from service import warm_up as module
 from service.answers import Answer
 from service.gateway import Gateway
+from service.pace import Pace
 from service.settings import Settings
 from service.stages import StageUnavailable
 from service.warm_up import warm_up, warm_up_gateway
@@ -143,4 +144,13 @@ async def test_stages_that_never_come_are_given_up(world: World, monkeypatch: py
 @pytest.mark.parametrize("max_waiting", [1, 3, 4])
 async def test_gateway_warms_up_with_the_shortest_queue_that_settings_allow(world: World, max_waiting: int) -> None:
     settings = Settings(max_waiting=max_waiting)
+    assert await warm_up_gateway(lambda: world, NotedStages(), KeptDecisions(), settings) == []
+
+
+@pytest.mark.usefixtures("short")
+async def test_first_batches_that_take_seconds_let_no_replica_fail(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "takes_s", lambda _, size: 3.0 * size)
+    settings = Settings(max_batch=4)
     assert await warm_up_gateway(lambda: world, NotedStages(), KeptDecisions(), settings) == []
