@@ -85,6 +85,7 @@ def measure(options: Options) -> dict[str, Any]:
                     duration_s=options.warm_up_s,
                     bodies=given.bodies,
                 )
+                settle()
                 lists = _lists(target, users[:COMPARED])
                 expected = expected or lists
                 results[name] = _measured(target, given, options)
