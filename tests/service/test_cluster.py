@@ -445,6 +445,16 @@ async def test_moving_a_slot_under_load_loses_no_event_and_repeats_none(cluster:
     traffic.assert_nothing_is_lost_or_counted_twice()
 
 
+async def test_a_slot_handed_over_as_a_whole_loses_no_event_and_repeats_none(cluster: RealCluster) -> None:
+    users = [user_at(node, number) for node in cluster.nodes for number in range(4)]
+    slot = slot_of(state_key(FIRST, users[0]))
+    moved = asyncio.ensure_future(asyncio.to_thread(cluster.hand_over_slot, slot, cluster.nodes[2]))
+    traffic = Traffic(cluster.url, users)
+    await traffic.during(moved)
+    assert cluster.owner(slot) is cluster.nodes[2]
+    traffic.assert_nothing_is_lost_or_counted_twice()
+
+
 async def test_states_are_read_on_both_sides_of_a_slot_on_its_way(cluster: RealCluster) -> None:
     user = user_at(cluster.nodes[0])
     slot = slot_of(state_key(FIRST, user))
