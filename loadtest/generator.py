@@ -10,7 +10,7 @@ from math import ceil
 
 import gevent
 
-from loadtest.nodes import Node
+from loadtest.locust_nodes import Node
 
 TICK_S = 0.02
 CPU_EVERY_S = 0.5

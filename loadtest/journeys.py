@@ -16,7 +16,7 @@ from locust import FastHttpUser, task
 from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
 
 from loadtest.answers import AnswerError, answer_of, degradations
-from loadtest.nodes import Node
+from loadtest.locust_nodes import Node
 from recsys.simulation.behaviour import Behaviour
 from recsys.simulation.visits import Habits
 from service.schemas import EventsResponse, RecommendationResponse, SimilarResponse, Slate

@@ -15,7 +15,7 @@ from locust.stats import StatsEntry
 from loadtest.generator import GeneratorWatch
 from loadtest.journeys import EVENTS, LISTS
 from loadtest.load_options import limits_of
-from loadtest.nodes import Node
+from loadtest.locust_nodes import Node
 from loadtest.slo import Outcome, Verdict, judge, merged
 
 KEY = "riffle"  # of our part of a worker's report

@@ -30,7 +30,7 @@ from loadtest import load_options
 from loadtest.crowd import Crowd, known_users, newcomers
 from loadtest.journeys import NewVisitor, ReturningVisitor, Visitor
 from loadtest.judged_run import JudgedRun
-from loadtest.nodes import rounded_up
+from loadtest.locust_nodes import rounded_up
 from loadtest.shaped_load import ShapedLoad
 from recsys.errors import RecsysError
 from service.errors import ServiceError

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from loadtest.nodes import Node, percentile
+from loadtest.locust_nodes import Node, percentile
 
 QUANTILE = 0.99
 IDLE = 0.5  # of a core: a process that used less and yet was late had to wait for a core

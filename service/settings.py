@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dashboard_port: Port = 8265  # Ray dashboard
     valkey_port: Port = 6390  # embedded Valkey (not 6379: a system Redis may be there)
     ray_port: Port = 6380  # Ray's GCS (its default, 6379, is Redis's)
+    node_host: str = "127.0.0.1"  # this machine's address for the others of its Ray cluster; 127.0.0.1: none
     haproxy_stats_port: Port = 8404  # HAProxy's own page
     haproxy_metrics_port: Port = 9101  # HAProxy's own Prometheus page
     replica_port_min: Port = 30000  # Serve replicas listen on [min, min + 100)
@@ -99,6 +100,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ):
             if kept > limit // 2:
                 raise ValueError(f"{of}_kept ({kept}) is above half of {of}_limit ({limit})")
+        if self.node_host != "127.0.0.1" and self.http_host == "127.0.0.1":
+            raise ValueError("node_host is for other machines, which http_host 127.0.0.1 keeps out; set it to 0.0.0.0")
         if self.redis_url:
             check_url(self.redis_url)
 

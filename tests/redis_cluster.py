@@ -102,6 +102,12 @@ class RealCluster:
             for client in (there, here):
                 client.execute_command("CLUSTER SETSLOT", slot, "NODE", to.node_id)
 
+    def hand_over_slot(self, slot: int, to: ClusterNode) -> None:
+        """Move a slot as a whole, as Valkey 9 can."""
+        with self.owner(slot).client() as here:
+            here.execute_command("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", to.node_id)
+        until(lambda: any(a <= slot <= b for a, b in to.slots()))
+
     def settled(self) -> bool:
         """Whether every node that runs has seen all of them in their places."""
         with contextlib.ExitStack() as stack:

@@ -1,6 +1,7 @@
 """`riffle up`, `down`, `serve`, `status` and `doctor`."""
 
 import json
+import os
 import signal
 import threading
 import time
@@ -29,7 +30,7 @@ from service.event_backlog import backlog
 from service.imports import current_dataset, history
 from service.rebuild import is_live, rebuild
 from service.settings import Settings, load
-from service.stack import application
+from service.stack import application, ray_node
 from service.state_keys import SHARDS
 from service.world import load_world, registry
 
@@ -40,6 +41,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("up")(up)
+    app.command("join")(join)
     app.command("down")(down)
     app.command("serve")(serve)
     app.command("status")(status)
@@ -93,6 +95,17 @@ def serve(
     if foreground:
         _obey(asked)  # again: Ray has put a handler of its own in place
         _watch(settings, asked)
+
+
+def join(
+    head: Annotated[str, typer.Argument(help="Where the head's Ray is: its node_host and ray_port, host:port.")],
+    cpus: Annotated[int, typer.Option(help="Gateways that may run here.", min=1)] = os.cpu_count() or 1,
+) -> None:
+    """Add this machine to the Ray cluster of another one, which runs `riffle up` or `riffle serve`."""
+    settings = load()
+    with waiting(f"Joining {head}"):
+        ray_node.start(settings, head, cpus=cpus)
+    output.print(f"[green]✓[/] joined [bold]{head}[/]; `riffle down` leaves it")
 
 
 def down() -> None:

@@ -13,6 +13,7 @@ import service
 from service.settings import Settings
 
 HAPROXY_BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+LOOPBACK = "127.0.0.1"
 _REPLICA_PORTS = 99  # [min, min + 99); the one after it is Serve's fallback proxy
 _HAPROXY_FDS_RESERVED = 500  # listeners, threads, health checks
 
@@ -34,8 +35,9 @@ def environment(settings: Settings) -> dict[str, str]:
         # --- Ray ---
         "RAY_USAGE_STATS_ENABLED": 0,
         # 0 keeps the head on 127.0.0.1. With 1, Linux's default, GCS, raylet and workers listen on every
-        # interface, and whoever reaches them runs code. Its name speaks of other systems; it works on all.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": 0,
+        # interface, and whoever reaches them and has the token runs code; other machines need it. Its name speaks of
+        # other systems; it works on all.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": int(settings.node_host != LOOPBACK),
         # Serve's own port between replicas listens on every interface all the same; without the token it unpickles
         # what anybody sends.
         "RAY_AUTH_MODE": "token",

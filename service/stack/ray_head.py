@@ -34,7 +34,7 @@ _NAMES = frozenset({"gcs_server", "raylet", "haproxy"})  # at least one outlives
 
 def address(settings: Settings) -> str:
     """What `ray.init(address=...)` takes."""
-    return f"127.0.0.1:{settings.ray_port}"
+    return f"{settings.node_host}:{settings.ray_port}"
 
 
 def running(settings: Settings) -> bool:
@@ -71,7 +71,7 @@ def start(settings: Settings) -> str:
     check(settings)
     if running(settings):
         return address(settings)
-    _make_runtime_folder(settings)
+    make_runtime_folder(settings)
     _make_token(settings)
     _make_haproxy_script(settings)
     _complete(settings).unlink(missing_ok=True)
@@ -151,7 +151,7 @@ def _wait_until_empty(settings: Settings, timeout_s: float) -> None:
 
 def _arguments(settings: Settings) -> list[str]:
     options = {
-        "node-ip-address": "127.0.0.1",
+        "node-ip-address": settings.node_host,
         "port": settings.ray_port,
         "include-dashboard": "true",
         "dashboard-host": "127.0.0.1",
@@ -180,7 +180,19 @@ def _complete(settings: Settings) -> Path:
     return runtime_folder(settings) / "ray" / "ray_current_cluster"
 
 
-def _make_runtime_folder(settings: Settings) -> None:
+def has_leader(settings: Settings) -> bool:
+    """True while the Ray of this home runs, complete or not: its head, or a node of another head."""
+    found = processes.load(_record(settings))
+    return found is not None and processes.alive(found)
+
+
+def record(settings: Settings, leader: processes.Recorded) -> None:
+    """Put the leader of this home's Ray on record, for `stop`."""
+    processes.save(_record(settings), leader)
+
+
+def make_runtime_folder(settings: Settings) -> None:
+    """Make the private folder of `ray_environment.runtime_folder`. Raises StackError where it is somebody else's."""
     folder = runtime_folder(settings)
     folder.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
@@ -241,7 +253,7 @@ def _prune(folder: Path) -> None:
 
 
 def _answers(settings: Settings) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", settings.ray_port), timeout=1):
+    with contextlib.suppress(OSError), socket.create_connection((settings.node_host, settings.ray_port), timeout=1):
         return True
     return False
 

@@ -6,7 +6,7 @@ from math import nan
 
 import pytest
 
-from loadtest.nodes import Node, percentile, rounded_up
+from loadtest.locust_nodes import Node, percentile, rounded_up
 from loadtest.slo import Limits, Outcome, judge, merged
 
 LIMITS = Limits()

@@ -1,6 +1,7 @@
 """The store as a Redis Cluster of three real nodes: same lists, same states, also when a node dies or a slot moves."""
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -68,6 +69,7 @@ from tests.service.test_updater import by_the_log, catch_up, entries_in, some_ev
 
 pytestmark = pytest.mark.valkey
 EVERYTHING = (2**63, 0)
+ACL = Path(__file__).resolve().parents[2] / "deploy" / "valkey" / "users.acl"
 
 
 @pytest.fixture
@@ -274,6 +276,38 @@ async def test_an_id_is_remembered_within_its_shard(cluster: RealCluster) -> Non
         assert await parts.log.append([msgspec.structs.replace(first, user_id=same)]) == [Outcome.CONFLICT]
 
 
+async def test_the_access_list_of_the_deployment_suffices_on_a_cluster_too(
+    cluster: RealCluster, served: World, synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
+    rules = ACL.read_text("utf-8").partition("user svc ")[2].split("\n")[0].replace("#PASSWORD_SHA256", ">secret")
+    for node in cluster.nodes:
+        with node.client() as client:
+            client.execute_command("ACL", "SETUSER", "svc", *in_selectors(rules))
+    url = cluster.url.replace("://", "://svc:secret@")
+    settings = Settings(home=str(tmp_path))
+    archive = event_archive(settings)
+    await asyncio.to_thread(rebuild, url, synthetic_dataset, archive)
+    user = user_at(cluster.nodes[0])
+    async with Parts(url) as parts:
+        await parts.log.append([click(number, user) for number in range(3)])
+        await catch_up(Updater(parts.store))
+        await ItemCatalogue(parts.store, served.bundle.vocabulary, limit=10).put("new", ItemDescription(title="New"))
+        await ItemUpdater(parts.store).step()
+        await Archiver(parts.store, archive, EventStreams(parts.store, kept=1)).drain()
+        await Archiver(parts.store, catalogue_beside(archive), CatalogueStream(parts.store, kept=1)).drain()
+        await Forgetting(parts.store, refuse_s=600).forget(user)
+        assert await eraser_in(parts.store, settings).step() == 1
+        await IdCleaner(parts.store).step()
+        assert (await parts.log.append([click(4, user)])) == [Outcome.REFUSED]
+        await parts.store.demand([("SET", fence_key(0), ""), ("WAIT", "0", "1")])
+    assert check_version(url)
+
+
+def in_selectors(rules: str) -> list[str]:
+    """The words of an access list; a selector, in parentheses, is one."""
+    return re.findall(r"\(.*?\)|\S+", rules)
+
+
 # --- a node that is away ---
 
 
@@ -408,6 +442,16 @@ async def test_moving_a_slot_under_load_loses_no_event_and_repeats_none(cluster:
         traffic.acknowledged += other_events
         assert cluster.owner(slot) is cluster.nodes[2]
         assert (await lookup.fetch_each([*users, *others]))[1] == [None] * (len(users) + len(others))
+    traffic.assert_nothing_is_lost_or_counted_twice()
+
+
+async def test_a_slot_handed_over_as_a_whole_loses_no_event_and_repeats_none(cluster: RealCluster) -> None:
+    users = [user_at(node, number) for node in cluster.nodes for number in range(4)]
+    slot = slot_of(state_key(FIRST, users[0]))
+    moved = asyncio.ensure_future(asyncio.to_thread(cluster.hand_over_slot, slot, cluster.nodes[2]))
+    traffic = Traffic(cluster.url, users)
+    await traffic.during(moved)
+    assert cluster.owner(slot) is cluster.nodes[2]
     traffic.assert_nothing_is_lost_or_counted_twice()
 
 
