@@ -30,6 +30,7 @@ class FaissIndex:
     def __init__(self, index: faiss.Index, reach: np.ndarray | None = None) -> None:
         self._index: Any = index
         inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else index
+        self._inner = inner
         self._nprobe = int(getattr(inner, "nprobe", 0))
         self._empty = index.ntotal == 0
         self._reach = reach
@@ -52,6 +53,12 @@ class FaissIndex:
         index = faiss.IndexIDMap2(faiss.IndexFlatIP(factors.shape[1]))
         index.add_with_ids(np.ascontiguousarray(vectors), rows.astype(np.int64))
         return cls(index)
+
+    def reading(self, lists: int) -> "FaissIndex":
+        """The same index that looks into another number of inverted lists; to measure with."""
+        other = type(self)(self._index, self._reach)
+        other._nprobe = min(lists, other._nprobe and int(self._inner.nlist))
+        return other
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
