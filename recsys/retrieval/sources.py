@@ -10,6 +10,8 @@ from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import Neighbours
 from recsys.types import Source, World
 
+SCORED = 50_000  # items of a filter; a million with a tenth left takes 12 MB of factors instead of 26
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lists:
@@ -34,26 +36,27 @@ def nearest(
     vector: np.ndarray,
     depth: int,
     eligible: np.ndarray,
-    exact: np.ndarray,
+    filtered: np.ndarray,
 ) -> Lists:
     """The `depth` items of the largest inner product with each user vector, none where that is 0.
 
-    Where `exact`, all eligible items are scored instead of searched: a category filter can leave few of them
-    anywhere in the space.
+    Where `filtered`, a category filter can have left few items, anywhere in the space: up to SCORED of them are all
+    scored instead of searched; of more the index reads as many as of a whole catalogue.
 
     Args:
-        index: Over the rows of `table`, float32 [N, d]. vector: float32 [b, d]. exact: bool [b].
+        index: Over the rows of `table`, float32 [N, d]. vector: float32 [b, d]. filtered: bool [b].
     """
     item = np.full((len(vector), depth), -1, np.int32)
     weight = np.zeros((len(vector), depth), np.float32)
     for row in np.flatnonzero(np.any(vector, axis=1)).tolist():
-        if exact[row]:
-            among = np.flatnonzero(np.unpackbits(eligible[row], bitorder="little"))
+        left = int(np.bitwise_count(eligible[row]).sum()) if filtered[row] else len(table)
+        if filtered[row] and left <= SCORED:
+            among = _rows_of(eligible[row], left)
             score = table[among] @ vector[row]
             best = np.argsort(-score, kind="stable")[:depth]
             item[row, : len(best)], weight[row, : len(best)] = among[best], score[best]
         else:
-            item[row], weight[row] = index.search(vector[row], depth, eligible[row])
+            item[row], weight[row] = index.search(vector[row], depth, eligible[row], share=left / len(table))
     return Lists(source, item, weight, depth)
 
 
@@ -75,6 +78,19 @@ def popular(world: World, reach: np.ndarray, eligible: np.ndarray) -> Lists:
 
 
 @njit(cache=True)
+def _rows_of(eligible: np.ndarray, count: int) -> np.ndarray:
+    """The `count` rows whose bits are set, ascending: int64."""
+    rows, found = np.empty(count, np.int64), 0
+    for byte in range(len(eligible)):
+        if eligible[byte]:
+            for bit in range(8):
+                if eligible[byte] >> bit & 1:
+                    rows[found] = byte * 8 + bit
+                    found += 1
+    return rows
+
+
+@njit(cache=True)
 def _related(
     table_item: np.ndarray,
     table_weight: np.ndarray,
@@ -85,9 +101,13 @@ def _related(
 ) -> tuple[np.ndarray, np.ndarray]:
     (b, h), k = seed.shape, table_item.shape[1]
     item, weight = np.full((b, depth), -1, np.int32), np.zeros((b, depth), np.float32)
-    total = np.zeros(len(table_item), np.float32)  # one number an item; only what was touched is cleared
-    touched = np.empty(h * k, np.int32)
+    size = 4
+    while size < 2 * h * k:
+        size *= 2
+    cell_at = np.empty(size, np.int32)  # open addressing: item -> its cell; a number an item would be N of them a call
+    touched, total = np.empty(h * k, np.int32), np.empty(h * k, np.float32)
     for row in range(b):
+        cell_at[:] = -1
         found = 0
         for slot in range(h):
             of, counts = seed[row, slot], seed_weight[row, slot]
@@ -97,15 +117,16 @@ def _related(
                 one = table_item[of, near]
                 if one < 0:
                     break
-                if total[one] == 0:
+                place = (one * 0x9E3779B1 >> 7) & (size - 1)
+                while cell_at[place] >= 0 and touched[cell_at[place]] != one:
+                    place = (place + 1) & (size - 1)
+                if cell_at[place] < 0:
                     if not is_eligible(eligible[row], one):
                         continue
-                    touched[found] = one
+                    cell_at[place], touched[found], total[found] = found, one, 0
                     found += 1
-                total[one] += counts * table_weight[of, near]
-        _strongest(total, touched[:found], item[row], weight[row])
-        for place in range(found):
-            total[touched[place]] = 0
+                total[cell_at[place]] += counts * table_weight[of, near]
+        _strongest(total[:found], touched[:found], item[row], weight[row])
     return item, weight
 
 
@@ -115,19 +136,18 @@ def _strongest(total: np.ndarray, touched: np.ndarray, item: np.ndarray, weight:
     depth = min(len(item), len(touched))
     if depth == 0:
         return
-    values = total[touched]
-    least = np.partition(values, len(values) - depth)[len(values) - depth]
+    least = np.partition(total, len(total) - depth)[len(total) - depth]
     key = np.empty(len(touched), np.int64)  # (-total, item) as one integer: a positive float's bits order as it does
     kept = 0
     for place in range(len(touched)):
-        if values[place] >= least:
-            bits = np.int64(values[place : place + 1].view(np.int32)[0])
+        if total[place] >= least:
+            bits = np.int64(total[place : place + 1].view(np.int32)[0])
             key[kept] = (-bits << 32) + touched[place]
             kept += 1
     key[:kept].sort()
     for place in range(depth):
-        one = key[place] & 0xFFFFFFFF
-        item[place], weight[place] = one, total[one]
+        item[place] = key[place] & 0xFFFFFFFF
+        weight[place] = np.array([-(key[place] >> 32)], np.int64).astype(np.int32).view(np.float32)[0]
 
 
 @njit(cache=True)
