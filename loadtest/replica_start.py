@@ -1,6 +1,6 @@
 """What a replica does before it is ready, step by step, in a process of its own.
 
-    echo -n <bundle id> | RIFFLE_HOME=.riffle-large python -m loadtest.replica_start
+echo -n <bundle id> | RIFFLE_HOME=.riffle-large python -m loadtest.replica_start
 """
 
 import json

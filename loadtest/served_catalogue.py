@@ -158,7 +158,9 @@ def _restarted_s(settings: Settings) -> float:
 
     replicas = [one for one in machine.stack_processes(settings) if one.name().startswith(_REPLICA)]
     if not replicas:
-        raise StackError("no gateway replica was found among the processes of the stack; `riffle status` shows what runs")
+        raise StackError(
+            "no gateway replica was found among the processes of the stack; `riffle status` shows what runs"
+        )
     ray.init(address=ray_head.address(settings), namespace="serve", log_to_driver=False, logging_level=logging.ERROR)
     try:
         before = states()

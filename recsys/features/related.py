@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+from recsys.hashing import slot_of
+
 _ROOM = 8  # places for each cell: most neighbours are no candidate, and so find an empty place at once (100 to 55 us)
 
 
@@ -38,7 +40,7 @@ def related(
     for row in range(b):
         start, end = indptr[row], indptr[row + 1]
         for cell in range(start, end):
-            place = _place(item_at, item[cell], mask)
+            place = slot_of(item_at, item[cell], mask)
             item_at[place], cell_at[place], taken[cell - start] = item[cell], cell, place
         for slot in range(h):
             of, counts = seed[row, slot], False
@@ -50,22 +52,13 @@ def related(
                 one = table_item[of, near]
                 if one < 0:
                     break
-                place = _place(item_at, one, mask)
+                place = slot_of(item_at, one, mask)
                 if item_at[place] == one:
                     for way in range(v):
                         result[way, cell_at[place]] += seed_weight[way, row, slot] * table_weight[of, near]
         for place in taken[: end - start]:
             item_at[place] = -1
     return result
-
-
-@njit(cache=True)
-def _place(item_at: np.ndarray, one: int, mask: np.uint32) -> np.uint32:
-    """Where an item is in the table, or the free place where it belongs."""
-    place = (np.uint32(one) * np.uint32(0x9E3779B1) >> np.uint32(8)) & mask
-    while item_at[place] >= 0 and item_at[place] != one:
-        place = (place + np.uint32(1)) & mask
-    return place
 
 
 @njit(cache=True)

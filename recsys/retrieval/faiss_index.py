@@ -75,7 +75,9 @@ class FaissIndex:
             return int(faiss.vector_to_array(self._index.id_map).max(initial=-1))
         return max((int(ids.max(initial=-1)) for ids in _ids(self._index)), default=-1)
 
-    def search(self, vector: np.ndarray, k: int, eligible: np.ndarray, *, share: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    def search(
+        self, vector: np.ndarray, k: int, eligible: np.ndarray, *, share: float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Eligible rows of the largest inner products, best first, and these; -1 and 0 where there are fewer.
 
         Args:
@@ -99,9 +101,7 @@ class FaissIndex:
         item = row[0].astype(np.int32)
         return item, np.where(item >= 0, product[0], np.float32(0))
 
-    def _read(
-        self, vector: np.ndarray, count: int, eligible: np.ndarray, row: np.ndarray, product: np.ndarray
-    ) -> None:
+    def _read(self, vector: np.ndarray, count: int, eligible: np.ndarray, row: np.ndarray, product: np.ndarray) -> None:
         """Search the `count` most promising lists, into `row` and `product`."""
         chosen = most_promising(self._mean, self._reach, vector, count)
         unused = np.zeros(count, np.float32)  # a list's own product, which the codes do not build on

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from recsys.filtering import is_eligible
+from recsys.hashing import slot_of
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import Neighbours
 from recsys.types import Source, World
@@ -101,13 +102,16 @@ def _related(
 ) -> tuple[np.ndarray, np.ndarray]:
     (b, h), k = seed.shape, table_item.shape[1]
     item, weight = np.full((b, depth), -1, np.int32), np.zeros((b, depth), np.float32)
-    size = 4
-    while size < 2 * h * k:
+    # A number for each item would be the simplest, and megabytes a call for a large catalogue.
+    most = min(h * k, len(table_item))
+    size = 16
+    while size < 2 * most:
         size *= 2
-    cell_at = np.empty(size, np.int32)  # open addressing: item -> its cell; a number an item would be N of them a call
-    touched, total = np.empty(h * k, np.int32), np.empty(h * k, np.float32)
+    mask = np.uint32(size - 1)
+    item_at, total_at = np.full(size, -1, np.int32), np.empty(size, np.float32)  # open addressing
+    taken, total = np.empty(most, np.uint32), np.empty(most, np.float32)
+    touched = np.empty(most, np.int32)
     for row in range(b):
-        cell_at[:] = -1
         found = 0
         for slot in range(h):
             of, counts = seed[row, slot], seed_weight[row, slot]
@@ -117,15 +121,17 @@ def _related(
                 one = table_item[of, near]
                 if one < 0:
                     break
-                place = (one * 0x9E3779B1 >> 7) & (size - 1)
-                while cell_at[place] >= 0 and touched[cell_at[place]] != one:
-                    place = (place + 1) & (size - 1)
-                if cell_at[place] < 0:
+                place = slot_of(item_at, one, mask)
+                if item_at[place] != one:
                     if not is_eligible(eligible[row], one):
                         continue
-                    cell_at[place], touched[found], total[found] = found, one, 0
+                    item_at[place], total_at[place], taken[found] = one, 0, place
                     found += 1
-                total[cell_at[place]] += counts * table_weight[of, near]
+                total_at[place] += counts * table_weight[of, near]
+        for cell in range(found):
+            place = taken[cell]
+            touched[cell], total[cell] = item_at[place], total_at[place]
+            item_at[place] = -1
         _strongest(total[:found], touched[:found], item[row], weight[row])
     return item, weight
 

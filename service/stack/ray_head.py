@@ -73,7 +73,6 @@ def start(settings: Settings) -> str:
         return address(settings)
     make_runtime_folder(settings)
     _make_token(settings)
-    _make_haproxy_script(settings)
     _complete(settings).unlink(missing_ok=True)
     _prune(_complete(settings).parent)
     log = settings.home_path / "logs" / "ray.log"
@@ -203,6 +202,7 @@ def make_runtime_folder(settings: Settings) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
     link.symlink_to(folder)
+    _make_haproxy_script(settings)
 
 
 def _make_token(settings: Settings) -> None:
