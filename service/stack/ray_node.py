@@ -5,6 +5,7 @@ every machine, so this is not left to a bare `ray start`.
 """
 
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from service.stack.ray_environment import environment, runtime_folder, token_fil
 
 PORTS = ("http_port", "haproxy_stats_port", "haproxy_metrics_port")
 _START_S = 90.0
+_REACH_S = 3.0
 _STARTED = "Ray runtime started."
 _OBJECT_STORE_BYTES = 75 * 2**20  # Ray's minimum; nothing of ours goes through it
 
@@ -32,6 +34,7 @@ def start(settings: Settings, head: str, *, cpus: int) -> None:
         raise StackError(f"Ray of {settings.home_path} runs already; run `riffle down` first")
     if not token_file(settings).exists():
         raise StackError(f"no token of the cluster; copy run/ray-token of the head's home to {token_file(settings)}")
+    _reach(head)
     ray_head.stop(settings)
     ports.check(settings, only=PORTS)
     ray_head.make_runtime_folder(settings)
@@ -47,6 +50,20 @@ def start(settings: Settings, head: str, *, cpus: int) -> None:
     except BaseException:
         ray_head.stop(settings)
         raise
+
+
+def _reach(head: str) -> None:
+    """Ray itself would look for a head for a minute and a half."""
+    host, _, port = head.rpartition(":")
+    if not host or not port.isdecimal():
+        raise StackError(f"{head!r} is no host:port; it is node_host and ray_port of the head")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_REACH_S):
+            pass
+    except (OSError, OverflowError) as error:
+        raise StackError(
+            f"no Ray answers at {head} ({error}); start the head with RIFFLE_NODE_HOST={host}, then join"
+        ) from error
 
 
 def _wait_until_started(leader: processes.Recorded, log: Path, seen: int, head: str) -> None:

@@ -37,13 +37,17 @@ def test_a_home_whose_ray_runs_is_left_alone(tmp_path: Path) -> None:
     assert not ray_head.has_leader(settings)
 
 
-@pytest.mark.e2e
-def test_where_no_head_answers_the_log_says_so_and_nothing_is_left(tmp_path: Path) -> None:
+def test_where_no_head_answers_nothing_is_started(tmp_path: Path) -> None:
     settings, nobody = node_in(tmp_path), free_port()
-    with pytest.raises(StackError, match=f"did not join 127.0.0.1:{nobody}"):
+    with pytest.raises(StackError, match=f"no Ray answers at 127.0.0.1:{nobody}"):
         ray_node.start(settings, f"127.0.0.1:{nobody}", cpus=1)
-    assert not ray_head.has_leader(settings)
     assert not (tmp_path / "run" / "ray.json").exists()
+
+
+@pytest.mark.parametrize("head", ["", "10.0.0.1", ":6380", "10.0.0.1:ray"])
+def test_a_head_without_host_or_port_is_refused(tmp_path: Path, head: str) -> None:
+    with pytest.raises(StackError, match="is no host:port"):
+        ray_node.start(node_in(tmp_path), head, cpus=1)
 
 
 def test_ray_is_open_to_other_machines_only_where_an_address_says_so(tmp_path: Path) -> None:
