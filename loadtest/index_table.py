@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 
 from loadtest import machine
-from loadtest.capacity import RESULTS
+from loadtest.deployed import RESULTS
 from loadtest.index_types import TYPES, K
 from loadtest.invented_vectors import Tastes, user_vectors
 from recsys.bundle_files import load
@@ -43,7 +43,9 @@ def needed_bytes(n: int, d: int) -> int:
     return int(n * d * 4 * 3.2)
 
 
-def measure(vectors: np.ndarray, queries: np.ndarray, types: list[str], *, seed: int, threads: int) -> list[dict[str, Any]]:
+def measure(
+    vectors: np.ndarray, queries: np.ndarray, types: list[str], *, seed: int, threads: int
+) -> list[dict[str, Any]]:
     """A row for each setting of each type. vectors: float32 [n, d]. queries: float32 [q, d]."""
     n = len(vectors)
     shown = np.random.default_rng([seed, 6]).random(n) >= 1 / WITHHELD
@@ -95,7 +97,9 @@ def _searched(search: Callable[[np.ndarray], np.ndarray], queries: np.ndarray) -
 
 
 def _recall(found: list[np.ndarray], best: np.ndarray) -> float:
-    return float(np.mean([len(np.intersect1d(one, other)) / len(other) for one, other in zip(found, best, strict=True)]))
+    return float(
+        np.mean([len(np.intersect1d(one, other)) / len(other) for one, other in zip(found, best, strict=True)])
+    )
 
 
 def _percentiles(lasted_us: list[float]) -> dict[str, float]:
@@ -152,7 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2, help="for building; searches have one")
-    parser.add_argument("--large", action="store_true", help=f"go beyond {LARGE:,} items, after saying what memory it takes")
+    parser.add_argument(
+        "--large", action="store_true", help=f"go beyond {LARGE:,} items, after saying what memory it takes"
+    )
     parser.add_argument("--bundle", type=Path, help="measure the factors of this bundle instead")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
     return parser
@@ -168,7 +174,9 @@ def main() -> int:
         parser.error(f"--items must be at least {10 * K:,}, --factors at least 8 and --queries at least 1")
     needed = 0 if given.bundle else needed_bytes(max(given.items), max(given.factors))
     if max(given.items) > LARGE and not given.bundle:
-        _say(f"{max(given.items):,} items of {max(given.factors)} dimensions take up to {needed / 1e9:.1f} GB of memory")
+        _say(
+            f"{max(given.items):,} items of {max(given.factors)} dimensions take up to {needed / 1e9:.1f} GB of memory"
+        )
         if not given.large:
             parser.error(f"beyond {LARGE:,} items give --large as well")
     if needed > (free := psutil.virtual_memory().available):

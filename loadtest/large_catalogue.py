@@ -112,7 +112,9 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--factors", type=int, default=default.factors)
     parser.add_argument("--spectral-factors", type=int, default=default.spectral_factors)
-    parser.add_argument("--neighbours", type=int, default=default.neighbours, help="of an item, in each of three tables")
+    parser.add_argument(
+        "--neighbours", type=int, default=default.neighbours, help="of an item, in each of three tables"
+    )
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--threads", type=int, default=2, help="of k-means")
     parser.add_argument("--promote", action="store_true", help="make it the champion")
@@ -129,7 +131,7 @@ def main() -> int:
         seed=given.seed,
     )
     size = needed_bytes(given.items, recipe)
-    _say(f"{given.items:,} items: files of {size / 1e9:.1f} GB, twice that meanwhile, {1.6 * size / 1e9:.1f} GB of memory")
+    _say(f"{given.items:,} items: {size / 1e9:.1f} GB of files, twice that meanwhile; {1.6 * size / 1e9:.1f} GB memory")
     if given.dry_run:
         return 0
     try:

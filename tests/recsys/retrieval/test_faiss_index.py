@@ -27,7 +27,9 @@ def invented(n: int, d: int) -> tuple[np.ndarray, Tastes]:
 
 def recall(found: np.ndarray, best: np.ndarray) -> float:
     """The share of each query's best rows that was found, in the mean."""
-    return float(np.mean([len(np.intersect1d(one, other)) / len(other) for one, other in zip(found, best, strict=True)]))
+    return float(
+        np.mean([len(np.intersect1d(one, other)) / len(other) for one, other in zip(found, best, strict=True)])
+    )
 
 
 def search(index: FaissIndex, queries: np.ndarray, k: int, eligible: np.ndarray | None = None) -> np.ndarray:
@@ -95,7 +97,8 @@ def test_a_share_says_how_many_more_lists_are_read() -> None:
     bits, queries = np.packbits(eligible, bitorder="little"), user_vectors(factors, tastes.liked(40, seed=1))
     best = np.argsort(np.where(eligible, -(queries @ factors.T), np.inf), axis=1)[:, :200]
     told, untold = (
-        recall(np.array([index.search(one, 200, bits, share=share)[0] for one in queries]), best) for share in (0.1, 1.0)
+        recall(np.array([index.search(one, 200, bits, share=share)[0] for one in queries]), best)
+        for share in (0.1, 1.0)
     )
     assert told >= 0.99
     assert told > untold
