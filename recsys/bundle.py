@@ -105,7 +105,7 @@ class Bundle:
         return marks
 
     def category_flags(self, item: np.ndarray) -> np.ndarray:
-        """Flags of items, int32 [m]: float32 [m, min(C, FLAGS)], 1 / sqrt(marked categories of the item) for each of them.
+        """1 / sqrt(marked categories of the item) for each of them: int32 [m] -> float32 [m, min(C, FLAGS)].
 
         Made when they are asked for: those of a million items are 256 MB in every replica.
         """

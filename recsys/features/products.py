@@ -41,7 +41,8 @@ def unit_flags(marks: np.ndarray, width: int) -> np.ndarray:
     for row in range(len(marks)):
         count = 0
         for bit in range(width):
-            count += np.int64(marks[row] >> np.uint64(bit) & np.uint64(1))
+            if marks[row] >> np.uint64(bit) & np.uint64(1):
+                count += 1
         value = np.float32(1) / np.sqrt(np.float32(max(count, 1)))
         for bit in range(width):
             if marks[row] >> np.uint64(bit) & np.uint64(1):

@@ -14,8 +14,8 @@ from recsys.retrieval.norm_bands import REACH, Lists, divide, most_promising
 faiss.cvar.distance_compute_blas_threshold = 1 << 30
 faiss.omp_set_num_threads(1)
 
-EXACT_MAX = 20_000  # rows; decision 0023, as is READ
-READ = 64  # inverted lists that a search looks into
+EXACT_MAX = 20_000  # rows; decision 0023, as are the two that follow
+READ, DIMENSIONS_PER_READ = 32, 4  # inverted lists that a search looks into: READ, and one more for so many dimensions
 REACH_SUFFIX = ".reach.npy"
 
 
@@ -188,7 +188,7 @@ def _inverted(vectors: np.ndarray, rows: np.ndarray, lists: Lists) -> faiss.Inde
         quantizer, d, len(lists.mean), faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
     )
     index.is_trained = True  # 16-bit floats learn nothing
-    index.nprobe = min(READ, len(lists.mean))
+    index.nprobe = min(READ + d // DIMENSIONS_PER_READ, len(lists.mean))
     given = np.ascontiguousarray(vectors, np.float32), rows.astype(np.int64), lists.of
     index.add_core(len(rows), *[faiss.swig_ptr(one) for one in given])
     return index
