@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 
 from loadtest import machine
-from loadtest.capacity import RESULTS
+from loadtest.deployed import RESULTS
 from loadtest.index_types import TYPES, K
 from loadtest.invented_vectors import Tastes, user_vectors
 from recsys.bundle_files import load

@@ -2,7 +2,7 @@
 
 Vectors are those of `loadtest.invented_vectors`. Neighbours of an item are the other items of its leaf and of the
 leaves beside it, nearest in that order, so that the tables of a user's items overlap; an item has the more of them the
-more often it was taken. The ranker comes from a small invented world that is really trained: it reads the same features.
+more often it was taken. The ranker comes from a small invented world that is really trained; its features are the same.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Item vectors as ALS gives them, for catalogues that no open data set has; and users who ask for them. Seeded.
 
-What an index makes of vectors depends on how they lie, so noise would not do. ALS of MovieLens latest-small (d = 64, the
-6,170 items with ratings of 4 and more) was the model; beside it the same number of items invented here:
+What an index makes of vectors depends on how they lie, so noise would not do. ALS of MovieLens latest-small (d = 64,
+the 6,170 items with ratings of 4 and more) was the model; beside it the same number of items invented here:
 
 | | ALS | invented |
 |---|---|---|

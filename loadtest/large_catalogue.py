@@ -131,9 +131,7 @@ def main() -> int:
         seed=given.seed,
     )
     size = needed_bytes(given.items, recipe)
-    _say(
-        f"{given.items:,} items: files of {size / 1e9:.1f} GB, twice that meanwhile, {1.6 * size / 1e9:.1f} GB of memory"
-    )
+    _say(f"{given.items:,} items: {size / 1e9:.1f} GB of files, twice that meanwhile; {1.6 * size / 1e9:.1f} GB memory")
     if given.dry_run:
         return 0
     try:

@@ -30,7 +30,7 @@ def main() -> None:
     loaded = time.monotonic()
     warm_up(World(bundle, bundle.item_stats, settings.candidates), max_batch=settings.max_batch)
     warm = time.monotonic()
-    memory = psutil.Process().memory_full_info()
+    memory = psutil.Process().memory_info()
     seconds = {
         "verify_s": verified - began,
         "map_s": (loaded - verified) - (verified - began),
@@ -38,7 +38,12 @@ def main() -> None:
         "total_s": warm - verified,
     }
     rounded = {name: round(value, 2) for name, value in seconds.items()}
-    print(json.dumps(rounded | {"uss_mb": round(memory.uss / _MB, 1), "rss_mb": round(memory.rss / _MB, 1)}))
+    print(
+        json.dumps(
+            rounded
+            | {"own_mb": round((memory.rss - memory.shared) / _MB, 1), "mapped_mb": round(memory.shared / _MB, 1)}
+        )
+    )
 
 
 if __name__ == "__main__":

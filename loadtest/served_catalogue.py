@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import redis
 
-from loadtest import machine, replica_start, wrk
-from loadtest.capacity import PATH, RESULTS, Deployed, child, deployed
+from loadtest import machine, wrk
 from loadtest.compute import batches, measure
+from loadtest.deployed import COUNT, PATH, RESULTS, Deployed, deployed
 from loadtest.large_catalogue import LIKED
+from loadtest.target import child
 from recsys.errors import RecsysError
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.types import World
@@ -44,7 +45,6 @@ K = 200
 _EVENTS = 1_000  # of a request
 _APPLIED_S = 120.0
 _RUNNING_S = 180.0
-_COUNT = 20
 _PER_BILLION = 1e9 / 86_400  # requests a second that are a billion a day
 _REPLICA = "ray::ServeReplica:riffle:Gateway"
 
@@ -66,12 +66,14 @@ def prove(settings: Settings, *, duration_s: int, connections: int) -> dict[str,
     with redis.Redis.from_url(stack.redis_url, socket_timeout=5) as client:
         namespace = live_name(client.get(live_key()))
         states = client.mget([state_key(namespace, user_id) for user_id in user_ids])
+    if None in states:
+        raise StackError(f"{states.count(None)} of {len(states)} users have no state; `riffle status` shows what waits")
     _say("recall")
     recall = _recall(world, states)
     _say("recommend in process")
     compute = measure(world, states, BATCH, seconds=max(2.0, duration_s / 4))
     _say(f"wrk, {duration_s} s")
-    before_mb = machine.stack_memory(settings)
+    before_mb = _memory(settings)
     load_ = _under_load(settings, user_ids, duration_s, connections)
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -89,7 +91,7 @@ def prove(settings: Settings, *, duration_s: int, connections: int) -> dict[str,
         "recall_at_200": recall,
         "compute_batch_of_16": compute,
         "load": load_,
-        "memory": {"before_load": before_mb, "after_load": machine.stack_memory(settings)},
+        "memory": {"before_load": before_mb, "after_load": _memory(settings)},
     }
 
 
@@ -98,7 +100,8 @@ def line(result: dict[str, Any]) -> str:
     load_, memory = result["load"], result["memory"]["after_load"]["total_mb"]
     recall = " and ".join(f"{value:.3f} ({name})" for name, value in result["recall_at_200"].items())
     return (
-        f"{result['items']:,} items: a replica starts in {result['replica']['restarted_s']:.1f} s, recall@200 {recall}, "
+        f"{result['items']:,} items: a replica starts in {result['replica']['restarted_s']:.1f} s, "
+        f"recall@200 {recall}, "
         f"recommend {result['compute_batch_of_16']['cpu_ms_per_request']:.3f} ms in batches of {BATCH}, the whole "
         f"service {load_['cpu_ms_per_request']:.2f} ms a request or {load_['cores_per_billion_a_day']:.1f} cores per "
         f"billion a day at {load_['rps']:,.0f} requests/s, {memory['pss'] or memory['rss']:,.0f} MB of PSS"
@@ -119,7 +122,7 @@ def _send_likes(settings: Settings, stack: Deployed, world: World) -> list[str]:
             "type": "like",
             "user_id": f"invented-{user}",
             "item_id": item_id[row],
-            "timestamp": datetime.fromtimestamp(now_s - 60 * (liked.shape[1] - step), UTC).isoformat(),
+            "ts": datetime.fromtimestamp(now_s - 60 * (liked.shape[1] - step), UTC).isoformat(),
         }
         for user, own in enumerate(liked.tolist())
         for step, row in enumerate(own)
@@ -127,7 +130,7 @@ def _send_likes(settings: Settings, stack: Deployed, world: World) -> list[str]:
     _say(f"sending {len(rows):,} events")
     if not _known(stack):
         for first in range(0, len(rows), _EVENTS):
-            application.send(settings, "/v1/events", {"events": rows[first : first + _EVENTS]})
+            application.ask(settings, "/v1/events", {"events": rows[first : first + _EVENTS]})
     began = time.monotonic()
     while backlog(stack.redis_url).waiting:
         if time.monotonic() - began > _APPLIED_S:
@@ -204,13 +207,13 @@ def _found(index: FaissIndex, table: np.ndarray, vectors: np.ndarray) -> float:
 def _under_load(settings: Settings, user_ids: list[str], duration_s: int, connections: int) -> dict[str, Any]:
     url = application.url(settings) + PATH
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
-        file.writelines(json.dumps({"user_id": user_id, "count": _COUNT}) + "\n" for user_id in user_ids)
+        file.writelines(json.dumps({"user_id": user_id, "count": COUNT}) + "\n" for user_id in user_ids)
         file.flush()
         bodies = Path(file.name)
         wrk.measure(url, connections=connections, duration_s=max(2, duration_s // 4), bodies=bodies)
-        used_s, stolen_s = sum(machine.stack_cpu_s(settings).values()), machine.stolen_s()
+        used_s, stolen_s = _used_s(settings), machine.stolen_s()
         measured = wrk.measure(url, connections=connections, duration_s=duration_s, bodies=bodies)
-        used_s = sum(machine.stack_cpu_s(settings).values()) - used_s
+        used_s = _used_s(settings) - used_s
     if not measured.requests:
         raise StackError("not one request was answered; `riffle doctor` looks for causes")
     cpu_s = used_s / measured.requests
@@ -224,6 +227,14 @@ def _under_load(settings: Settings, user_ids: list[str], duration_s: int, connec
         "cores_per_billion_a_day": round(cpu_s * _PER_BILLION, 2),
         "stolen_s": round(machine.stolen_s() - stolen_s, 2),
     }
+
+
+def _used_s(settings: Settings) -> float:
+    return sum(machine.cpu_s(machine.stack_processes(settings)).values())
+
+
+def _memory(settings: Settings) -> dict[str, Any]:
+    return machine.memory(machine.stack_processes(settings))
 
 
 def _files(settings: Settings, bundle_id: str) -> list[Path]:

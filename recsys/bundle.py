@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
+from recsys.features.products import unit_flags
 from recsys.features.user import RING
 from recsys.ranking.ranker import DEPTH, Ranker
 from recsys.retrieval.faiss_index import FaissIndex
@@ -94,15 +95,21 @@ class Bundle:
         return (1 / np.where(length > 0, length, 1)).astype(np.float32)
 
     @cached_property
-    def category_flags(self) -> np.ndarray:
-        """float32 [N, min(C, FLAGS)]: 1 / sqrt(categories of the item) for each of its most frequent categories."""
+    def category_marks(self) -> np.ndarray:
+        """uint64 [N]: a bit for each of the item's categories that are among the FLAGS most frequent ones."""
         frequent = np.argsort(-self.category_item.lengths(), kind="stable")[:FLAGS]
-        column = np.full(len(self.category_name) or 1, -1)
-        column[frequent] = np.arange(len(frequent))
-        flags = np.zeros((len(self.vocabulary), max(len(frequent), 1)), np.float32)
-        rows, of = self.item_category.rows(), column[self.item_category.values]
-        flags[rows[of >= 0], of[of >= 0]] = 1
-        return flags / np.sqrt(np.maximum(flags.sum(axis=1, keepdims=True), 1))
+        mark = np.zeros(len(self.category_name) or 1, np.uint64)
+        mark[frequent] = np.uint64(1) << np.arange(len(frequent), dtype=np.uint64)
+        marks = np.zeros(len(self.vocabulary), np.uint64)
+        np.bitwise_or.at(marks, self.item_category.rows(), mark[self.item_category.values])
+        return marks
+
+    def category_flags(self, item: np.ndarray) -> np.ndarray:
+        """1 / sqrt(marked categories of the item) for each of them: int32 [m] -> float32 [m, min(C, FLAGS)].
+
+        Made when they are asked for: those of a million items are 256 MB in every replica.
+        """
+        return unit_flags(self.category_marks[item], max(min(len(self.category_name), FLAGS), 1))
 
     @cached_property
     def category_number(self) -> dict[str, int]:

@@ -32,6 +32,6 @@ class OverlaidWorlds:
         world = replace(self.built, bundle=bundle, item_stats=snapshot.stats(bundle.vocabulary))
         for _ in (world.item_columns, world.available_bits, world.available_count, world.item_stats_digest):
             pass
-        for _ in (bundle.factor_scale, bundle.category_flags, bundle.category_number):
+        for _ in (bundle.factor_scale, bundle.category_marks, bundle.category_number):
             pass
         return world

@@ -125,7 +125,8 @@ def segments(world: World, asked: Asked, answers: Mapping[str, Answers]) -> dict
 def beyond_accuracy(world: World, answers: Answers, known: Known) -> dict[str, float]:
     """What the first ten of the lists do to the catalogue, to variety and to the mixture that a user likes."""
     lists, bundle = answers.lists[:, :10], world.bundle
-    history, flags = History.of(known.states, world), (bundle.category_flags > 0).astype(np.float32)
+    history = History.of(known.states, world)
+    flags = (bundle.category_flags(np.arange(len(bundle.vocabulary))) > 0).astype(np.float32)
     liked = np.where(history.positive, history.item, -1)
     n = len(bundle.vocabulary)
     return {

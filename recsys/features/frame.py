@@ -101,7 +101,10 @@ class Frame:
     @cached_property
     def category_products(self) -> np.ndarray:
         """Each item's category flags times those of the newest positive, and of the ring on average: float32 [2, m]."""
-        flags, history, candidates = self.world.bundle.category_flags, self.history, self.candidates
-        one = np.ones(len(flags), np.float32)
-        last, ring = newest_means(flags, one, history.item, history.positive, history.item.shape[1])
-        return products(flags, np.stack([last, ring], axis=1), candidates.indptr, candidates.item)
+        bundle, history, candidates = self.world.bundle, self.history, self.candidates
+        met = history.item.reshape(-1)
+        flags, one = bundle.category_flags(met), np.ones(len(met), np.float32)
+        place = np.arange(len(met)).reshape(history.item.shape)
+        last, ring = newest_means(flags, one, place, history.positive, history.item.shape[1])
+        cells = bundle.category_flags(candidates.item)
+        return products(cells, np.stack([last, ring], axis=1), candidates.indptr, np.arange(len(cells)))

@@ -14,8 +14,8 @@ from recsys.retrieval.norm_bands import REACH, Lists, divide, most_promising
 faiss.cvar.distance_compute_blas_threshold = 1 << 30
 faiss.omp_set_num_threads(1)
 
-EXACT_MAX = 20_000  # rows; decision 0023, as is READ
-READ = 64  # inverted lists that a search looks into
+EXACT_MAX = 20_000  # rows; decision 0023, as are the two that follow
+READ, DIMENSIONS_PER_READ = 32, 4  # inverted lists that a search looks into: READ, and one more for so many dimensions
 REACH_SUFFIX = ".reach.npy"
 
 
@@ -29,21 +29,18 @@ class FaissIndex:
 
     def __init__(self, index: faiss.Index, reach: np.ndarray | None = None) -> None:
         self._index: Any = index
-        inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else index
-        self._inner = inner
+        inner: Any = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else index
         self._nprobe = int(getattr(inner, "nprobe", 0))
         self._empty = index.ntotal == 0
         self._reach = reach
-        if reach is not None:
-            self._mean = inner.quantizer.reconstruct_n(0, inner.nlist)
+        self._mean: Any = None if reach is None else inner.quantizer.reconstruct_n(0, inner.nlist)
         self._mine = threading.local()
 
     @classmethod
     def build(cls, factors: np.ndarray, *, seed: int, exact_max: int | None = None) -> "FaissIndex":
-        """Exact up to `exact_max` rows (None: EXACT_MAX), beyond that inverted lists of 16-bit floats by bands of length.
+        """Exact up to `exact_max` rows (None: EXACT_MAX), beyond that inverted lists by bands of length.
 
-        Args:
-            factors: float32 [N, d].
+        factors: float32 [N, d].
         """
         rows = np.flatnonzero(np.any(factors != 0, axis=1))
         vectors = factors if len(rows) == len(factors) else factors[rows]
@@ -55,9 +52,9 @@ class FaissIndex:
         return cls(index)
 
     def reading(self, lists: int) -> "FaissIndex":
-        """The same index that looks into another number of inverted lists; to measure with."""
+        """The same index of inverted lists that looks into another number of them; to measure with."""
         other = type(self)(self._index, self._reach)
-        other._nprobe = min(lists, other._nprobe and int(self._inner.nlist))
+        other._nprobe = min(lists, self._index.nlist)
         return other
 
     def __len__(self) -> int:
@@ -94,17 +91,19 @@ class FaissIndex:
             parameters = self._selecting(eligible, self._nprobe)
             self._index.search(vector[None], k, params=parameters, D=product, I=row)
         else:
-            wanted = min(len(self._reach), int(np.ceil(self._nprobe / share)))
-            self._read(vector, wanted, eligible, row, product)
-            if row[0, -1] < 0 and wanted < len(self._reach):
-                self._read(vector, len(self._reach), eligible, row, product)
+            lists = len(self._reach)
+            wanted = min(lists, int(np.ceil(self._nprobe / share)))
+            self._read(most_promising(self._mean, self._reach, vector, wanted), vector, eligible, row, product)
+            if row[0, -1] < 0 and wanted < lists:
+                self._read(np.arange(lists), vector, eligible, row, product)
         item = row[0].astype(np.int32)
         return item, np.where(item >= 0, product[0], np.float32(0))
 
-    def _read(self, vector: np.ndarray, count: int, eligible: np.ndarray, row: np.ndarray, product: np.ndarray) -> None:
-        """Search the `count` most promising lists, into `row` and `product`."""
-        chosen = most_promising(self._mean, self._reach, vector, count)
-        unused = np.zeros(count, np.float32)  # a list's own product, which the codes do not build on
+    def _read(
+        self, chosen: np.ndarray, vector: np.ndarray, eligible: np.ndarray, row: np.ndarray, product: np.ndarray
+    ) -> None:
+        """Search the `chosen` lists, into `row` and `product`."""
+        unused = np.zeros(len(chosen), np.float32)  # a list's own product, which the codes do not build on
         vector = np.ascontiguousarray(vector)
         self._index.search_preassigned_c(
             1,
@@ -115,7 +114,7 @@ class FaissIndex:
             faiss.swig_ptr(product),
             faiss.swig_ptr(row),
             False,
-            self._selecting(eligible, count),
+            self._selecting(eligible, len(chosen)),
             None,
         )
 
@@ -123,7 +122,7 @@ class FaissIndex:
         """Parameters with these bits as the selector. Each thread keeps its own: to make them takes 11 us of 57."""
         mine = self._mine
         if not hasattr(mine, "selector"):
-            mine.selector = faiss.IDSelectorBitmap(eligible)  # type: ignore[call-arg]  # FAISS adds these signatures at import
+            mine.selector = faiss.IDSelectorBitmap(eligible)  # type: ignore[call-arg, arg-type]  # FAISS adds them
             inverted = faiss.SearchParametersIVF if nprobe else faiss.SearchParameters
             mine.parameters = inverted(sel=mine.selector)  # type: ignore[call-arg]
         mine.bits = eligible  # it must outlive the search
@@ -188,12 +187,10 @@ def _inverted(vectors: np.ndarray, rows: np.ndarray, lists: Lists) -> faiss.Inde
     index: Any = faiss.IndexIVFScalarQuantizer(
         quantizer, d, len(lists.mean), faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
     )
-    quantizer.this.disown()
-    index.own_fields = True
     index.is_trained = True  # 16-bit floats learn nothing
-    index.nprobe = min(READ, len(lists.mean))
+    index.nprobe = min(READ + d // DIMENSIONS_PER_READ, len(lists.mean))
     given = np.ascontiguousarray(vectors, np.float32), rows.astype(np.int64), lists.of
-    index.add_core(len(rows), *map(faiss.swig_ptr, given))
+    index.add_core(len(rows), *[faiss.swig_ptr(one) for one in given])
     return index
 
 

@@ -54,7 +54,7 @@ def divide(vectors: np.ndarray, *, seed: int) -> Lists:
         count = max(1, len(band) // size)
         of[band] = made + _clusters(vectors[band], count, seed + made)
         made += count
-    return _described(vectors, of, made)
+    return _described(vectors, of)
 
 
 def _clusters(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -72,7 +72,7 @@ def _clusters(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
     return means.index.search(vectors, 1)[1][:, 0]
 
 
-def _described(vectors: np.ndarray, of: np.ndarray, count: int) -> Lists:
+def _described(vectors: np.ndarray, of: np.ndarray) -> Lists:
     """Means and deviations of what is in the lists; those left empty are dropped."""
     used, of = np.unique(of, return_inverse=True)
     size = np.bincount(of, minlength=len(used))

@@ -11,7 +11,7 @@ from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.neighbours import Neighbours
 from recsys.types import Source, World
 
-SCORED = 50_000  # items of a filter; a million with a tenth left takes 12 MB of factors instead of 26
+SCORED = 50_000  # items; of a million, 7,500 and 33,000 took 1.2 and 6.6 ms to score, 3.5 and 8.2 to search
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -321,7 +321,7 @@ def test_bundle_without_a_ranker_cannot_be_saved(small: Trained, tmp_path: Path)
 
 def test_category_flags_have_unit_length_and_mark_the_items_of_each_category(small: Trained) -> None:
     bundle: Bundle = small.bundle
-    flags = bundle.category_flags
+    flags = bundle.category_flags(np.arange(len(bundle.vocabulary)))
     for row in range(len(bundle.vocabulary)):
         assert np.count_nonzero(flags[row]) == len(bundle.item_category[row])
         np.testing.assert_allclose(np.linalg.norm(flags[row]), 1, rtol=1e-6)
