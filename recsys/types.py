@@ -104,7 +104,7 @@ class World:
 
     bundle: "Bundle"
     item_stats: ItemStats
-    candidates: int = 200  # ranked per request, at least, where the batch does not say otherwise
+    candidates: int = 200  # ranked per request, at least, at full quality
 
     @cached_property
     def item_columns(self) -> np.ndarray:
@@ -164,7 +164,8 @@ class QueryBatch:
         categories: int32 category numbers per row, any of which an item must have; none = no filter.
         explore: float32 [b], probability with which the list ends with a new item, where there is any.
         controls: Controls [b], or None where every list is in the order of its scores.
-        candidates: int32 [b], ranked for each request, at least; None where it is `World.candidates` for all.
+        quality: float32 [b], above 0 to 1, the share of `World.candidates` that is ranked for each request, where there
+            is no time for all; None where there is.
     """
 
     states: "UserStates"
@@ -176,7 +177,7 @@ class QueryBatch:
     categories: Ragged
     explore: np.ndarray
     controls: Controls | None = None
-    candidates: np.ndarray | None = None
+    quality: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.now_s)

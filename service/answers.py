@@ -25,7 +25,7 @@ class Answer(msgspec.Struct, frozen=True, eq=False):
         world: What it was made in; its rows are those of `encoder`.
         reasons: Codes per item, None unless asked for. user_state: Packed bytes as read, None if there was none.
         degraded, timing_ms: As they go into the response.
-        candidates: Ranked, at least. quality: What share that is of what the world says; 0 where nothing was ranked.
+        quality: As in `QueryBatch`; 0 where nothing was ranked.
     """
 
     world: World
@@ -36,7 +36,6 @@ class Answer(msgspec.Struct, frozen=True, eq=False):
     user_state: bytes | None
     degraded: Degraded
     timing_ms: dict[str, float]
-    candidates: int
     quality: float
 
     @property
@@ -130,7 +129,8 @@ def decision_of(
         time_ms=time_ms,
         bundle=world.bundle.id,
         item_stats=world.item_stats.version,
-        candidates=answer.candidates,
+        candidates=world.candidates,
+        quality=answer.quality or 1.0,
         variant="champion",
         propensity=1.0,
         query=request,

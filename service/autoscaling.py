@@ -5,11 +5,8 @@ micro-batch answers whoever has come), and once requests are shed they do not ch
 """
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ray.serve.config import AutoscalingContext
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 METRIC = "load"
 TARGET = 0.6  # load of a gateway; at more its tail grows, and one of three may be lost
@@ -58,7 +55,20 @@ def gateways(load: float, running: int) -> int:
     return wanted
 
 
-def policy(context: "AutoscalingContext") -> tuple[int, dict[str, Any]]:
+class Context(Protocol):
+    """What is read of Serve's `AutoscalingContext`: by the name of a metric what each replica says, and replicas."""
+
+    @property
+    def aggregated_metrics(self) -> Mapping[str, Mapping[Any, float]] | None: ...
+
+    @property
+    def current_num_replicas(self) -> int: ...
+
+    @property
+    def target_num_replicas(self) -> int: ...
+
+
+def policy(context: Context) -> tuple[int, dict[str, Any]]:
     """What Serve asks; it adds bounds and delays itself. Gateways that have said nothing yet are taken to idle."""
     told = (context.aggregated_metrics or {}).get(METRIC, {})
     if not told:

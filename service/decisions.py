@@ -30,7 +30,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         degraded, timing_ms: As answered.
         removed: Items of the bundle ruled out, by `filtering.Reason`. ranked: Candidates that the list is chosen from.
         explore: Share of lists that end with a new item. item_propensity: With which the last item was drawn from the
-            new ones; 0 where it was not. diversity: As passed to `recommend`; records from before it have 0.
+            new ones; 0 where it was not.
+        diversity, quality: As passed to `recommend`; records from before have 0 and 1.
         digests: Of each stage, packed by `recsys.digests`. Records from before they were kept have none of the three.
     """
 
@@ -55,6 +56,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     explore: float = 0.0
     item_propensity: float = 0.0
     diversity: float = 0.0
+    quality: float = 1.0
     digests: bytes = b""
 
 

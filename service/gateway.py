@@ -1,11 +1,11 @@
 """Answers requests: admits them, lets each micro-batch through the stages, and says what was degraded."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from recsys.features.codec import unpack
@@ -15,6 +15,7 @@ from recsys.recommend import Ranked, Retrieved, retrieve, slate
 from recsys.types import QueryBatch, Slates, Source, World
 from service.admission import PATIENCE, quality
 from service.answers import Answer, Degraded, StageClock, body_of, decision_of, reason_codes
+from service.asked import Asked, State
 from service.decisions import DecisionLog
 from service.errors import FieldError, NotFound
 from service.identifiers import recommendation_id
@@ -28,23 +29,6 @@ from service.stages import Stages, StageUnavailable
 _POPULAR_ONLY = 1 << Source.POPULAR
 _UNTIED = np.float32(1e-3)  # places items that are only near in the space of factors after the tied ones
 _WITHOUT_STATE = "no history; seen items are not filtered"
-
-
-class Asked(NamedTuple):
-    """What waits in the queue: whose state to read, the query, whether reasons are wanted."""
-
-    user_id: str
-    query: Query
-    reasons: bool
-
-
-class State(NamedTuple):
-    """What the lookup found: a packed state or None; why it could not be read; when it began, how long it took."""
-
-    value: bytes | None
-    cause: str | None
-    began: float
-    took_ms: float
 
 
 Batcher = MicroBatcher[Asked, State, Answer]
@@ -170,9 +154,7 @@ class Gateway:
         by_retrieval = Ranked.by(retrieved.candidates.retrieval_score, retrieved)
         slates = slate(serving.world, batch, retrieved, by_retrieval)
         reasons = [["popular"]] * len(slates.item) if asked.reasons else None
-        return Answer(
-            serving.world, serving.encoder, slates, 0, reasons, None, degraded, {}, serving.world.candidates, 0
-        )
+        return Answer(serving.world, serving.encoder, slates, 0, reasons, None, degraded, {}, 0.0)
 
     async def _look_up(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[State]:
         """The state of each user, in one round trip."""
@@ -191,7 +173,7 @@ class Gateway:
         clock, serving = StageClock(), self._serving
         degraded: Degraded = []
         states, undecodable = unpack([one.value for one in found], SCHEMA_HASH)
-        batch = self._batch(serving, self._personal, waiters, states)
+        batch = self._batch(self._personal, waiters, states)
         retrieved, real = await self._retrieve(serving, batch, waiters, degraded)
         clock.lap("retrieve")
         ranked = None
@@ -212,7 +194,7 @@ class Gateway:
         """One micro-batch of `similar`: nobody's state, the items as a session, the closest tied first."""
         clock, serving = StageClock(), self._serving
         degraded: Degraded = []
-        batch = self._batch(serving, self._related, waiters, UserStates.empty(len(waiters)))
+        batch = self._batch(self._related, waiters, UserStates.empty(len(waiters)))
         retrieved, _ = await self._retrieve(serving, batch, waiters, degraded)
         clock.lap("retrieve")
         candidates = retrieved.candidates
@@ -222,14 +204,14 @@ class Gateway:
         slates = slate(serving.world, batch, retrieved, Ranked.by(score, retrieved))
         return self._answers(serving, batch, retrieved, waiters, slates, found, degraded, {}, clock)
 
-    def _batch(
-        self, serving: Serving, batcher: Batcher, waiters: Sequence[Waiter[Asked, Answer]], states: UserStates
-    ) -> QueryBatch:
-        """The waiters' queries; the more wait behind them, the fewer candidates."""
+    def _batch(self, batcher: Batcher, waiters: Sequence[Waiter[Asked, Answer]], states: UserStates) -> QueryBatch:
+        """The waiters' queries; the more wait behind them, the lower the quality."""
+        queries = [w.asked.query for w in waiters]
         share = quality(batcher.backlog_s(), self._settings.deadline_ms / 1000)
-        self.counts["shrunk"] += share < 1 and len(waiters)
-        candidates = math.ceil(share * serving.world.candidates)
-        return batch_of([w.asked.query for w in waiters], states, candidates=candidates)
+        if share < 1:
+            self.counts["shrunk"] += len(queries)
+            queries = [msgspec.structs.replace(query, quality=share) for query in queries]
+        return batch_of(queries, states)
 
     async def _retrieve(
         self, serving: Serving, batch: QueryBatch, waiters: Sequence[Waiter[Asked, Answer]], degraded: Degraded
@@ -269,9 +251,8 @@ class Gateway:
                 "features": round(state.took_ms, 3),
                 **clock.laps,
             }
-            candidates = serving.world.candidates if batch.candidates is None else int(batch.candidates[row])
-            share = round(candidates / serving.world.candidates, 3)
-            made = (slates, row, codes[row], state.value, own, timing_ms, candidates, share)
+            share = 1.0 if batch.quality is None else float(batch.quality[row])
+            made = (slates, row, codes[row], state.value, own, timing_ms, share)
             answers.append(Answer(serving.world, serving.encoder, *made))
         return answers
 

@@ -20,6 +20,7 @@ class Query(msgspec.Struct, frozen=True, eq=False):
         count: Items wanted. session, excluded: uint64 item keys. categories: int32 category numbers, empty = no filter.
         explore: Probability of a new item at the end. seed, now_s: Of this request.
         diversity, popularity_damping: 0 to 1. quotas: Category numbers and maxima, int32 [q, 2].
+        quality: As in `QueryBatch`.
         unknown_ids: Ids of the request that the bundle does not know.
     """
 
@@ -34,6 +35,7 @@ class Query(msgspec.Struct, frozen=True, eq=False):
     diversity: float
     popularity_damping: float
     quotas: np.ndarray
+    quality: float = 1.0
 
 
 _NO_KEYS = np.zeros(0, np.uint64)
@@ -54,6 +56,7 @@ def resolve(
     diversity: float = 0.0,
     popularity_damping: float = 0.0,
     quotas: Sequence[Quota] = (),
+    quality: float = 1.0,
 ) -> Query:
     """Turn ids and names of a request into keys and numbers.
 
@@ -78,11 +81,12 @@ def resolve(
         diversity,
         popularity_damping,
         np.stack([numbers[len(of_filter) :], np.array(most, np.int32)], axis=1) if most else _NO_QUOTAS,
+        quality,
     )
 
 
-def batch_of(queries: Sequence[Query], states: UserStates, *, candidates: int | None = None) -> QueryBatch:
-    """The columns of a micro-batch. candidates: Ranked for each; None: as many as the world says."""
+def batch_of(queries: Sequence[Query], states: UserStates) -> QueryBatch:
+    """The columns of a micro-batch."""
     return QueryBatch(
         states=states,
         now_s=np.array([q.now_s for q in queries], np.int64),
@@ -93,8 +97,12 @@ def batch_of(queries: Sequence[Query], states: UserStates, *, candidates: int | 
         categories=Ragged.of([q.categories for q in queries], np.int32),
         explore=np.array([q.explore for q in queries], np.float32),
         controls=_controls(queries),
-        candidates=None if candidates is None else np.full(len(queries), candidates, np.int32),
+        quality=_quality(queries),
     )
+
+
+def _quality(queries: Sequence[Query]) -> np.ndarray | None:
+    return np.array([q.quality for q in queries], np.float32) if any(q.quality < 1 for q in queries) else None
 
 
 def _controls(queries: Sequence[Query]) -> Controls | None:

@@ -75,6 +75,7 @@ def query_of(record: Decision, bundle: Bundle) -> Query:
         filter_=request.filter,
         explore=record.explore,
         diversity=record.diversity,
+        quality=record.quality,
         popularity_damping=request.popularity_damping,
         quotas=request.quotas,
         seed=record.seed,

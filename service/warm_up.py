@@ -12,9 +12,10 @@ from recsys.features.user import UserStates, update
 from recsys.recommend import recommend
 from recsys.types import Controls, QueryBatch, Ragged, World
 from recsys.verbs import Verb
+from service.asked import Asked
 from service.decisions import DecisionLog
 from service.errors import Overloaded
-from service.gateway import Asked, Gateway
+from service.gateway import Gateway
 from service.queries import resolve
 from service.schemas import RecommendationRequest, Return, Session
 from service.settings import Settings

@@ -10,6 +10,8 @@ from recsys.users import Users
 
 DEPTH = 128  # items that each personal source brings
 POPULAR_MIN = 64
+TIED = {Source.TRANSITIONS, Source.NEARBY, Source.SIMILAR, Source.HISTORY}  # by tables of neighbours
+SEARCHED = 0.5  # quality; below it vectors are not searched: the two searches take a third of all, .003 of NDCG@10 each
 
 
 def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray, explored: np.ndarray) -> CandidateSet:
@@ -28,12 +30,15 @@ def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray, e
     wanted = wanted_candidates(world, batch)
     lists: list[Lists] = []
     filtered = batch.categories.lengths() > 0
+    searched = np.full(len(batch), True)
+    if batch.quality is not None and sources & TIED:
+        searched = filtered | (batch.quality >= SEARCHED)
     for source, index, table, vector in (
         (Source.ALS, bundle.index, bundle.factors, users.vector),
         (Source.SPECTRAL, bundle.spectral_index, bundle.spectral.vector, users.spectral),
     ):
         if source in sources:
-            lists.append(nearest(source, index, table, vector, DEPTH, eligible, filtered))
+            lists.append(nearest(source, index, table, vector, DEPTH, eligible, filtered, searched))
     recent = recency(recipe.recent, recipe.recent_decay, len(batch))
     for source, neighbours, weight in (
         (Source.TRANSITIONS, bundle.transitions, recent),
@@ -54,8 +59,11 @@ def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray, e
 
 
 def wanted_candidates(world: World, batch: QueryBatch) -> np.ndarray:
-    """Candidates that each request ranks: those of the batch or the world, or half more than it asks for. int64 [b]."""
-    return np.maximum(world.candidates if batch.candidates is None else batch.candidates, _half_more(batch.count))
+    """Candidates that each request ranks: its share of `world.candidates`, or half more than it asks for. int64 [b]."""
+    usual = np.full(len(batch), world.candidates)
+    if batch.quality is not None:
+        usual = np.ceil(batch.quality.astype(np.float64) * world.candidates).astype(np.int64)
+    return np.maximum(usual, _half_more(batch.count))
 
 
 def _half_more(count: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ def nearest(
     depth: int,
     eligible: np.ndarray,
     filtered: np.ndarray,
+    searched: np.ndarray,
 ) -> Lists:
     """The `depth` items of the largest inner product with each user vector, none where that is 0.
 
@@ -46,10 +47,11 @@ def nearest(
 
     Args:
         index: Over the rows of `table`, float32 [N, d]. vector: float32 [b, d]. filtered: bool [b].
+        searched: bool [b], false where there is to be no list.
     """
     item = np.full((len(vector), depth), -1, np.int32)
     weight = np.zeros((len(vector), depth), np.float32)
-    for row in np.flatnonzero(np.any(vector, axis=1)).tolist():
+    for row in np.flatnonzero(np.any(vector, axis=1) & searched).tolist():
         left = int(np.bitwise_count(eligible[row]).sum()) if filtered[row] else len(table)
         if filtered[row] and left <= SCORED:
             among = _rows_of(eligible[row], left)

@@ -293,3 +293,31 @@ def test_list_comes_back_short_only_where_the_catalogue_is(
         items = found.item[found.indptr[row] : found.indptr[row + 1]]
         assert (items >= len(known)).all()
         assert len(items) >= min(left, ask.count * 3 // 2)
+
+
+def test_low_quality_ranks_its_share_without_searching_vectors_where_neighbours_are_known(world: World) -> None:
+    asks = [Ask(likes(*(world.bundle.vocabulary.item_id[row] for row in range(k, k + 9)))) for k in range(12)]
+    whole = batch_of(world, asks)
+    vectors = np.uint8(1 << Source.ALS | 1 << Source.SPECTRAL)
+    for quality, searched in ((1.0, True), (0.5, True), (0.25, False)):
+        batch = replace(whole, quality=np.full(len(asks), quality, np.float32))
+        found, _ = unite(world, batch)
+        assert found.sizes().max() == quality * world.candidates
+        assert np.any(found.sources & vectors) == searched
+    mixed, _ = unite(world, replace(whole, quality=np.where(np.arange(len(asks)) % 2, 1.0, 0.25).astype(np.float32)))
+    alone, _ = unite(world, whole)
+    for row in range(1, len(asks), 2):
+        own, same = (slice(*one.indptr[row : row + 2]) for one in (mixed, alone))
+        assert mixed.item[own].tolist() == alone.item[same].tolist()
+
+
+def test_low_quality_searches_vectors_where_nothing_else_is_personal_and_within_a_category(world: World) -> None:
+    ids = world.bundle.vocabulary.item_id
+    recipe = msgspec.structs.replace(world.bundle.recipe, sources=("ALS", "POPULAR"))
+    only_als = replace(world, bundle=replace(world.bundle, recipe=recipe))
+    for one, ask in (
+        (only_als, Ask(likes(ids[0], ids[1]))),
+        (world, Ask(likes(ids[0], ids[1]), categories=[world.bundle.category_name[0]])),
+    ):
+        found, _ = unite(one, replace(batch_of(one, [ask]), quality=np.array([0.25], np.float32)))
+        assert np.any(found.sources & np.uint8(1 << Source.ALS | 1 << Source.SPECTRAL))
