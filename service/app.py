@@ -31,7 +31,7 @@ from service.http import HttpEdge
 from service.items import ItemCatalogue
 from service.live_world import LiveWorld
 from service.log_followers import ArchiverDeployment, FeatureUpdaterDeployment, ItemUpdaterDeployment
-from service.lookup import StateLookup
+from service.lookup import StateLookup, States
 from service.merging import Merging
 from service.ray_metrics import Counts, gauge
 from service.recorded_answers import RecordedAnswers
@@ -65,7 +65,7 @@ class FeatureLookup:
     async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
         self._lookup = await _state_lookup(settings, redis_url)
 
-    async def __call__(self, user_ids: list[str]) -> tuple[list[bytes | None], str | None]:
+    async def __call__(self, user_ids: list[str]) -> States:
         return await self._lookup.fetch(user_ids)
 
 
@@ -122,7 +122,7 @@ class GatewayDeployment:
         # Answers leave no reference cycles: look for them less often than every 700 objects, Python's default.
         gc.set_threshold(50_000, 20, 100)
         log = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=settings.redis_connections)
-        events = EventLog(log, limit=settings.event_limit)
+        events = EventLog(log, limit=settings.event_limit, replicas=settings.event_replicas)
         intake = EventIntake(events, world.bundle.vocabulary, settings)
         merging = Merging(log, events, world.bundle.vocabulary)
         live.follow(lambda world: intake.know(world.bundle.vocabulary))
