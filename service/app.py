@@ -32,7 +32,7 @@ from service.http import HttpEdge
 from service.items import ItemCatalogue
 from service.live_world import LiveWorld
 from service.log_followers import ArchiverDeployment, FeatureUpdaterDeployment, ItemUpdaterDeployment
-from service.lookup import StateLookup
+from service.lookup import StateLookup, States
 from service.merging import Merging
 from service.ray_metrics import Counts, gauge
 from service.recorded_answers import RecordedAnswers
@@ -49,6 +49,7 @@ _TASKS: set[asyncio.Task[None]] = set()  # a loop keeps only weak references to 
 LOG_TIMEOUT_MS = 3_000  # of the event log and of reading records; the updater waits up to a second for events
 STAGE_CALLS = 16  # micro-batches under way in one replica of a stage; each gateway has one at a time
 _log = logging.getLogger("ray.serve")
+_HEAD = "node:__internal_head__"  # a resource that Ray gives to the head alone
 _ONE_IN_THE_BACKGROUND = {
     "num_replicas": 1,
     "ray_actor_options": {"num_cpus": 0},
@@ -66,7 +67,7 @@ class FeatureLookup:
     async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
         self._lookup = await _state_lookup(settings, redis_url)
 
-    async def __call__(self, user_ids: list[str]) -> tuple[list[bytes | None], str | None]:
+    async def __call__(self, user_ids: list[str]) -> States:
         return await self._lookup.fetch(user_ids)
 
 
@@ -123,7 +124,7 @@ class GatewayDeployment:
         # Answers leave no reference cycles: look for them less often than every 700 objects, Python's default.
         gc.set_threshold(50_000, 20, 100)
         log = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=settings.redis_connections)
-        events = EventLog(log, limit=settings.event_limit)
+        events = EventLog(log, limit=settings.event_limit, replicas=settings.event_replicas)
         intake = EventIntake(events, world.bundle.vocabulary, settings)
         merging = Merging(log, events, world.bundle.vocabulary)
         live.follow(lambda world: intake.know(world.bundle.vocabulary))
@@ -165,8 +166,9 @@ def build_item_updater(*, redis_url: str) -> Any:
 
 
 def build_archiver(settings: Settings, *, redis_url: str) -> Any:
-    """The application that keeps the archive; an updater that is busy does not wait for its disk."""
-    return ArchiverDeployment.options(**_ONE_IN_THE_BACKGROUND).bind(settings, redis_url)  # type: ignore[attr-defined]
+    """The application that keeps the archive, on the head's disk; a busy updater does not wait for it."""
+    on_the_head = {**_ONE_IN_THE_BACKGROUND, "ray_actor_options": {"num_cpus": 0, "resources": {_HEAD: 0.001}}}
+    return ArchiverDeployment.options(**on_the_head).bind(settings, redis_url)  # type: ignore[attr-defined]
 
 
 def build_updaters(settings: Settings, *, redis_url: str) -> list[Any]:

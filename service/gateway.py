@@ -159,9 +159,9 @@ class Gateway:
     async def _look_up(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[State]:
         """The state of each user, in one round trip."""
         began = time.monotonic()
-        values, cause = await self._stages.lookup([w.asked.user_id for w in waiters])
+        values, causes = await self._stages.lookup([w.asked.user_id for w in waiters])
         took_ms = (time.monotonic() - began) * 1000
-        return [State(value, cause, began, took_ms) for value in values]
+        return [State(value, cause, began, took_ms) for value, cause in zip(values, causes, strict=True)]
 
     async def _nobody(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[State]:
         """No user, no state, no round trip."""

@@ -34,12 +34,7 @@ class StateLookup:
         (found,) = await self._store.demand([("GET", live_key())])
         self.namespace = live_name(found)
 
-    async def fetch(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
-        """As `fetch_each`, with one cause for all: that of the first user whose state could not be read."""
-        values, causes = await self.fetch_each(user_ids)
-        return values, next((cause for cause in causes if cause), None)
-
-    async def fetch_each(self, user_ids: Sequence[str]) -> States:
+    async def fetch(self, user_ids: Sequence[str]) -> States:
         """The packed state of each user, None where there is none.
 
         Returns:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from recsys.recommend import Ranked, Retrieved, rank, retrieve
 from recsys.types import QueryBatch, World
-from service.lookup import StateLookup
+from service.lookup import StateLookup, States
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ Named = tuple[str, str]  # a world by its bundle's id and the version of its ite
 class Stages(Protocol):
     """What the gateway asks of the stages. Each call says in which world: one and the same for a whole micro-batch."""
 
-    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
-        """Packed user states, and why there are none if they could not be read."""
+    async def lookup(self, user_ids: Sequence[str]) -> States:
+        """Packed user states, and for each why it could not be read, or None."""
         ...
 
     async def retrieve(self, world: World, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
@@ -51,7 +51,7 @@ class ColocatedStages:
     def __init__(self, lookup: StateLookup) -> None:
         self._lookup = lookup
 
-    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
+    async def lookup(self, user_ids: Sequence[str]) -> States:
         return await self._lookup.fetch(user_ids)
 
     async def retrieve(self, world: World, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
@@ -93,11 +93,11 @@ class DistributedStages:
         self._feature_lookup, self._retrieval, self._ranking = feature_lookup, candidate_retrieval, ranking
         self._lookup_timeout_s = lookup_timeout_s
 
-    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
+    async def lookup(self, user_ids: Sequence[str]) -> States:
         try:
             return await _within(self._feature_lookup.remote(list(user_ids)), self._lookup_timeout_s, "features")
         except StageUnavailable as error:
-            return [None] * len(user_ids), error.reason
+            return [None] * len(user_ids), [error.reason] * len(user_ids)
 
     async def retrieve(self, world: World, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
         return await _within(self._retrieval.remote(_named(world), batch), timeout_s, "retrieval")

@@ -32,7 +32,7 @@ from service.item_schemas import ItemDescription
 from service.item_snapshot import CATALOGUE
 from service.item_updater import ItemUpdater
 from service.items import ItemCatalogue
-from service.lookup import StateLookup
+from service.lookup import StateLookup, States
 from service.merging import Merging
 from service.rebuild import is_live, rebuild
 from service.round_trips import RoundTrips
@@ -113,14 +113,14 @@ def test_states_are_made_and_looked_up(port: int, tmp_path: Path) -> None:
         assert rebuilt.source.users == len(dataset.user_id)
     assert is_live(url(port), dataset)
 
-    async def look_up() -> tuple[list[bytes | None], str | None]:
+    async def look_up() -> States:
         async with connected(port) as reader:
             lookup = StateLookup(reader)
             await lookup.refresh()
             return await lookup.fetch([*dataset.user_id, "nobody"])
 
-    values, cause = asyncio.run(look_up())
-    assert cause is None
+    values, causes = asyncio.run(look_up())
+    assert not any(causes)
     assert all(values[:-1])
     assert values[-1] is None
 

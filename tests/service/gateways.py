@@ -13,7 +13,7 @@ from recsys.recommend import Ranked, Retrieved, recommend
 from recsys.types import QueryBatch, Slates, World
 from service.decisions import Decision
 from service.gateway import Gateway
-from service.lookup import StateLookup
+from service.lookup import StateLookup, States
 from service.queries import batch_of
 from service.replay import query_of
 from service.round_trips import RoundTrips
@@ -39,7 +39,7 @@ class SlowStages:
     stage: str
     delay_s: float
 
-    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
+    async def lookup(self, user_ids: Sequence[str]) -> States:
         await self._delay("lookup")
         return await self.stages.lookup(user_ids)
 
@@ -63,7 +63,7 @@ class ElsewhereStages:
     stages: Stages
     world: World
 
-    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
+    async def lookup(self, user_ids: Sequence[str]) -> States:
         return await self.stages.lookup(user_ids)
 
     async def retrieve(self, _: World, batch: QueryBatch, *, timeout_s: float) -> Retrieved:

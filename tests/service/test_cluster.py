@@ -147,9 +147,9 @@ async def test_a_batch_is_one_round_trip_to_each_node(cluster: RealCluster, monk
 
     async with Parts(cluster.url) as parts:
         lookup, users = StateLookup(parts.store), [f"user-{number}" for number in range(256)]
-        await lookup.fetch_each(users)
+        await lookup.fetch(users)
         monkeypatch.setattr(NodeConnections, "call", counted)
-        assert await lookup.fetch_each(users) == ([None] * 256, [None] * 256)
+        assert await lookup.fetch(users) == ([None] * 256, [None] * 256)
     assert list(trips.values()) == [1, 1, 1]
 
 
@@ -311,6 +311,27 @@ def in_selectors(rules: str) -> list[str]:
 # --- a node that is away ---
 
 
+async def test_lists_of_users_of_a_dead_node_say_that_they_are_degraded_and_those_of_others_do_not(
+    cluster: RealCluster, served: World
+) -> None:
+    users = [user_at(node) for node in cluster.nodes]
+    async with Parts(cluster.url) as parts, gateway_at(served, cluster.url) as (gateway, _):
+        await parts.log.append([click(number, user) for user in users for number in range(3)])
+        await catch_up(Updater(parts.store))
+
+        async def lists() -> list[tuple[str, list[str]]]:
+            """Of one micro-batch."""
+            bodies = await asyncio.gather(*(gateway.recommend(RecommendationRequest(user_id=user)) for user in users))
+            return [(body["strategy"], [one["cause"] for one in body["degraded"]]) for body in bodies]
+
+        personal = ("personalized", list[str]())
+        assert await lists() == [personal] * 3
+        cluster.nodes[0].kill()
+        assert await lists() == [("cold_start", ["unavailable"]), personal, personal]
+        cluster.nodes[0].start()
+        await until_async(lists, lambda found: found == [personal] * 3)
+
+
 async def test_users_of_a_dead_node_are_degraded_the_others_are_not_and_afterwards_nobody_is(
     cluster: RealCluster,
 ) -> None:
@@ -321,7 +342,7 @@ async def test_users_of_a_dead_node_are_degraded_the_others_are_not_and_afterwar
         await catch_up(updater)
         cluster.nodes[1].kill()
         began = time.monotonic()
-        values, causes = await lookup.fetch_each(users)
+        values, causes = await lookup.fetch(users)
         assert time.monotonic() - began < 0.3
         assert causes == [None, "unavailable", None]
         assert [value is None for value in values] == [False, True, False]
@@ -330,14 +351,14 @@ async def test_users_of_a_dead_node_are_degraded_the_others_are_not_and_afterwar
         for user in (users[0], users[2]):  # what they do goes on having an effect
             assert set(await parts.log.append([click(2, user)])) == {Outcome.ACCEPTED}
         assert await updater.step() >= 2
-        values, _ = await lookup.fetch_each(users)
+        values, _ = await lookup.fetch(users)
         states, _ = unpack(values, SCHEMA_HASH)
         assert [int(length) for length in states.length] == [3, 0, 3]
         cluster.nodes[1].start()
-        await until_async(lambda: lookup.fetch_each(users), lambda found: found[1] == [None] * 3)
+        await until_async(lambda: lookup.fetch(users), lambda found: found[1] == [None] * 3)
         assert Outcome.ACCEPTED in await parts.log.append([click(1, user) for user in users])
         await catch_up(updater)
-        states, _ = unpack((await lookup.fetch_each(users))[0], SCHEMA_HASH)
+        states, _ = unpack((await lookup.fetch(users))[0], SCHEMA_HASH)
         assert [int(length) for length in states.length] == [3, 2, 3]
 
 
@@ -345,24 +366,24 @@ async def test_a_node_that_hangs_costs_one_timeout_not_one_for_each_batch(cluste
     users = [user_at(node) for node in cluster.nodes]
     async with Parts(cluster.url, timeout_ms=150) as parts:
         lookup = StateLookup(parts.store)
-        await lookup.fetch_each(users)
+        await lookup.fetch(users)
         cluster.nodes[0].pause()
         try:
-            assert (await lookup.fetch_each(users))[1] == ["timeout", None, None]
+            assert (await lookup.fetch(users))[1] == ["timeout", None, None]
             began = time.monotonic()
             for _ in range(5):
-                assert (await lookup.fetch_each(users))[1] == ["unavailable", None, None]
+                assert (await lookup.fetch(users))[1] == ["unavailable", None, None]
             assert time.monotonic() - began < 0.15
         finally:
             cluster.nodes[0].resume()
-        await until_async(lambda: lookup.fetch_each(users), lambda found: found[1] == [None] * 3)
+        await until_async(lambda: lookup.fetch(users), lambda found: found[1] == [None] * 3)
 
 
 async def test_no_node_at_all_is_unavailable_to_everybody(cluster: RealCluster) -> None:
     for node in cluster.nodes:
         node.kill()
     async with Parts(cluster.url, timeout_ms=200) as parts:
-        assert await StateLookup(parts.store).fetch(["a", "b"]) == ([None, None], "unavailable")
+        assert await StateLookup(parts.store).fetch(["a", "b"]) == ([None, None], ["unavailable"] * 2)
         with pytest.raises(LogUnavailable):
             await parts.log.append([click(0, "a")])
         with pytest.raises((redis.RedisError, OSError)):
@@ -430,7 +451,7 @@ async def test_moving_a_slot_under_load_loses_no_event_and_repeats_none(cluster:
         assert set(await parts.log.append(other_events)) == {Outcome.ACCEPTED}
         await catch_up(Updater(parts.store))
         lookup = StateLookup(parts.store)
-        await lookup.fetch_each(users)
+        await lookup.fetch(users)
 
         def look() -> None:
             with store_client(cluster.url, timeout_s=5) as client:  # half of the slot's keys are there, half are here
@@ -441,7 +462,7 @@ async def test_moving_a_slot_under_load_loses_no_event_and_repeats_none(cluster:
         await traffic.during(move)
         traffic.acknowledged += other_events
         assert cluster.owner(slot) is cluster.nodes[2]
-        assert (await lookup.fetch_each([*users, *others]))[1] == [None] * (len(users) + len(others))
+        assert (await lookup.fetch([*users, *others]))[1] == [None] * (len(users) + len(others))
     traffic.assert_nothing_is_lost_or_counted_twice()
 
 
@@ -466,12 +487,12 @@ async def test_states_are_read_on_both_sides_of_a_slot_on_its_way(cluster: RealC
         loop = asyncio.get_running_loop()
 
         def look() -> None:
-            found.append(asyncio.run_coroutine_threadsafe(lookup.fetch_each(users), loop).result(10))
+            found.append(asyncio.run_coroutine_threadsafe(lookup.fetch(users), loop).result(10))
 
         await asyncio.to_thread(cluster.move_slot, slot, cluster.nodes[1], meanwhile=look)
         expected = [one.encode() for one in users], [None] * len(users)
         assert found == [expected]
-        assert await lookup.fetch_each(users) == expected
+        assert await lookup.fetch(users) == expected
 
 
 async def test_who_is_forgotten_while_slots_move_is_forgotten_when_they_have_moved(

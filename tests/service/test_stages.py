@@ -15,7 +15,7 @@ from recsys.recommend import Ranked, Retrieved, rank, retrieve
 from recsys.types import QueryBatch, World
 from service.gateway import Gateway
 from service.live_world import LiveWorld
-from service.lookup import StateLookup
+from service.lookup import StateLookup, States
 from service.round_trips import RoundTrips
 from service.schemas import RecommendationRequest, SimilarRequest
 from service.settings import Settings
@@ -58,8 +58,8 @@ class Remote:
         return rank(await self.live.of(named, "ranking"), batch, retrieved)
 
 
-async def no_states(user_ids: list[str]) -> tuple[list[bytes | None], str | None]:
-    return [None] * len(user_ids), None
+async def no_states(user_ids: list[str]) -> States:
+    return [None] * len(user_ids), [None] * len(user_ids)
 
 
 async def sleeping(*_: object) -> None:
@@ -144,7 +144,7 @@ async def test_stage_that_does_not_answer_is_unavailable_with_its_cause(
     batch = requests_of(served, 2)
     retrieved = retrieve(served, batch)
     stages = distributed(served, lookup=deployment, retrieve=deployment, rank=deployment)
-    assert await stages.lookup(["a", "b"]) == ([None, None], cause)
+    assert await stages.lookup(["a", "b"]) == ([None, None], [cause, cause])
     with pytest.raises(StageUnavailable) as without_candidates:
         await stages.retrieve(served, batch, timeout_s=0.05)
     with pytest.raises(StageUnavailable) as without_scores:
@@ -211,7 +211,7 @@ def test_stage_unavailable_survives_pickling() -> None:
 @pytest.mark.valkey
 async def test_colocated_lookup_is_the_stores(store_url: str) -> None:
     async with colocated(store_url) as stages:
-        values, cause = await stages.lookup(["user-0001", "nobody"])
-    assert cause is None
+        values, causes = await stages.lookup(["user-0001", "nobody"])
+    assert causes == [None, None]
     assert values[0] is not None
     assert values[1] is None

@@ -13,6 +13,7 @@ from recsys.types import QueryBatch, Slates, World
 from service import warm_up as module
 from service.answers import Answer
 from service.gateway import Gateway
+from service.lookup import States
 from service.pace import Pace
 from service.settings import Settings
 from service.stages import StageUnavailable
@@ -32,8 +33,8 @@ class NotedStages:
     known: str | None = None
     batches: list[int] = field(default_factory=list)
 
-    async def lookup(self, user_ids: Sequence[str]) -> tuple[list[bytes | None], str | None]:
-        return [None] * len(user_ids), self.lookup_fails
+    async def lookup(self, user_ids: Sequence[str]) -> States:
+        return [None] * len(user_ids), [self.lookup_fails] * len(user_ids)
 
     async def retrieve(self, world: World, batch: QueryBatch, *, timeout_s: float) -> Retrieved:
         assert timeout_s > 0
