@@ -1,8 +1,9 @@
 """Files that give each user's items on one line, `user item item ...`: how sequence and graph papers publish data.
 
 In sequences (SASRec, S3-Rec) the items stand in the order of time; in adjacency lists (LightGCN) in no order. A file
-does not say which, so who imports it does. There are no times: events are counted in minutes from EPOCH_S. Attributes
-of items may stand beside it as `<name>_item2attributes.json`, `{"item": [attribute, ...]}`.
+does not say which, so who imports it does; where nearly all lines are sorted by number, they are in no order whatever
+is said: a model would only learn that the next number is larger. There are no times: events are counted in minutes
+from EPOCH_S. Attributes of items may stand beside it as `<name>_item2attributes.json`, `{"item": [attribute, ...]}`.
 """
 
 import json
@@ -22,6 +23,7 @@ from recsys.errors import DatasetError
 EPOCH_S = 946_684_800  # 2000-01-01
 STEP_S = 60
 _SEED = 7
+_SORTED = 0.9  # of the lines of three items and more; time sorts one in six of three, and fewer of longer ones
 _SUFFIXES = (".txt", ".txt.gz")
 _ATTRIBUTES = "_item2attributes.json"
 
@@ -49,6 +51,11 @@ def read_lists(source: Source, name: str, *, ordered: bool, positive_rating: flo
         DatasetError: the file is no text of this kind, or holds no interaction.
     """
     user, item, line, step = _cells(source, name)
+    is_sorted = ordered and _sorted(item, line)
+    ordered = ordered and not is_sorted
+    note = "no times: the order of a user's items is known" if ordered else "no times and no order"
+    if is_sorted:
+        note += ": nearly every line is sorted by number"
     if not ordered:
         order = np.random.default_rng(_SEED).permutation(len(user))
         user, item, line = user.take(pa.array(order)), item.take(pa.array(order)), line[order]
@@ -70,7 +77,7 @@ def read_lists(source: Source, name: str, *, ordered: bool, positive_rating: flo
         items=_items(source, attributes) if source.has(attributes) else None,
         malformed=MalformedRows(),
         positive_rating=positive_rating,
-        notes=["no times: the order of a user's items is known" if ordered else "no times and no order"],
+        notes=[note],
         timing="order" if ordered else "none",
     )
 
@@ -90,6 +97,18 @@ def _cells(source: Source, name: str) -> tuple[pa.Array, pa.Array, np.ndarray, n
     users = pa.array([line[0] if line else b"" for line in lines], pa.binary()).take(pa.array(number))
     items = pa.array([one for line in lines for one in line[1:]], pa.binary())
     return users, items, number + 1, step
+
+
+def _sorted(item: pa.Array, line: np.ndarray) -> bool:
+    """Whether nearly all lines give their items by rising number."""
+    text = item.to_pylist()
+    if not all(one.isdigit() and len(one) < 19 for one in text):
+        return False
+    number = np.array([int(one) for one in text], np.int64)
+    distinct, start, length = np.unique(line, return_index=True, return_counts=True)
+    falls = np.concatenate([[False], (np.diff(number) <= 0) & (np.diff(line) == 0)])
+    rising = np.add.reduceat(falls, start) == 0 if len(distinct) else np.zeros(0, bool)
+    return bool((length >= 3).any() and rising[length >= 3].mean() >= _SORTED)
 
 
 def _items(source: Source, name: str) -> RawItems:

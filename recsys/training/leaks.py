@@ -18,7 +18,8 @@ def refuse_leaks(split: Split, known: Known) -> None:
     Args:
         known: Of `split.questions`.
     Raises:
-        TrainingError: a right answer is in what may be learnt from, or in the state of the one who is asked.
+        TrainingError: a right answer is in what may be learnt from, or in the state of the one who is asked; or either
+            holds something from after its moment.
     """
     questions = split.questions
     wanted, row = questions.wanted.values, questions.wanted.rows()
@@ -40,6 +41,11 @@ def refuse_leaks(split: Split, known: Known) -> None:
     # 32 bits agree by chance once in 10^6 lists of thousands of items; more than that is no chance.
     if np.count_nonzero(older) > 1 + 0.001 * len(wanted):
         raise TrainingError(f"{np.count_nonzero(older)} of {len(wanted)} right answers are among the items seen before")
+    if len(split.past) and int(split.past.ts_s[-1]) >= split.until_s:
+        raise TrainingError("models learn from events after the moment at which the log is divided")
+    newest_s = known.states.ts_s.max(axis=1, initial=0)
+    if (late := newest_s > questions.now_s).any():
+        raise TrainingError(f"{np.count_nonzero(late)} of {len(late)} states hold events from after their question")
 
 
 def _in_pairs(user: np.ndarray, key: np.ndarray, of_user: np.ndarray, of_key: np.ndarray) -> np.ndarray:

@@ -33,24 +33,29 @@ def import_(
     synthetic_world: Annotated[
         bool, typer.Option("--synthetic", help="A small seeded invented world instead of real data.")
     ] = False,
+    unordered: Annotated[
+        bool, typer.Option("--unordered", help='Lines "user item item ..." do not give items in the order of time.')
+    ] = False,
 ) -> None:
     """Import interactions and items; `riffle train` and `riffle up` use the last import."""
     settings = load()
     if synthetic_world and path is not None:
         raise DatasetError(f"--synthetic invents a world and {path} is data: give one of them")
-    dataset = import_dataset(settings, path, synthetic_only=synthetic_world)
+    dataset = import_dataset(settings, path, synthetic_only=synthetic_world, ordered=not unordered)
     output.print(f"[green]✓[/] {describe(dataset)}")
     output.print("Next: [bold]riffle train[/]")
 
 
-def import_dataset(settings: Settings, path: Path | None, *, synthetic_only: bool = False) -> Dataset:
+def import_dataset(
+    settings: Settings, path: Path | None, *, synthetic_only: bool = False, ordered: bool = True
+) -> Dataset:
     """Read, save and make current a data set: the given one, or the demo, or where that cannot be had a synthetic one.
 
     Raises:
         DatasetError: the given data cannot be used.
     """
     with waiting(f"Importing {path.name if path else 'the demo data'}"):
-        dataset = _read(settings, path, synthetic_only=synthetic_only)
+        dataset = _read(settings, path, synthetic_only=synthetic_only, ordered=ordered)
         dataset = without_users(dataset, erased_users(settings).among(dataset.user_id))
         folder = folder_of(settings) / dataset.name
         storage.save(dataset, folder)
@@ -74,11 +79,11 @@ def describe(dataset: Dataset) -> str:
     )
 
 
-def _read(settings: Settings, path: Path | None, *, synthetic_only: bool) -> Dataset:
+def _read(settings: Settings, path: Path | None, *, synthetic_only: bool, ordered: bool) -> Dataset:
     if synthetic_only:
         return synthetic(settings.seed)
     if path is not None:
-        return read_dataset(path, positive_rating=settings.positive_rating)
+        return read_dataset(path, positive_rating=settings.positive_rating, ordered=ordered)
     folder = folder_of(settings) / "demo"
     try:
         return read_demo(fetch_demo_wheel(folder), folder, positive_rating=settings.positive_rating)

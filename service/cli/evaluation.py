@@ -1,13 +1,13 @@
 """`riffle evaluate`."""
 
 import json
+import resource
 import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import psutil
 import typer
 
 from recsys.bundle import Recipe
@@ -168,12 +168,18 @@ def _protocol(
         other = read_dataset(test, positive_rating=settings.positive_rating, ordered=False)
         divide = held_out_items
         users = {one: number for number, one in enumerate(dataset.user_id)}
-        split = given(log, users, np.unique(log.key), Log.of(other), other.user_id)
+        split, both, strangers = given(log, users, Log.of(other), other.user_id)
+        if both or strangers:
+            output.print(
+                f"[yellow]Left out of the test file: {both:,} pairs that the training file has too, "
+                f"{strangers:,} of users whom it lacks.[/]"
+            )
     if len(np.unique(split.questions.user)) < 2:
         raise DatasetError(f"{dataset.title}: {protocol} leaves fewer than two users to ask")
     recipe = Recipe(seed=settings.seed, objective=settings.objective)
     learnt = learn(dataset, split.past, divide, recipe, candidates=settings.candidates, step=step)
-    trained_s, peak_gb = time.monotonic() - began, psutil.Process().memory_info().rss / 2**30
+    trained_s = time.monotonic() - began
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of kilobytes, on Linux
     world = World(learnt.bundle, learnt.bundle.item_stats, settings.candidates)
     beside = baselines(world) | with_ease(world, split.past)
     report = judge(world, split, protocol, beside=beside, seed=settings.seed, step=step)

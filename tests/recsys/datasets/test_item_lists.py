@@ -71,3 +71,19 @@ def test_file_of_users_without_items_is_refused(tmp_path: Path) -> None:
     (tmp_path / "shop.txt").write_text("u1\nu2\n")
     with pytest.raises(DatasetError):
         read_dataset(tmp_path / "shop.txt", positive_rating=4.0)
+
+
+def test_lines_that_are_sorted_by_number_are_in_no_order_whatever_is_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    lines = [[user, *np.sort(rng.choice(1000, 12, replace=False)).tolist()] for user in range(40)]
+    path = tmp_path / "train.txt"
+    path.write_text("\n".join(" ".join(map(str, line)) for line in lines), "utf-8")
+    found = read_dataset(path, positive_rating=4.0)
+    assert found.timing == "none"
+    assert "nearly every line is sorted by number" in found.report.summary()
+    for line in lines[:10]:
+        line[1:] = line[:0:-1]
+    path.write_text("\n".join(" ".join(map(str, line)) for line in lines), "utf-8")
+    assert read_dataset(path, positive_rating=4.0).timing == "order"
+    path.write_text("a x1 x2 x3\nb x2 x3 x4\n", "utf-8")
+    assert read_dataset(path, positive_rating=4.0).timing == "order"

@@ -156,14 +156,16 @@ def test_strong_generalisation_asks_users_who_are_no_part_of_what_is_learnt(log:
     assert (split.known().states.events > 0).all()
 
 
-def test_given_split_asks_the_known_users_for_known_items_of_the_other_file() -> None:
+def test_given_split_asks_the_known_users_also_for_items_that_nobody_can_know() -> None:
     train = dataset_of([("u", "a", LIKE, 1), ("v", "b", LIKE, 2)], {item: [] for item in "ab"})
     test = dataset_of(
-        [("stranger", "a", LIKE, 1), ("v", "a", LIKE, 2), ("v", "c", LIKE, 3)], {item: [] for item in "ac"}
+        [("stranger", "a", LIKE, 1), ("v", "a", LIKE, 2), ("v", "b", LIKE, 3), ("v", "c", LIKE, 4)],
+        {item: [] for item in "abc"},
     )
     log, other = Log.of(train), Log.of(test)
     users = {one: number for number, one in enumerate(train.user_id)}
-    split = given(log, users, np.unique(log.key), other, test.user_id)
-    assert asked(split.questions) == [(1, set(keys("a")))]
+    split, both, strangers = given(log, users, other, test.user_id)
+    assert asked(split.questions) == [(1, set(keys("a", "c")))]
+    assert (both, strangers) == (1, 1)
     assert split.known().states.events.tolist() == [1]
     assert len(split.past) == 2
