@@ -20,6 +20,7 @@ from recsys.vocabulary import Vocabulary
 
 SourceName = Literal["ALS", "TRANSITIONS", "NEARBY", "SIMILAR", "HISTORY", "SPECTRAL", "POPULAR"]
 Loss = Literal["QueryRMSE", "PairLogit", "QuerySoftMax", "YetiRank"]  # as CatBoost names them
+Window = Literal["day", "month", "year", "ever"]  # half-lives of a day, 30 days and a year; none
 FLAGS = 64  # categories that are features; all of them can be filtered by
 
 
@@ -40,6 +41,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     als_alpha: float = 10.0
     als_iterations: int = 15
     choose_als: bool = True  # training may take another of the strengths that it knows: decision 0022
+    popular: Window = "month"  # over which items are popular; training chooses it where `choose_als` is on
     spectral_factors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 128
     neighbours: int = 100  # kept per item and table
     recent: Annotated[int, msgspec.Meta(ge=1, le=RING)] = 10  # newest interactions that transitions and similar look at

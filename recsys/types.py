@@ -112,6 +112,18 @@ class World:
         return item.columns(self.item_stats)
 
     @cached_property
+    def popular(self) -> np.ndarray:
+        """Available items by falling popularity in the window of the recipe, ties by row: int32 [<= N]."""
+        stats, window = self.item_stats, self.bundle.recipe.popular
+        if window == "month":
+            return stats.order
+        by = {"day": stats.trend_day, "year": stats.trend_year, "ever": stats.popularity}[window]
+        order = np.argsort(-by, kind="stable").astype(np.int32)
+        order = order[stats.available[order]]
+        order.flags.writeable = False
+        return order
+
+    @cached_property
     def available_bits(self) -> np.ndarray:
         """`item_stats.available` as bits, uint8 [ceil(N / 8)], the first item lowest."""
         return np.packbits(self.item_stats.available, bitorder="little")

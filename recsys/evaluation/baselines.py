@@ -24,15 +24,19 @@ class Pipeline:
 def baselines(world: World) -> dict[str, Pipeline]:
     """Popularity and each source of the bundle alone; where it is silent, popularity speaks.
 
-    Transitions are those of the last interaction.
+    Transitions are those of the last interaction. Popularity is that of the bundle's window, and of all time.
     """
     last = replace(world, bundle=replace(world.bundle, recipe=msgspec.structs.replace(world.bundle.recipe, recent=1)))
+    ever = replace(
+        world, bundle=replace(world.bundle, recipe=msgspec.structs.replace(world.bundle.recipe, popular="ever"))
+    )
     return {
         "ALS": alone(world, Source.ALS),
         "spectral": alone(world, Source.SPECTRAL),
         "item-item": alone(world, Source.HISTORY),
         "last-item transitions": alone(last, Source.TRANSITIONS),
         "popularity": Pipeline(only(world, Source.POPULAR)),
+        "popularity of all time": Pipeline(only(ever, Source.POPULAR)),
     }
 
 

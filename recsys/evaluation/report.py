@@ -28,6 +28,7 @@ class Report:
         differences: "<metric> over <baseline>" -> paired difference with its interval.
         retrieved: Share of the right answers that were among the candidates.
         segments: Of users and of items: right answers, and of each pipeline the share of them in its first ten.
+        conditions: Under which it was made: commit, machine, seed, time and memory of training, and the like.
     """
 
     protocol: str
@@ -37,6 +38,16 @@ class Report:
     differences: dict[str, Interval]
     retrieved: float
     segments: dict[str, dict[str, float]] = field(default_factory=dict)
+    conditions: dict[str, Any] = field(default_factory=dict)
+
+    def over(self, name: str) -> Interval:
+        """The paired difference of NDCG@10 over another pipeline. Raises KeyError where there is none."""
+        return self.differences[f"NDCG@10 over {name}"]
+
+    def behind(self) -> list[str]:
+        """Pipelines over which the interval of that difference lies below 0."""
+        names = [row.name for row in self.rows if f"NDCG@10 over {row.name}" in self.differences]
+        return [name for name in names if self.over(name).high < 0]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -72,6 +83,7 @@ class Report:
             differences,
             value["retrieved"],
             value["segments"],
+            value.get("conditions", {}),
         )
 
     def table(self, metrics: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
@@ -107,6 +119,8 @@ class Report:
                 shares = " | ".join(f"{of[name]:.3f}" for name in names)
                 lines.append(f"| {segment} | {of['answers']:,.0f} | {shares} |")
             lines.append("")
+        if self.conditions:
+            lines += ["; ".join(f"{name} {value}" for name, value in self.conditions.items()) + ".", ""]
         return "\n".join(lines)
 
 

@@ -75,8 +75,8 @@ def related(
 
 
 def popular(world: World, reach: np.ndarray, eligible: np.ndarray) -> Lists:
-    """The first `reach` items by falling trend."""
-    item = _first(world.item_stats.order, reach, eligible)
+    """The first `reach` items of the popular list."""
+    item = _first(world.popular, reach, eligible)
     return Lists(Source.POPULAR, item, np.zeros(item.shape, np.float32), item.shape[1])
 
 

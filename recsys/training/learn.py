@@ -18,6 +18,7 @@ from recsys.errors import TrainingError
 from recsys.features.matrix import NAMES
 from recsys.ranking.catboost import fit_ranker
 from recsys.training.choose_als import choose_als
+from recsys.training.choose_popularity import choose_popularity
 from recsys.training.choose_sources import choose_sources
 from recsys.training.examples import Examples, examples
 from recsys.training.fit import fit
@@ -134,6 +135,7 @@ def fit_models(
             bundle = fit(dataset, lesson.split.past, recipe, until_s=lesson.split.until_s, threads=threads)
             if recipe.choose_als:  # on the first lesson, for all
                 bundle = choose_als(bundle, lesson.split.past, lesson.questions, lesson.known, threads=threads)
+                bundle = choose_popularity(bundle, lesson.questions, lesson.known)
                 recipe = bundle.recipe
             worlds.append(World(bundle, bundle.item_stats, candidates))
             done(1)

@@ -1,8 +1,10 @@
 """`riffle evaluate`."""
 
 import json
+import os
 import resource
 import time
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,12 +17,9 @@ from recsys.datasets.dataset import Dataset
 from recsys.datasets.detect import read_dataset
 from recsys.errors import DatasetError
 from recsys.evaluation.baselines import baselines, with_ease
-from recsys.evaluation.ceiling import CEILING_AT, evaluate_ceiling
-from recsys.evaluation.cold_start import KNOWN, evaluate_cold_start
 from recsys.evaluation.compare import HEADLINE, Asked, compare
-from recsys.evaluation.curve import METRIC
 from recsys.evaluation.plots import plot_pipelines
-from recsys.evaluation.report import Report, shown
+from recsys.evaluation.report import Report
 from recsys.evaluation.staleness import lags
 from recsys.manifest import Manifest, read_manifest
 from recsys.training.learn import learn
@@ -28,11 +27,15 @@ from recsys.training.log import Log
 from recsys.training.splits import ASKED_PER_USER, DESCRIBED, PROTOCOLS, Split, after, given, held_out_items
 from recsys.training.train import JUDGED_MAX, judge
 from recsys.types import World
-from service.cli.console import output, plain_table, report_table, step
+from service.cli.cold_start import show_ceiling, show_cold_start
+from service.cli.console import output, report_table, step
+from service.cli.model import commit
 from service.cli.trade_off import show_trade_off
 from service.imports import history
 from service.settings import Settings, load
 from service.world import load_world, registry
+
+TIED = 0.3  # share of questions; beyond it the clock of the data says little about a minute
 
 
 class Protocol(StrEnum):
@@ -81,6 +84,8 @@ def evaluate(
     memory, without publishing, and ask the rest; also beside EASE where the catalogue is small enough.
     """
     _check(protocol, data, test, cold_start=cold_start, ceiling=ceiling, staleness=staleness, trade_off=trade_off)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise typer.BadParameter(f"--report {folder} is a file; name a folder")
     settings = load()
     if protocol is not None:
         _protocol(settings, protocol.value, data, test, per_user, folder, staleness=staleness, trade_off=trade_off)
@@ -92,15 +97,17 @@ def evaluate(
     if cold_start:
         if manifest.fields["dataset"]["fingerprint"] != dataset.fingerprint:
             raise DatasetError(f"{world.bundle.id} was trained on other data, so nobody is known to be new to it")
-        _cold_start(world, dataset, split_s, settings, folder)
+        show_cold_start(world, dataset, split_s, settings, folder)
         if ceiling:
-            _ceiling(world, dataset, split_s, settings)
+            show_ceiling(world, dataset, split_s, settings)
         return
     name, split = _rest(manifest.fields, dataset, split_s, per_user, settings.seed)
-    report = judge(world, split, name, beside=baselines(world), seed=settings.seed, step=step)
+    beside = baselines(world) | with_ease(world, split.past)
+    report = judge(world, split, name, beside=beside, seed=settings.seed, step=step)
+    report = replace(report, conditions=_conditions(settings))
     _show(report, f"Bundle {world.bundle.id}")
     if staleness:
-        _staleness(world, split, settings.seed, dataset, folder)
+        _staleness(world, split, settings, dataset, folder, _conditions(settings))
     if trade_off:
         show_trade_off(world, split, name, dataset, seed=settings.seed, folder=folder)
     _write(report, folder, f"{name}-{dataset.name}", f"{dataset.title}, {name}")
@@ -182,13 +189,19 @@ def _protocol(
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of kilobytes, on Linux
     world = World(learnt.bundle, learnt.bundle.item_stats, settings.candidates)
     beside = baselines(world) | with_ease(world, split.past)
+    recipe = learnt.bundle.recipe
+    conditions = _conditions(settings) | {
+        "trained in": f"{trained_s:.0f} s with at most {peak_gb:.2f} GB",
+        "sources": " ".join(recipe.sources),
+        "ALS": f"alpha {recipe.als_alpha:g}, regularisation {recipe.als_regularization:g}",
+        "popular by": recipe.popular,
+    }
     report = judge(world, split, protocol, beside=beside, seed=settings.seed, step=step)
+    report = replace(report, conditions=conditions)
     _show(report, f"{dataset.title}, {protocol}")
-    output.print(
-        f"  trained in {trained_s:.0f} s, {peak_gb:.1f} GB; sources: {', '.join(learnt.bundle.recipe.sources)}"
-    )
+    output.print(f"  trained in {conditions['trained in']}; sources: {conditions['sources']}")
     if staleness:
-        _staleness(world, split, settings.seed, dataset, folder)
+        _staleness(world, split, settings, dataset, folder, conditions)
     if trade_off:
         show_trade_off(world, split, protocol, dataset, seed=settings.seed, folder=folder)
     _write(report, folder, f"{protocol}-{dataset.name}", f"{dataset.title}, {protocol}")
@@ -201,8 +214,26 @@ def _show(report: Report, title: str) -> None:
             output.print(f"  {name}: {interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]", markup=False)
 
 
-def _staleness(world: World, split: Split, seed: int, dataset: Dataset, folder: Path | None) -> None:
+def _conditions(settings: Settings) -> dict[str, Any]:
+    """What a figure is beside: the code, the machine and the seed."""
+    return {
+        "commit": commit(),
+        "machine": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores",
+        "seed": settings.seed,
+    }
+
+
+def _staleness(
+    world: World, split: Split, settings: Settings, dataset: Dataset, folder: Path | None, conditions: dict[str, Any]
+) -> None:
+    seed = settings.seed
     asked = split.questions.limited(JUDGED_MAX, seed=seed)
+    gaps_s = asked.now_s - asked.known(split.history).states.ts_s.max(axis=1, initial=0)
+    if (tied := float((gaps_s == 0).mean())) > TIED:
+        output.print(
+            f"[yellow]{tied:.0%} of the questions are asked in the second of an earlier event: the clock of these data "
+            "is coarse, and a state of some age lacks first of all what happened at the same time.[/]"
+        )
     also = lags(split.history, asked)
     beside = {name: one for name, one in baselines(world).items() if name == "ALS"}
     with step("Evaluating stale user states", (1 + len(beside) + len(also)) * len(asked)) as done:
@@ -216,6 +247,7 @@ def _staleness(world: World, split: Split, seed: int, dataset: Dataset, folder: 
             also=also,
             progress=done,
         )
+    report = replace(report, conditions=conditions | {"asked in the second of an earlier event": f"{tied:.1%}"})
     _show(report, f"{dataset.title}, user states of some age")
     _write(report, folder, f"staleness-{dataset.name}", f"{dataset.title}: quality by the age of user states")
 
@@ -229,38 +261,6 @@ def _write(report: Report, folder: Path | None, name: str, title: str) -> None:
     path.with_suffix(".md").write_text(report.markdown(), "utf-8")
     plot_pipelines(report, title, path.with_suffix(".png"))
     output.print(f"Written to {path}.json, .md and .png", markup=False)
-
-
-def _cold_start(world: World, dataset: Dataset, split_s: int, settings: Settings, folder: Path | None) -> None:
-    with step("Evaluating new users", len(KNOWN)) as done:
-        curve = evaluate_cold_start(world, Log.of(dataset), since_s=split_s, seed=settings.seed, progress=done)
-    header, rows = curve.table()
-    table = plain_table(f"{curve.newcomers:,} users who are new to {world.bundle.id}", *header)
-    for row in rows:
-        table.add_row(*row)
-    output.print(table)
-    for known, name, interval in curve.differences():
-        output.print(
-            f"  {known} known, {METRIC} over {name}: {shown(interval, sign=True)}", highlight=False, markup=False
-        )
-    if folder:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"cold-start-{dataset.name}"
-        path.with_suffix(".md").write_text(curve.markdown(), "utf-8")
-        path.with_suffix(".svg").write_text(curve.svg(f"New users of {dataset.title}"), "utf-8")
-        output.print(f"Written to {path}.md and {path}.svg", markup=False)
-
-
-def _ceiling(world: World, dataset: Dataset, split_s: int, settings: Settings) -> None:
-    with step("Teaching a ranker with new users' answers", len(CEILING_AT)) as done:
-        points = evaluate_ceiling(world, Log.of(dataset), since_s=split_s, seed=settings.seed, progress=done)
-    for point in points:
-        output.print(
-            f"  {point.known} known, {METRIC} of a ranker taught by other new users' answers: {shown(point.value)}, "
-            f"over popularity: {shown(point.over_popularity, sign=True)}",
-            highlight=False,
-            markup=False,
-        )
 
 
 def _manifest(settings: Settings, bundle_id: str) -> Manifest:

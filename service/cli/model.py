@@ -17,14 +17,14 @@ from recsys.bundle_files import load as load_bundle
 from recsys.datasets.checks.checks import check
 from recsys.datasets.dataset import Dataset
 from recsys.errors import BundleError, RegistryError
-from recsys.evaluation.report import Report
+from recsys.evaluation.report import Report, shown
 from recsys.features.history import History
 from recsys.manifest import Manifest, read_manifest
 from recsys.reasons import reasons
 from recsys.recommend import recommend as recommend_batch
 from recsys.training.log import Log
 from recsys.training.questions import Known, Questions
-from recsys.training.train import BY_TIMING, train, write
+from recsys.training.train import BY_TIMING, CHAMPION, train, write
 from recsys.types import Controls, Ragged, World
 from service.cli.checks import print_findings
 from service.cli.console import output, plain_table, report_table, step
@@ -64,7 +64,10 @@ def train_(
     output.print(describe(dataset))
     report, bundle_id, _ = train_and_publish(settings, dataset, promote=promote, budget_s=budget_s, parallel=parallel)
     output.print(report_table(report, f"What was held out of {dataset.title}"))
-    output.print(f"[green]✓[/] published [bold]{bundle_id}[/]" + (", now champion" if promote else ""))
+    output.print(
+        f"[green]✓[/] published [bold]{bundle_id}[/]"
+        + (", now champion" if registry(settings).champion() == bundle_id else "")
+    )
 
 
 def train_and_publish(
@@ -96,11 +99,18 @@ def train_and_publish(
     folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=settings.home_path))
     try:
         parent = bundles.champion()
-        write(trained, dataset, folder, code_commit=_commit(), parent=parent, checks=checks, search=found)
+        write(trained, dataset, folder, code_commit=commit(), parent=parent, checks=checks, search=found)
         bundle_id = bundles.publish(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if promote:
+    for name in (behind := trained.report.behind()):
+        output.print(
+            f"[yellow]{name} is surely better on what was held out: {shown(trained.report.over(name), sign=True)} NDCG@10 "
+            "over it. `riffle train --budget 10m` looks for a better recipe.[/]"
+        )
+    if CHAMPION in behind:
+        output.print(f"Not promoted; `riffle bundles promote {bundle_id} --reason TEXT` does it all the same.")
+    elif promote:
         bundles.promote(bundle_id, reason="trained and promoted by riffle train")
     return trained.report, bundle_id, time.monotonic() - began
 
@@ -227,7 +237,7 @@ def _manifest(settings: Settings, bundle_id: str) -> Manifest:
     return read_manifest(registry(settings).path(bundle_id))
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the code, with `-dirty` where files differ from it; "unknown" outside a repository."""
     here = Path(__file__).parent
     try:

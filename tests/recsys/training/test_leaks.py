@@ -43,18 +43,15 @@ def test_training_on_the_future_is_refused() -> None:
 
 def test_anything_else_from_the_future_is_refused_too() -> None:
     """Events that are nobody's answer: what models learn from, and states, must end in time all the same."""
-    log = Log.of(worlds.two_tastes())
-    split = temporal_next(log, seed=1)
-    answers = np.isin(np.arange(len(log)), split.questions.place)
-    wanted = np.isin(log.key, split.questions.wanted.values)
-    rows = np.flatnonzero(~answers & (~wanted | (log.ts_s < split.until_s)))
-    later = replace(split, past=log.take(rows))
-    assert later.past.ts_s[-1] >= split.until_s
+    split = temporal_next(Log.of(worlds.two_tastes()), seed=1)
+    ts_s = split.past.ts_s.copy()
+    ts_s[-1] = split.until_s
+    later = replace(split, past=replace(split.past, ts_s=ts_s))
     with pytest.raises(TrainingError, match="learn from events after the moment at which the log is divided"):
         refuse_leaks(later, split.known())
     known = split.known()
     known.states.ts_s[3, 0] = split.questions.now_s[3] + 1
-    with pytest.raises(TrainingError, match="1 of .* states hold events from after their question"):
+    with pytest.raises(TrainingError, match=r"1 of \d+ states hold events from after their question"):
         refuse_leaks(split, known)
 
 

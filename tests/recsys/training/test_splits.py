@@ -165,7 +165,7 @@ def test_given_split_asks_the_known_users_also_for_items_that_nobody_can_know() 
     log, other = Log.of(train), Log.of(test)
     users = {one: number for number, one in enumerate(train.user_id)}
     split, both, strangers = given(log, users, other, test.user_id)
-    assert asked(split.questions) == [(1, set(keys("a", "c")))]
+    assert asked(split.questions) == [(1, set(keys("ac")))]
     assert (both, strangers) == (1, 1)
     assert split.known().states.events.tolist() == [1]
     assert len(split.past) == 2
