@@ -104,8 +104,9 @@ def train_and_publish(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for name in (behind := trained.report.behind()):
+        difference = shown(trained.report.over(name), sign=True)
         output.print(
-            f"[yellow]{name} is surely better on what was held out: {shown(trained.report.over(name), sign=True)} NDCG@10 "
+            f"[yellow]{name} is surely better on what was held out: {difference} NDCG@10 "
             "over it. `riffle train --budget 10m` looks for a better recipe.[/]"
         )
     if CHAMPION in behind:
