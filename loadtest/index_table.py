@@ -116,7 +116,7 @@ def _percentiles(lasted_us: list[float]) -> dict[str, float]:
 
 
 def _read_bytes(folder: Path) -> int:
-    """Memory of the index when it is read instead of mapped, in a process that has freed nothing it could take."""
+    """Memory of the index when it is read instead of mapped, in a process of its own that has freed nothing before."""
     done = subprocess.run([sys.executable, "-c", _READ, str(folder / "index.faiss")], capture_output=True, check=True)
     return int(done.stdout)
 
