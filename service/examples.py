@@ -22,6 +22,7 @@ REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
         "popularity_damping": 0.25,
         "return": {"metadata": True, "scores": True, "reasons": True},
         "deadline_ms": 80,
+        "priority": "high",
         "validate_only": False,
     },
 }

@@ -1,5 +1,7 @@
 """Worlds that many tests read; all of them are immutable, so one of each serves the whole run."""
 
+import os
+
 import pytest
 
 from recsys.datasets.dataset import Dataset
@@ -7,6 +9,8 @@ from recsys.datasets.synthetic import synthetic
 from recsys.training.train import Trained, train
 from recsys.types import World
 from tests import worlds
+
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be cut where they are not in one process
 
 
 def train_small(dataset: Dataset) -> Trained:

@@ -22,7 +22,7 @@ from recsys.training.train import Trained
 from recsys.types import World
 from tests import worlds
 
-ROWS = ["two-stage", "ALS", "spectral", "item-item", "last-item transitions", "popularity"]
+ROWS = ["two-stage", "ALS", "spectral", "item-item", "last-item transitions", "popularity", "popularity of all time"]
 
 
 def ndcg(report: Report) -> dict[str, float]:
