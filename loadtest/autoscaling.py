@@ -3,8 +3,8 @@
     python -m loadtest.autoscaling
 
 Deploys the champion with one to three gateways and a short delay before one is taken away, sends a load that rises
-above what one can answer and falls again, over connections that stay open, and afterwards deploys as before. One JSON
-file and one PNG in results/.
+above what one can answer and falls again, over connections that stay open, and afterwards deploys as before. What is up is
+ended first. One JSON file and one PNG in results/.
 """
 
 import argparse
@@ -156,6 +156,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the two files")
     options = parser.parse_args()
     try:
+        riffle("down")  # another number of gateways at most is another Ray
         riffle(
             "serve",
             RIFFLE_GATEWAYS=str(GATEWAYS),
@@ -165,6 +166,7 @@ def main() -> int:
         try:
             result = measure(load(), seconds=options.seconds, seed=options.seed)
         finally:
+            riffle("down")
             riffle("serve")
     except (RecsysError, ServiceError) as error:
         print(f"autoscaling: {error}", file=sys.stderr)
