@@ -3,8 +3,8 @@
     python -m loadtest.autoscaling
 
 Deploys the champion with one to three gateways and a short delay before one is taken away, sends a load that rises
-above what one can answer and falls again, over connections that stay open, and afterwards deploys as before. What is up is
-ended first. One JSON file and one PNG in results/.
+above what one can answer and falls again, over connections that stay open, and afterwards deploys as before. What is
+up is ended first. One JSON file and one PNG in results/.
 """
 
 import argparse
