@@ -31,7 +31,7 @@ from service.settings import Settings, load
 from service.stack import application
 
 GATEWAYS, GATEWAYS_MAX, DOWNSCALE_DELAY_S = 1, 3, 20
-SHARES = (0.3, 0.3, 0.8, 1.25, 1.25, 1.25, 0.8, 0.3, 0.3, 0.3)  # of what one gateway answers
+SHARES = (0.3, 0.8, 1.25, 1.25, 1.25, 0.8, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3)  # of what one gateway answers
 CALM_S = 90.0  # at most, until one is left
 
 
@@ -151,7 +151,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 def main() -> int:
     """Deploy, measure, deploy as before."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--seconds", type=float, default=15, help="of each of the ten parts of the load")
+    parser.add_argument("--seconds", type=float, default=15, help="of each of the twelve parts of the load")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the two files")
     options = parser.parse_args()
