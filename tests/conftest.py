@@ -59,3 +59,8 @@ def chain(chain_trained: Trained) -> World:
 def tiny() -> World:
     """`worlds.tiny_world`."""
     return worlds.tiny_world()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that wait for real processes come first: where files are shared out among workers, the last one decides."""
+    items.sort(key=lambda item: "tests/loadtest/" not in item.nodeid)

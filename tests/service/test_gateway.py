@@ -449,7 +449,7 @@ async def test_under_pressure_fewer_candidates_are_ranked_the_answer_says_so_and
 
 async def test_low_priority_is_shed_before_the_rest(served: World, store_url: str) -> None:
     kinds = ("high", "normal", "low")
-    async with gateway_at(served, store_url, max_waiting=4_000, max_batch=4, deadline_ms=100) as (gateway, _):
+    async with gateway_at(served, store_url, max_waiting=4_000, max_batch=4, deadline_ms=1_000) as (gateway, _):
         for _ in range(40):
             await gateway.recommend(ask())
         requests = [ask(f"user-{n % 120:04d}", priority=kinds[n % 3]) for n in range(900)]
