@@ -38,7 +38,7 @@ test: $(VENV)/.dev ## lint, types and all tests, the end-to-end ones included
 check: $(VENV)/.dev ## ruff and mypy
 	@$(CHECK)
 
-bench: $(VENV)/.dev .venv-peers/.done ## ours beside its peers in one run, about five minutes; needs wrk
+bench: $(VENV)/.dev .venv-peers/.done ## ours beside its peers in one run, about eight minutes; needs wrk
 	@$(VENV)/bin/python -m loadtest.bench
 
 bench-full: $(VENV)/.dev .venv-peers/.done ## the same, all systems and longer: about an hour

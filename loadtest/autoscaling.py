@@ -12,19 +12,17 @@ import csv
 import io
 import json
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from loadtest import machine
 from loadtest.bench import BODIES, riffle
 from loadtest.crowd import Crowd, known_users
-from loadtest.deployed import COUNT, RESULTS
-from loadtest.target import Load, Target, closed_loop, open_loop
+from loadtest.deployed import RESULTS
+from loadtest.target import Target, closed_loop, load_of, open_loop
 from recsys.errors import RecsysError
 from service.errors import ServiceError, StackError
 from service.settings import Settings, load
@@ -43,10 +41,7 @@ def measure(settings: Settings, *, seconds: float, seed: int) -> dict[str, Any]:
     """
     users = Crowd(known_users(None), seed=seed).draw(BODIES)
     target = Target("autoscaled", application.url(settings), lambda: machine.stack_processes(settings))
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
-        file.writelines(json.dumps({"user_id": user, "count": COUNT}) + "\n" for user in users)
-        file.flush()
-        given = Load(Path(file.name), connections=16, seed=seed)
+    with load_of(users, connections=16, seed=seed) as given:
         one = closed_loop(target, given, 4)["rps"]
         _wait_for_one(settings)
         rates = ",".join(str(round(share * one, 1)) for share in SHARES)
@@ -61,10 +56,7 @@ def measure(settings: Settings, *, seconds: float, seed: int) -> dict[str, Any]:
             stop.set()
             watch.join()
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "machine": machine.describe(),
-        "versions": machine.versions(),
+        **machine.facts(),
         "gateways": {"min": GATEWAYS, "max": GATEWAYS_MAX, "downscale_delay_s": DOWNSCALE_DELAY_S},
         "one_gateway_rps": one,
         "shares": SHARES,

@@ -14,10 +14,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ from loadtest.bench_table import markdown
 from loadtest.crowd import Crowd, known_users
 from loadtest.deployed import COUNT, PATH, RESULTS, Deployed, deployed
 from loadtest.peers.launch import ENVIRONMENT, PEERS, started
-from loadtest.target import Load, Target, child, closed_loop, highest_rate, memory, open_loop, settle
+from loadtest.target import Load, Target, child, closed_loop, highest_rate, load_of, memory, open_loop, settle
 from recsys.errors import RecsysError
 from service.errors import ServiceError, StackError
 from service.settings import Settings, load
@@ -60,7 +58,7 @@ class Options:
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """The whole run; what was up before is up again after it.
+    """The whole run; which system is up after it is the last one's doing.
 
     Raises:
         ServiceError, RecsysError: no wrk, no users, a system that does not start.
@@ -71,10 +69,7 @@ def measure(options: Options) -> dict[str, Any]:
     crowd = Crowd(known_users(options.user_ids), seed=options.seed)
     users = crowd.draw(BODIES)
     results: dict[str, Any] = {}
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
-        file.writelines(json.dumps({"user_id": user, "count": COUNT}) + "\n" for user in users)
-        file.flush()
-        given = Load(Path(file.name), options.connections, options.seed)
+    with load_of(users, connections=options.connections, seed=options.seed) as given:
         expected: list[list[str]] = []
         for name in options.systems:
             with _system(name, settings) as (target, stack):
@@ -94,10 +89,7 @@ def measure(options: Options) -> dict[str, Any]:
                 if name == "colocated":
                     floors = _floors(target, stack, users, options)
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "machine": machine.describe(),
-        "versions": machine.versions(),
+        **machine.facts(),
         "bundle": stack.bundle,
         "settings": _public(settings),
         "load": {
@@ -244,7 +236,10 @@ def main() -> int:
     try:
         wrk.find()
         riffle("up")
-        result = measure(options)
+        try:
+            result = measure(options)
+        finally:
+            riffle("serve")  # as the settings want it, whatever was measured last
     except (RecsysError, ServiceError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -6,6 +6,7 @@ import platform
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ def describe() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
+
+
+def facts() -> dict[str, Any]:
+    """What every result begins with: when (UTC), and of which code on what."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"time": now, "commit": commit(), "machine": describe(), "versions": versions()}
 
 
 def stolen_s() -> float:

@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import psutil
@@ -53,10 +52,7 @@ def measure(settings: Settings, *, duration_s: int, seed: int) -> dict[str, Any]
         stolen_s = machine.stolen_s() - stolen_s
         behind = backlog(stack.redis_url)
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "machine": machine.describe(),
-        "versions": machine.versions(),
+        **machine.facts(),
         "topology": stack.settings.topology,
         "cores": {"service": service_core, "load": load_core},
         "log": log,

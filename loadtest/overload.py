@@ -10,9 +10,7 @@ before a few seconds later. One JSON file in results/, one Markdown table printe
 import argparse
 import json
 import sys
-import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,8 @@ import psutil
 from loadtest import affinity, machine
 from loadtest.bench import BODIES
 from loadtest.crowd import Crowd, known_users
-from loadtest.deployed import COUNT, RESULTS, deployed
-from loadtest.target import Load, Target, closed_loop, open_loop, settle
+from loadtest.deployed import RESULTS, deployed
+from loadtest.target import Target, closed_loop, load_of, open_loop, settle
 from recsys.errors import RecsysError
 from service.errors import ServiceError, StackError
 from service.settings import Settings, load
@@ -49,13 +47,10 @@ def measure(settings: Settings, *, seconds: int, seed: int) -> dict[str, Any]:
     target = Target("overloaded", application.url(settings), lambda: machine.stack_processes(settings))
     options = ("--connections", str(CONNECTIONS))
     with (
-        tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file,
+        load_of(users, connections=32, seed=seed) as given,
         affinity.pinned(lambda: machine.stack_processes(settings), usable[0]),
         affinity.pinned(lambda: [psutil.Process()], usable[1]),
     ):
-        file.writelines(json.dumps({"user_id": user, "count": COUNT}) + "\n" for user in users)
-        file.flush()
-        given = Load(Path(file.name), connections=32, seed=seed)
         closed_loop(target, given, 3)  # warm-up
         closed = closed_loop(target, given, seconds)
         calm_rate = round(CALM_SHARE * closed["rps"], 1)
@@ -69,10 +64,7 @@ def measure(settings: Settings, *, seconds: int, seed: int) -> dict[str, Any]:
             steps.append(_step(factor, closed["rps"], found) | {"after": after, "outcome": found})
             settle()
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "machine": machine.describe(),
-        "versions": machine.versions(),
+        **machine.facts(),
         "topology": stack.settings.topology,
         "gateways": stack.settings.gateways,
         "cores": {"service": usable[0], "load": usable[1]},

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +24,9 @@ import redis
 
 from loadtest import machine, wrk
 from loadtest.compute import batches, measure
-from loadtest.deployed import COUNT, PATH, RESULTS, Deployed, deployed
+from loadtest.deployed import PATH, RESULTS, Deployed, deployed
 from loadtest.large_catalogue import LIKED
-from loadtest.target import child
+from loadtest.target import child, load_of
 from recsys.errors import RecsysError
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.types import World
@@ -77,10 +76,7 @@ def prove(settings: Settings, *, duration_s: int, connections: int) -> dict[str,
     before_mb = _memory(settings)
     load_ = _under_load(settings, user_ids, duration_s, connections)
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": machine.commit(),
-        "machine": machine.describe(),
-        "versions": machine.versions(),
+        **machine.facts(),
         "bundle": stack.bundle,
         "items": len(world.bundle.vocabulary),
         "factors": world.bundle.recipe.factors,
@@ -207,15 +203,10 @@ def _found(index: FaissIndex, table: np.ndarray, vectors: np.ndarray) -> float:
 
 def _under_load(settings: Settings, user_ids: list[str], duration_s: int, connections: int) -> dict[str, Any]:
     url = application.url(settings) + PATH
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
-        file.writelines(
-            json.dumps({"user_id": user_id, "count": COUNT, "deadline_ms": _PATIENT_MS}) + "\n" for user_id in user_ids
-        )
-        file.flush()
-        bodies = Path(file.name)
-        wrk.measure(url, connections=connections, duration_s=max(2, duration_s // 4), bodies=bodies)
+    with load_of(user_ids, connections=connections, seed=0, deadline_ms=_PATIENT_MS) as given:
+        wrk.measure(url, connections=connections, duration_s=max(2, duration_s // 4), bodies=given.bodies)
         used_s, stolen_s = _used_s(settings), machine.stolen_s()
-        measured = wrk.measure(url, connections=connections, duration_s=duration_s, bodies=bodies)
+        measured = wrk.measure(url, connections=connections, duration_s=duration_s, bodies=given.bodies)
         used_s = _used_s(settings) - used_s
     if not measured.requests or measured.non_2xx or measured.socket_errors:
         raise StackError(

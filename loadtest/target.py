@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import psutil
 
 from loadtest import machine, wrk
 from loadtest.compute import ONE_THREAD
-from loadtest.deployed import PATH
+from loadtest.deployed import COUNT, PATH
 from service.errors import StackError
 
 REQUESTS_A_DAY = 1e9
@@ -47,6 +49,15 @@ class Load:
     bodies: Path
     connections: int
     seed: int
+
+
+@contextmanager
+def load_of(users: Iterable[str], *, connections: int, seed: int, **fields: Any) -> Iterator[Load]:
+    """Requests for a list of each of these users, with further fields of the body where some are given."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        file.writelines(json.dumps({"user_id": user, "count": COUNT, **fields}) + "\n" for user in users)
+        file.flush()
+        yield Load(Path(file.name), connections, seed)
 
 
 def closed_loop(target: Target, load: Load, seconds: int) -> dict[str, Any]:

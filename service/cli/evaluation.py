@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import sys
 import time
 from dataclasses import replace
 from enum import StrEnum
@@ -186,7 +187,8 @@ def _protocol(
     recipe = Recipe(seed=settings.seed, objective=settings.objective)
     learnt = learn(dataset, split.past, divide, recipe, candidates=settings.candidates, step=step)
     trained_s = time.monotonic() - began
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of kilobytes, on Linux
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # macOS counts bytes, Linux kilobytes
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     world = World(learnt.bundle, learnt.bundle.item_stats, settings.candidates)
     beside = baselines(world) | with_ease(world, split.past)
     recipe = learnt.bundle.recipe

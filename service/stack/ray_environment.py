@@ -103,8 +103,11 @@ def token_file(settings: Settings) -> Path:
 
 
 def haproxy_script(settings: Settings) -> Path:
-    """What Serve takes for HAProxy: `proxy_admission`, which becomes it; `ray_head.start` makes it."""
-    return runtime_folder(settings) / "h" / "haproxy.sh"
+    """What Serve takes for HAProxy: `proxy_admission`, which becomes it; `ray_head` makes it.
+
+    Not in `runtime_folder`: /tmp may be mounted noexec, as Docker's tmpfs is.
+    """
+    return settings.home_path / "run" / "haproxy.sh"
 
 
 def _haproxy_connections() -> int:

@@ -165,5 +165,5 @@ def test_the_configuration_of_the_installed_serve_takes_the_rule(tmp_path: Path)
 def test_the_operators_binary_is_taken_and_our_own_script_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", "/opt/haproxy")
     assert _haproxy_binary() == "/opt/haproxy"
-    monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", "/tmp/riffle-0/h/haproxy.sh")
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", "/srv/riffle/run/haproxy.sh")
     assert os.access(_haproxy_binary(), os.X_OK)

@@ -374,7 +374,7 @@ def test_two_homes_share_no_file_of_haproxy(settings: Settings, tmp_path: Path) 
     ours = ray_environment.environment(settings)
     theirs = ray_environment.environment(Settings(home=str(tmp_path / "other")))
     paths = [name for name, value in ours.items() if value.startswith("/tmp/riffle-")]
-    assert len(paths) == 7
+    assert len(paths) == 6
     assert all(ours[name] != theirs[name] for name in paths)
 
 
