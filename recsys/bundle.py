@@ -41,7 +41,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     als_alpha: float = 10.0
     als_iterations: int = 15
     choose_als: bool = True  # training may take another of the strengths that it knows: decision 0022
-    popular: Window = "month"  # over which items are popular; training chooses it where `choose_als` is on
+    popular: Window = "month"  # over which items are popular
+    choose_popularity: bool = True  # training may take another window; a search does not settle it as it does ALS
     spectral_factors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 128
     neighbours: int = 100  # kept per item and table
     recent: Annotated[int, msgspec.Meta(ge=1, le=RING)] = 10  # newest interactions that transitions and similar look at

@@ -19,7 +19,15 @@ from recsys.vocabulary import Vocabulary, item_key
 
 START_S = 1_700_000_000
 DAY_S = 86_400
-SMALL = Recipe(factors=16, spectral_factors=16, als_iterations=5, neighbours=20, trees=200, choose_als=False)
+SMALL = Recipe(
+    factors=16,
+    spectral_factors=16,
+    als_iterations=5,
+    neighbours=20,
+    trees=200,
+    choose_als=False,
+    choose_popularity=False,
+)
 
 CHAIN_ITEMS = 40
 TASTE_ITEMS = 20  # per taste

@@ -24,7 +24,10 @@ ASKED = 2000  # questions
 def choose_popularity(
     bundle: Bundle, questions: Questions, known: Known, *, progress: Callable[[int], None] = lambda _: None
 ) -> Bundle:
-    """The bundle, its recipe with the window whose popular list alone has the highest NDCG@10; of equals its own."""
+    """The bundle, its recipe with the window whose popular list alone has the highest NDCG@10; of equals its own.
+
+    The window is settled then, as the strength of ALS is.
+    """
     rows = np.arange(len(questions))
     if len(questions) > ASKED:
         rows = np.sort(np.random.default_rng(bundle.recipe.seed).choice(rows, ASKED, replace=False))
@@ -39,4 +42,4 @@ def choose_popularity(
 
     own = bundle.recipe.popular
     best = max((own, *(window for window in get_args(Window) if window != own)), key=value)
-    return replace(bundle, recipe=msgspec.structs.replace(bundle.recipe, popular=best))
+    return replace(bundle, recipe=msgspec.structs.replace(bundle.recipe, popular=best, choose_popularity=False))

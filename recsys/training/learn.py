@@ -135,8 +135,9 @@ def fit_models(
             bundle = fit(dataset, lesson.split.past, recipe, until_s=lesson.split.until_s, threads=threads)
             if recipe.choose_als:  # on the first lesson, for all
                 bundle = choose_als(bundle, lesson.split.past, lesson.questions, lesson.known, threads=threads)
+            if recipe.choose_popularity:
                 bundle = choose_popularity(bundle, lesson.questions, lesson.known)
-                recipe = bundle.recipe
+            recipe = bundle.recipe
             worlds.append(World(bundle, bundle.item_stats, candidates))
             done(1)
         fitted = fit(dataset, past, recipe, until_s=int(past.ts_s[-1]) + 1, threads=threads)

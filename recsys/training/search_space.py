@@ -78,7 +78,7 @@ def values_of(recipe: Recipe, space: Space) -> dict[str, Value]:
 
 
 def with_values(recipe: Recipe, values: dict[str, Value]) -> Recipe:
-    """The recipe with these values of a space; where they are not its own, training takes them as they are."""
+    """The recipe with these values of a space; where they are not its own, training keeps its strength of ALS."""
     changed = msgspec.structs.replace(recipe, **values)
     return recipe if changed == recipe else msgspec.structs.replace(changed, choose_als=False)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import faiss
+import msgspec
 import numpy as np
 import pytest
 
@@ -312,6 +313,14 @@ def test_description_that_does_not_fit_is_refused(copy: Path, change: Callable[[
     (copy / "bundle.json").write_text(json.dumps(described))
     with pytest.raises(BundleError, match=found.format(MISFIT)):
         load(publish_anew(copy))
+
+
+def test_bundle_from_before_a_field_of_the_recipe_is_loaded_with_its_default(copy: Path, small: Trained) -> None:
+    described = json.loads((copy / "bundle.json").read_text())
+    assert described["recipe"].pop("choose_popularity") is False
+    (copy / "bundle.json").write_text(json.dumps(described))
+    bundle, _ = load(publish_anew(copy))
+    assert bundle.recipe == msgspec.structs.replace(small.bundle.recipe, choose_popularity=True)
 
 
 def test_bundle_without_a_ranker_cannot_be_saved(small: Trained, tmp_path: Path) -> None:
