@@ -49,6 +49,7 @@ def test_report_has_space_winner_default_and_interval() -> None:
     assert "| trees | 50 to 300, log | 200 | 77 |" in text
     assert "| factors | 32, 64, 96, 128 | 64 | 64 |" in text
     assert "NDCG@10 0.1500, the default 0.1400, +0.010 [+0.002, +0.018]" in text
+    assert "on the questions that it was chosen by" in search(BETTER).sentence()
     assert json.loads(json.dumps(plain)) == plain
     assert plain["winner"]["difference"] == {"mean": 0.01, "low": 0.002, "high": 0.018}
     assert (plain["trials"], plain["failed"], plain["seed"], plain["chosen"]) == (12, 1, 3, "winner")
