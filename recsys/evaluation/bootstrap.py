@@ -5,12 +5,20 @@ resampling them one by one would give intervals that are too narrow.
 
 Percentile interval: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 Cluster resampling: Field & Welsh, "Bootstrapping clustered data", JRSS B 69(3), 2007.
+
+Few users: the intervals are too narrow then. Of those at 95 %, 82 % hold the truth with 5 users, 90 % with 10, 91 %
+with 20, 94 % with 30 and 95 % with 60 (NDCG@10 of MovieLens 100K, 1,000 draws of its 290 users each). Percentile
+intervals are less accurate than t-intervals on small samples: Hesterberg, "What Teachers Should Know About the
+Bootstrap", The American Statistician 69(4), 2015; tests over five to thirty clusters reject too often: Cameron, Gelbach
+& Miller, "Bootstrap-Based Improvements for Inference with Clustered Errors", Review of Economics and Statistics 90(3),
+2008.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+FEW_USERS = 30  # fewer give intervals that are too narrow; see above
 _BLOCK_DRAWS = 1 << 19  # user draws held at once: 4 MB of gathered sums, however many users and resamples
 
 
@@ -71,6 +79,13 @@ def paired_difference(
     if a.shape != b.shape:
         raise ValueError(f"a {a.shape} and b {b.shape} must hold the same queries")
     return mean_interval(a - b, cluster, seed=seed, resamples=resamples, level=level)
+
+
+def few_users_hint(users: int) -> str:
+    """What to say beside intervals over so many users: a sentence below FEW_USERS, else ""."""
+    if users >= FEW_USERS:
+        return ""
+    return f"Only {users} users: intervals over fewer than {FEW_USERS} are too narrow; what looks sure may be chance."
 
 
 def _resampled_means(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from recsys.evaluation.bootstrap import Interval
+from recsys.evaluation.bootstrap import Interval, few_users_hint
 from recsys.evaluation.report import Report, shown
 
 METRIC = "NDCG@10"
@@ -37,6 +37,12 @@ class Curve:
                 cells.append([*of, row.name, *(shown(row.metrics[metric]) for metric in metrics)])
         return ["known", "users", "", *metrics], cells
 
+    def few_users_hint(self) -> str:
+        """As `bootstrap.few_users_hint`, of the point with the fewest users."""
+        known, users = min(((known, report.users) for known, report in self.points), key=lambda point: point[1])
+        hint = few_users_hint(users)
+        return hint and f"{known} known: {hint}"
+
     def differences(self, metric: str = METRIC) -> list[tuple[int, str, Interval]]:
         """What the evaluated bundle is ahead of each other pipeline by: events known, pipeline, paired difference."""
         return [
@@ -50,7 +56,7 @@ class Curve:
         """Protocol and one table, with the differences to popularity and to knowing nothing."""
         ahead = {(known, name): shown(interval, sign=True) for known, name, interval in self.differences()}
         header, cells = self.table()
-        lines = [f"{self.protocol} {self.newcomers:,} new users.", ""]
+        lines = [f"{self.protocol} {self.newcomers:,} new users. {self.few_users_hint()}".rstrip(), ""]
         lines += ["| " + " | ".join([*header, f"two-stage ahead, {METRIC}"]) + " |", "|" + "---|" * (len(header) + 1)]
         known = 0
         for row in cells:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from recsys.evaluation.bootstrap import Interval
+from recsys.evaluation.bootstrap import FEW_USERS, Interval, few_users_hint
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ class Report:
         return [name for name in names if self.over(name).high < 0]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Plain JSON values, and `few_users`: whether the intervals are over too few of them."""
         return json.loads(
             json.dumps(
                 asdict(self)
                 | {
+                    "few_users": self.users < FEW_USERS,
                     "rows": [
                         {
                             "name": r.name,
@@ -106,7 +107,8 @@ class Report:
     def markdown(self) -> str:
         """Protocol, table and differences."""
         header, cells = self.table()
-        lines = [f"{self.protocol} {self.questions:,} questions of {self.users:,} users.", ""]
+        asked = f"{self.protocol} {self.questions:,} questions of {self.users:,} users."
+        lines = [f"{asked} {few_users_hint(self.users)}".rstrip(), ""]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         lines += ["| " + " | ".join(row) + " |" for row in cells]
         lines += ["", *(f"- {name}: {shown(value, sign=True)}" for name, value in self.differences.items())]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recsys.evaluation.answers import Control, ask_under
-from recsys.evaluation.bootstrap import Interval, mean_interval, paired_difference
+from recsys.evaluation.bootstrap import FEW_USERS, Interval, few_users_hint, mean_interval, paired_difference
 from recsys.evaluation.compare import HEADLINE, METRICS, Asked, beyond_accuracy
 from recsys.types import Controls, Ragged, World
 
@@ -102,12 +102,14 @@ class TradeOff:
             for name, points in self.curves().items()
         }
         about = {"protocol": self.protocol, "questions": self.questions, "users": self.users}
+        about |= {"few_users": self.users < FEW_USERS}
         return about | {"harmless_diversity": self.harmless()} | curves
 
     def markdown(self) -> str:
         """Protocol and table."""
         header, cells = self.table()
-        lines = [f"{self.protocol} {self.questions:,} questions of {self.users:,} users.", ""]
+        asked = f"{self.protocol} {self.questions:,} questions of {self.users:,} users."
+        lines = [f"{asked} {few_users_hint(self.users)}".rstrip(), ""]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         lines += ["| " + " | ".join(row) + " |" for row in cells]
         return "\n".join([*lines, "", f"Largest harmless diversity: {self.harmless():g}.", ""])

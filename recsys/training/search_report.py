@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recsys.bundle import Recipe
-from recsys.evaluation.bootstrap import Interval
+from recsys.evaluation.bootstrap import FEW_USERS, Interval, few_users_hint
 from recsys.evaluation.report import shown
 from recsys.training.search_space import Space, Value, as_json, with_values
 
@@ -74,6 +74,7 @@ class Search:
             "protocol": self.protocol,
             "questions": self.questions,
             "users": self.users,
+            "few_users": self.users < FEW_USERS,
             "space": as_json(self.space),
             "seed": self.seed,
             "parallel": self.parallel,
@@ -98,8 +99,8 @@ class Search:
         verdict = "it is trained with" if won.better else "not surely better, so the default recipe stays"
         return (
             f"Best of {self.trials} trials, on the questions that it was chosen by: {METRIC} {won.value:.4f}, "
-            f"the default {won.default:.4f}, {what}; {verdict}."
-        )
+            f"the default {won.default:.4f}, {what}; {verdict}. {few_users_hint(self.users)}"
+        ).rstrip()
 
     def markdown(self) -> str:
         """A section of a report."""

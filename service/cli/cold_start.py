@@ -18,7 +18,8 @@ def show_cold_start(world: World, dataset: Dataset, split_s: int, settings: Sett
     with step("Evaluating new users", len(KNOWN)) as done:
         curve = evaluate_cold_start(world, Log.of(dataset), since_s=split_s, seed=settings.seed, progress=done)
     header, rows = curve.table()
-    table = plain_table(f"{curve.newcomers:,} users who are new to {world.bundle.id}", *header)
+    title = f"{curve.newcomers:,} users who are new to {world.bundle.id}"
+    table = plain_table(title, *header, hint=curve.few_users_hint())
     for row in rows:
         table.add_row(*row)
     output.print(table)

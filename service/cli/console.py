@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from recsys.evaluation.bootstrap import few_users_hint
 from recsys.evaluation.report import Report
 
 SHOWN = ("NDCG@10", "HR@10", "Recall@20")  # what fits 80 columns; a written report has all
@@ -55,17 +56,17 @@ def waiting(name: str) -> Iterator[None]:
         done(1)
 
 
-def plain_table(title: str | None, *columns: str) -> Table:
-    """A table in the style of all others."""
-    title = title and escape(title)
-    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+def plain_table(title: str | None, *columns: str, hint: str = "") -> Table:
+    """A table in the style of all others; the hint stands below it."""
+    table = Table(*columns, title=title and escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.caption, table.caption_justify, table.caption_style = escape(hint) or None, "left", "yellow"
     return table
 
 
 def report_table(report: Report, title: str) -> Table:
     """An evaluation as a table."""
     header, rows = report.table(SHOWN)
-    table = plain_table(title)
+    table = plain_table(title, hint=few_users_hint(report.users))
     for place, name in enumerate(header):
         table.add_column(name, justify="left" if place == 0 else "right", no_wrap=True)
     for cells in rows:

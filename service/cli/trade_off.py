@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from recsys.datasets.dataset import Dataset
+from recsys.evaluation.bootstrap import few_users_hint
 from recsys.evaluation.compare import HEADLINE, Asked
 from recsys.evaluation.plots import plot_trade_off
 from recsys.evaluation.trade_off import trade_off
@@ -25,7 +26,7 @@ def show_trade_off(
         found = trade_off(world, Asked(asked, known), protocol=DESCRIBED[protocol], seed=seed, progress=done)
     for name, points in found.curves().items():
         title = f"{dataset.title}, {protocol}: what {name.replace('_', ' ')} costs"
-        table = plain_table(title, "strength", HEADLINE, "change", *SHOWN)
+        table = plain_table(title, "strength", HEADLINE, "change", *SHOWN, hint=few_users_hint(found.users))
         for point in points:
             beyond = (f"{point.beyond[one]:.3f}" for one in SHOWN)
             strength, _, change = point.cells()

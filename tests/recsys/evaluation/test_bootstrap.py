@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.evaluation import bootstrap
-from recsys.evaluation.bootstrap import mean_interval, paired_difference
+from recsys.evaluation.bootstrap import FEW_USERS, few_users_hint, mean_interval, paired_difference
 
 
 def clustered_queries(generator: np.random.Generator, n_users: int) -> tuple[np.ndarray, np.ndarray]:
@@ -21,6 +21,18 @@ def test_interval_covers_the_truth_about_as_often_as_its_level_says() -> None:
         _, low, high = mean_interval(values, user, seed=simulation, resamples=600)
         covered += low <= 0 <= high
     assert 0.91 <= covered / 400 <= 0.98
+
+
+def test_hint_stands_below_the_number_of_users_from_which_intervals_cover_as_they_say() -> None:
+    assert few_users_hint(FEW_USERS) == ""
+    assert few_users_hint(FEW_USERS - 1).startswith("Only 29 users: ")
+    generator = np.random.default_rng(11)
+    covered = 0
+    for simulation in range(400):
+        values, user = clustered_queries(generator, 5)
+        _, low, high = mean_interval(values, user, seed=simulation, resamples=600)
+        covered += low <= 0 <= high
+    assert covered / 400 < 0.9
 
 
 def test_treating_queries_as_independent_would_give_intervals_that_are_too_narrow() -> None:

@@ -176,6 +176,14 @@ def test_report_survives_json(trained: Trained) -> None:
     assert Report.from_json(json.loads(text)) == trained.report
 
 
+@pytest.mark.parametrize(("users", "few"), [(29, True), (30, False)])
+def test_few_users_are_named_in_json_and_markdown(trained: Trained, users: int, few: bool) -> None:
+    report = replace(trained.report, users=users)
+    assert (report.to_json()["users"], report.to_json()["few_users"]) == (users, few)
+    assert ("too narrow" in report.markdown().splitlines()[0]) == few
+    assert Report.from_json(report.to_json()) == report
+
+
 def test_markdown_holds_every_row_every_difference_and_the_protocol() -> None:
     half = Interval(0.5, 0.4, 0.6)
     report = Report(

@@ -74,3 +74,10 @@ def test_higher_values_are_drawn_higher_and_everything_inside_the_picture(curve:
 
 def test_curve_of_zeros_can_be_drawn() -> None:
     ET.fromstring(Curve("", 2, ((0, report(0.0, 0.0, 2)),)).svg("nothing was found"))
+
+
+def test_point_with_the_fewest_users_gives_the_hint(curve: Curve) -> None:
+    few = Curve("Asked so.", 90, ((0, report(0.1, 0.1, 90)), (5, report(0.1, 0.1, 12)), (10, report(0.1, 0.1, 20))))
+    assert curve.few_users_hint() == ""
+    assert few.few_users_hint().startswith("5 known: Only 12 users: ")
+    assert few.markdown().splitlines()[0] == f"Asked so. 90 new users. {few.few_users_hint()}"

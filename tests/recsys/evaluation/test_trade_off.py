@@ -92,7 +92,11 @@ def test_result_is_written_as_table_json_and_picture(found: TradeOff, tmp_path: 
     value = json.loads(json.dumps(found.to_json()))
     assert value["diversity"][1]["NDCG@10"]["mean"] == found.diversity[1].quality.mean
     assert value["harmless_diversity"] == found.harmless()
+    assert value["few_users"] is False
     assert found.markdown().startswith("All of it. ")
+    few = replace(found, users=29)
+    assert few.to_json()["few_users"] is True
+    assert "Only 29 users" in few.markdown()
     assert "| popularity_damping | 0 | " in found.markdown()
     plot_trade_off(found, "A title", tmp_path / "trade-off.png")
     assert (tmp_path / "trade-off.png").read_bytes().startswith(b"\x89PNG")

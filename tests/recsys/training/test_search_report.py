@@ -35,6 +35,13 @@ def test_winner_that_is_surely_better_is_trained_with() -> None:
     assert (found.chosen, found.recipe) == ("winner", Recipe(seed=3, trees=77, als_alpha=2.5, choose_als=False))
 
 
+@pytest.mark.parametrize(("users", "few"), [(29, True), (30, False)])
+def test_few_users_of_the_validation_are_named(users: int, few: bool) -> None:
+    found = replace(search(BETTER), users=users)
+    assert found.to_json()["few_users"] == few
+    assert ("too narrow" in found.sentence()) == ("too narrow" in found.markdown()) == few
+
+
 @pytest.mark.parametrize("winner", [UNSURE, None], ids=["interval reaches 0", "nothing ended"])
 def test_default_stays_where_nothing_is_surely_better(winner: Winner | None) -> None:
     found = search(winner)
