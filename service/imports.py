@@ -5,6 +5,7 @@ from pathlib import Path
 
 from recsys.datasets import dataset as storage
 from recsys.datasets.dataset import Dataset
+from recsys.datasets.detect import read_dataset
 from recsys.datasets.extend import COLUMNS, extended
 from recsys.datasets.leave_out import without_users
 from recsys.errors import DatasetError
@@ -45,13 +46,18 @@ def imported(settings: Settings) -> Dataset:
     return dataset
 
 
-def history(settings: Settings) -> Dataset:
-    """The last import and what is archived since.
+def history(settings: Settings, path: Path | None = None, *, ordered: bool = True) -> Dataset:
+    """The last import and what is archived since; or what lies at a path, without importing it.
+
+    Who was forgotten is in neither. `ordered` is that of `read_dataset`.
 
     Raises:
-        DatasetError: nothing is imported. ArchiveError: a file of the archive cannot be read.
+        DatasetError: nothing is imported, or the path cannot be read. ArchiveError: a file of the archive cannot.
     """
-    return extended(imported(settings), event_archive(settings).read(columns=COLUMNS))
+    if path is None:
+        return extended(imported(settings), event_archive(settings).read(columns=COLUMNS))
+    dataset = read_dataset(path, positive_rating=settings.positive_rating, ordered=ordered)
+    return without_users(dataset, erased_users(settings).among(dataset.user_id))
 
 
 def folder_of(settings: Settings) -> Path:

@@ -9,7 +9,6 @@ import msgspec
 import typer
 
 from recsys.bundle import Recipe
-from recsys.datasets.detect import read_dataset
 from recsys.evaluation.ablation import ablate, markdown, variants
 from recsys.evaluation.report import shown
 from recsys.training.choose_sources import choose_sources
@@ -40,7 +39,7 @@ def ablate_(
     Trains in memory some twenty times, without publishing, by the protocol that the data allow.
     """
     settings = load()
-    dataset = history(settings) if data is None else read_dataset(data, positive_rating=settings.positive_rating)
+    dataset = history(settings, data)
     protocol, recipe = BY_TIMING[dataset.timing], Recipe(seed=settings.seed)
     divide = PROTOCOLS[protocol]
     split = divide(Log.of(dataset), seed=settings.seed)

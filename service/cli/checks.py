@@ -9,7 +9,6 @@ from rich.markup import escape
 from recsys.datasets.checks.checks import Checks, check
 from recsys.datasets.checks.finding import COLUMNS, Finding
 from recsys.datasets.checks.report import markdown, to_json
-from recsys.datasets.detect import read_dataset
 from recsys.errors import DatasetError
 from service.cli.console import output, plain_table
 from service.cli.data import describe
@@ -34,7 +33,7 @@ def check_(
 ) -> None:
     """Check data before training: schema, duplicates, times, verbs, users, items, drift; exit code 1 on a failure."""
     settings = load()
-    dataset = read_dataset(data, positive_rating=settings.positive_rating) if data else history(settings)
+    dataset = history(settings, data)
     output.print(describe(dataset))
     checks = check(dataset)
     print_findings(checks.findings)

@@ -162,12 +162,7 @@ def _protocol(
     staleness: bool,
     trade_off: bool,
 ) -> None:
-    ordered = protocol not in ("given-split", "held-out-items")
-    dataset = (
-        history(settings)
-        if data is None
-        else read_dataset(data, positive_rating=settings.positive_rating, ordered=ordered)
-    )
+    dataset = history(settings, data, ordered=protocol not in ("given-split", "held-out-items"))
     log, began = Log.of(dataset), time.monotonic()
     if test is None:
         divide = PROTOCOLS[protocol]

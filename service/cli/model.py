@@ -49,6 +49,10 @@ def register(app: typer.Typer) -> None:
 
 
 def train_(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Data as for `riffle import`, not imported; the bundle is published, but never promoted."),
+    ] = None,
     promote: Annotated[bool, typer.Option(help="Make the new bundle the champion.")] = True,
     budget: Annotated[
         str | None, typer.Option(help="Search for a better recipe first, for as long as 90s, 10m or 1h.")
@@ -57,12 +61,14 @@ def train_(
         int | None, typer.Option(min=1, help="Trials of the search at once; by default one for each processor.")
     ] = None,
 ) -> None:
-    """Train on the imported data, evaluate, publish a bundle."""
+    """Train on the last import and what is archived since, or on other data; evaluate, publish a bundle."""
     budget_s = None if budget is None else duration_s(budget)
     settings = load()
-    dataset = history(settings)
+    dataset = history(settings, data)
     output.print(describe(dataset))
-    report, bundle_id, _ = train_and_publish(settings, dataset, promote=promote, budget_s=budget_s, parallel=parallel)
+    report, bundle_id, _ = train_and_publish(
+        settings, dataset, imported=data is None, promote=promote, budget_s=budget_s, parallel=parallel
+    )
     output.print(report_table(report, f"What was held out of {dataset.title}"))
     output.print(
         f"[green]✓[/] published [bold]{bundle_id}[/]"
@@ -71,11 +77,19 @@ def train_(
 
 
 def train_and_publish(
-    settings: Settings, dataset: Dataset, *, promote: bool, budget_s: int | None = None, parallel: int | None = None
+    settings: Settings,
+    dataset: Dataset,
+    *,
+    promote: bool,
+    imported: bool = True,
+    budget_s: int | None = None,
+    parallel: int | None = None,
 ) -> tuple[Report, str, float]:
     """Check, train, publish and, if wanted, promote; returns the report, the bundle's id, the seconds of training.
 
     Args:
+        imported: The data are those that the service's states and items are made from. A bundle of others is not
+            promoted, and not compared with the champion, which may have learnt what is held out.
         budget_s, parallel: Of a search for the recipe; without a budget there is none.
 
     Raises:
@@ -93,9 +107,10 @@ def train_and_publish(
         dataset,
         recipe if found is None else found.recipe,
         candidates=settings.candidates,
-        champion=_comparable_champion(settings, dataset),
+        champion=_comparable_champion(settings, dataset) if imported else None,
         step=step,
     )
+    settings.home_path.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=settings.home_path))
     try:
         parent = bundles.champion()
@@ -109,8 +124,14 @@ def train_and_publish(
             f"[yellow]{name} is surely better on what was held out: {difference} NDCG@10 "
             "over it. `riffle train --budget 10m` looks for a better recipe.[/]"
         )
-    if CHAMPION in behind:
-        output.print(f"Not promoted; `riffle bundles promote {bundle_id} --reason TEXT` does it all the same.")
+    by_hand = f"`riffle bundles promote {bundle_id} --reason TEXT` does it all the same."
+    if not imported:
+        output.print(
+            "Not promoted: its data were not imported, so it may list items that the service does not have, and events "
+            f"of items that it does not know would be refused; {by_hand}",
+        )
+    elif CHAMPION in behind:
+        output.print(f"Not promoted; {by_hand}")
     elif promote:
         bundles.promote(bundle_id, reason="trained and promoted by riffle train")
     return trained.report, bundle_id, time.monotonic() - began

@@ -239,6 +239,31 @@ def test_train_on_too_little_data_says_what_is_missing(empty: Home) -> None:
     assert list((empty.path / "state").glob("bundle-*")) == []
 
 
+def test_bundle_of_data_that_are_not_imported_is_published_but_not_promoted_nor_beside_the_champion(
+    own_shop: Home,
+) -> None:
+    """Even where they are the data of the import: with what was archived since, the champion may know the answers."""
+    champion = str(own_shop.registry.champion())
+    pointer = own_shop.path / "state" / "data" / "current.json"
+    before = pointer.read_bytes()
+    run = own_shop.riffle("train", "--data", "my shop", seed=8)
+    assert run.code == 0, run
+    (other,) = {manifest.id for manifest in own_shop.registry.list()} - {champion}
+    assert f"published {other}\n" in run.out
+    assert "Not promoted: its data were not imported" in run.out
+    assert f"riffle bundles promote {other} --reason" in " ".join(run.out.split())
+    assert own_shop.registry.champion() == champion
+    assert pointer.read_bytes() == before
+    of, its = (read_manifest(own_shop.registry.path(one)).fields for one in (champion, other))
+    assert its["dataset"] == of["dataset"]
+    assert "champion" not in {row["name"] for row in its["metrics"]["rows"]}
+
+
+def test_train_on_data_that_cannot_be_read_names_them(own_shop: Home) -> None:
+    assert "no/such/folder does not exist" in refused(own_shop.riffle("train", "--data", "no/such/folder"))
+    assert len(own_shop.registry.list()) == 1
+
+
 def test_evaluate_finds_what_training_found(first_commands: tuple[Home, Run, Run]) -> None:
     home, _, trained = first_commands
     run = home.riffle("evaluate")

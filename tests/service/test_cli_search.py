@@ -1,4 +1,4 @@
-"""`riffle train --budget`: what the report asks is what no trial of the search was given."""
+"""`riffle train --budget`, without a Ray: what the report asks is what no trial of the search was given."""
 
 import sys
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import pytest
 
 from recsys.bundle import Recipe
 from recsys.datasets.dataset import Timing
+from recsys.datasets.detect import read_dataset
 from recsys.evaluation.report import Report
 from recsys.manifest import read_manifest
 from recsys.training.questions import Questions
@@ -24,6 +25,7 @@ from service.cli.model import train_and_publish
 from service.settings import Settings
 from service.world import registry
 from tests import worlds
+from tests.service.test_cli import Home, refused, write_csv
 
 TRIALS = 4
 Pairs = set[tuple[int, int]]
@@ -56,6 +58,29 @@ def asked(questions: Questions) -> Pairs:
     return set(zip(questions.user[questions.wanted.rows()].tolist(), questions.wanted.values.tolist(), strict=True))
 
 
+@pytest.fixture(autouse=True)
+def workers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials without a Ray."""
+    monkeypatch.setattr(Workers, "given", [], raising=False)
+    monkeypatch.setitem(sys.modules, "service.trials", SimpleNamespace(RayWorkers=Workers))
+    monkeypatch.setattr("service.cli.search.local_ray", lambda *_, **__: nullcontext())
+
+
+def test_search_on_data_that_are_not_imported_is_in_a_bundle_that_names_them(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    other = write_csv(tmp_path / "other shop", worlds.two_tastes(seed=5))
+    run = home.riffle("train", "--data", str(other), "--budget", "1h")
+    assert run.code == 0, run
+    assert "Not promoted: its data were not imported" in run.out
+    assert home.registry.champion() is None
+    (manifest,) = home.registry.list()
+    read = read_dataset(other, positive_rating=Settings().positive_rating)
+    assert manifest.fields["dataset"]["name"] == read.name == "other-shop"
+    assert manifest.fields["dataset"]["fingerprint"] == read.fingerprint == Workers.given[0].dataset.fingerprint
+    assert manifest.fields["search"]["chosen"] == "winner"
+    assert "no data set is imported" in refused(home.riffle("train"))
+
+
 @pytest.mark.parametrize("timing", ["exact", "order", "none"])
 def test_report_is_on_questions_that_no_trial_was_given(
     timing: Timing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -66,9 +91,6 @@ def test_report_is_on_questions_that_no_trial_was_given(
         judged.append(split)
         return judge(world, split, *rest, **named)
 
-    monkeypatch.setattr(Workers, "given", [], raising=False)
-    monkeypatch.setitem(sys.modules, "service.trials", SimpleNamespace(RayWorkers=Workers))
-    monkeypatch.setattr("service.cli.search.local_ray", lambda *_, **__: nullcontext())
     monkeypatch.setattr("recsys.training.train.judge", kept)
     settings = Settings(home=str(tmp_path))
     data = replace(worlds.two_tastes(), timing=timing)

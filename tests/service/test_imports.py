@@ -7,15 +7,17 @@ import numpy as np
 
 from recsys.archive import START
 from recsys.datasets.dataset import save
+from recsys.erased_users import user_digest
 from recsys.training.log import Log
 from recsys.training.worth import valued
 from recsys.verbs import EVENT_TYPES
-from service.archives import event_archive, event_rows
+from service.archives import erased_users, event_archive, event_rows
 from service.event_log import Event
 from service.imports import folder_of, history
 from service.settings import Settings
 from service.state_keys import SHARDS
 from tests import worlds
+from tests.service.test_cli import write_csv
 
 
 def event(number: int, kind: str, user: str, item: str, ts_s: int, position: int | None) -> Event:
@@ -62,3 +64,13 @@ def test_archived_impressions_teach_how_far_people_look_and_are_no_interactions(
     old = np.arange(len(log)) < len(dataset.events)
     assert set(log.worth[old].tolist()) == {1}
     np.testing.assert_allclose(np.unique(log.worth[~old]), 1 / bias.propensity, rtol=1e-6)
+
+
+def test_data_that_are_not_imported_are_read_without_who_was_forgotten(tmp_path: Path) -> None:
+    settings, shop = Settings(home=str(tmp_path / "home")), write_csv(tmp_path / "shop", worlds.two_tastes())
+    whole = history(settings, shop)
+    erased_users(settings).add({user_digest("user-07"): 0})
+    left = history(settings, shop)
+    assert set(whole.user_id) - set(left.user_id) == {"user-07"}
+    assert len(left.events) == len(whole.events) - 12
+    assert not (folder_of(settings) / "current.json").exists()
