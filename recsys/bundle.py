@@ -10,7 +10,7 @@ import numpy as np
 from recsys.features.products import unit_flags
 from recsys.features.user import RING
 from recsys.ranking.ranker import DEPTH, Ranker
-from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.index import Index
 from recsys.retrieval.neighbours import Neighbours
 from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
@@ -80,12 +80,12 @@ class Bundle:
     category_item: Ragged
     factors: np.ndarray
     gram: np.ndarray
-    index: FaissIndex
+    index: Index
     transitions: Neighbours
     nearby: Neighbours
     similar: Neighbours
     spectral: Spectral
-    spectral_index: FaissIndex
+    spectral_index: Index
     item_stats: ItemStats
     ranker: Ranker | None = None
     fresh: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))

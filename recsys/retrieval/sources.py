@@ -7,7 +7,7 @@ from numba import njit
 
 from recsys.filtering import is_eligible
 from recsys.hashing import slot_of
-from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.index import Index
 from recsys.retrieval.neighbours import Neighbours
 from recsys.types import Source, World
 
@@ -32,7 +32,7 @@ class Lists:
 
 def nearest(
     source: Source,
-    index: FaissIndex,
+    index: Index,
     table: np.ndarray,
     vector: np.ndarray,
     depth: int,
@@ -59,7 +59,7 @@ def nearest(
             best = np.argsort(-score, kind="stable")[:depth]
             item[row, : len(best)], weight[row, : len(best)] = among[best], score[best]
         else:
-            item[row], weight[row] = index.search(vector[row], depth, eligible[row], share=left / len(table))
+            item[row], weight[row] = index.search(vector[row], depth, eligible[row])
     return Lists(source, item, weight, depth)
 
 
