@@ -11,7 +11,7 @@ from recsys.retrieval.index import Index
 from recsys.retrieval.neighbours import Neighbours
 from recsys.types import Source, World
 
-SCORED = 50_000  # items; of a million, 7,500 and 33,000 took 1.2 and 6.6 ms to score, 3.5 and 8.2 to search
+SCORED = 12_000  # items; of a million, 7,500 and 33,000 take 4 and 11 ms to score, 8 and 2 to search (decision 0026)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
