@@ -8,14 +8,16 @@ from typing import Any
 import faiss
 import numpy as np
 
+from recsys.retrieval.band_index import BandIndex
 from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.index import Index
 
 Search = Callable[[np.ndarray], np.ndarray]  # a query, float32 [d], to the rows found, int64 [K], -1 for none
 K = 200
 SHARES = (1 / 32, 1 / 8, 1 / 4, 1 / 2)  # of the lists that are read
 EF_SEARCH = (200, 400, 800, 1600)
 REFINED = ((1 / 8, 4), (1 / 4, 4), (1 / 2, 8))  # share of the lists that are read; times K that are scored exactly
-READ = (32, 48, 64, 96)  # lists
+REACHES = (0.8, 1.0, 1.2, 1.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +32,19 @@ class Candidate:
     settings: Callable[[np.ndarray], Iterator[tuple[str, Search]]]
 
 
-def exact(vectors: np.ndarray, seed: int) -> Candidate:
+def exact(vectors: np.ndarray, _seed: int) -> Candidate:
     """What the service does below EXACT_MAX."""
-    index = FaissIndex.build(vectors, seed=seed, exact_max=len(vectors))
+    index = FaissIndex.build(vectors)
     return Candidate(lambda folder: _saved(index, folder), lambda eligible: iter([("", _service(index, eligible))]))
 
 
 def bands(vectors: np.ndarray, seed: int) -> Candidate:
-    """What the service does above EXACT_MAX: inverted lists by bands of length, 16-bit floats."""
-    index = FaissIndex.build(vectors, seed=seed, exact_max=0)
+    """What the service does above EXACT_MAX: lists by bands of length, eight bits a number."""
+    index = BandIndex.build(vectors, seed=seed)
 
     def settings(eligible: np.ndarray) -> Iterator[tuple[str, Search]]:
-        for read in READ:
-            yield f"{read} lists", _service(index.reading(read), eligible)
+        for share in REACHES:
+            yield f"{share:g} of its reach", _service(index.reaching(share), eligible)
 
     return Candidate(lambda folder: _saved(index, folder), settings)
 
@@ -133,7 +135,7 @@ def _factory(described: str, vectors: np.ndarray, seed: int, metric: int = faiss
     return index
 
 
-def _service(index: FaissIndex, eligible: np.ndarray) -> Search:
+def _service(index: Index, eligible: np.ndarray) -> Search:
     return lambda query: index.search(query, K, eligible)[0]
 
 
@@ -146,7 +148,7 @@ def _plain(index: Any, parameters: faiss.SearchParameters, *, more: int = 0) -> 
     return search
 
 
-def _saved(index: FaissIndex, folder: Path) -> int:
+def _saved(index: Index, folder: Path) -> int:
     index.save(folder / "index.faiss")
     return sum(path.stat().st_size for path in folder.iterdir())
 

@@ -15,7 +15,7 @@ from loadtest.invented_vectors import Tastes, gram_of
 from recsys.bundle import Bundle, Recipe
 from recsys.datasets.synthetic import END_MS, synthetic
 from recsys.evaluation.report import Report
-from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.index import Index, build_index
 from recsys.retrieval.neighbours import Neighbours
 from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
@@ -86,12 +86,12 @@ def item_id(number: int) -> str:
     return f"item-{number:09d}"
 
 
-def _index(vectors: np.ndarray, seed: int, threads: int) -> FaissIndex:
+def _index(vectors: np.ndarray, seed: int, threads: int) -> Index:
     """FAISS knows one number of threads for all it does, and searches of a single query only lose by a second one."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(threads)
     try:
-        return FaissIndex.build(vectors, seed=seed)
+        return build_index(vectors, seed=seed)
     finally:
         faiss.omp_set_num_threads(before)
 

@@ -40,7 +40,7 @@ _DAY_S = 86_400
 
 def needed_bytes(n: int, recipe: Recipe) -> int:
     """Size of the files, nearly."""
-    vectors = 6 * (recipe.factors + recipe.spectral_factors)  # 32 bits, and 16 in the index
+    vectors = 5 * (recipe.factors + recipe.spectral_factors)  # 32 bits, and 8 in the index
     return n * (vectors + 3 * 8 * recipe.neighbours + 150)
 
 

@@ -28,7 +28,7 @@ from loadtest.deployed import PATH, RESULTS, Deployed, deployed
 from loadtest.large_catalogue import LIKED
 from loadtest.target import child, load_of
 from recsys.errors import RecsysError
-from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.index import Index
 from recsys.types import World
 from recsys.users import Users
 from service.errors import ServiceError, StackError
@@ -192,7 +192,7 @@ def _recall(world: World, states: list[bytes | None]) -> dict[str, float]:
     }
 
 
-def _found(index: FaissIndex, table: np.ndarray, vectors: np.ndarray) -> float:
+def _found(index: Index, table: np.ndarray, vectors: np.ndarray) -> float:
     everything = np.full((len(table) + 7) // 8, 255, np.uint8)
     shares = []
     for vector in vectors[np.any(vectors != 0, axis=1)]:

@@ -10,7 +10,7 @@ import numpy as np
 from recsys.features.products import unit_flags
 from recsys.features.user import RING
 from recsys.ranking.ranker import DEPTH, Ranker
-from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.index import Index
 from recsys.retrieval.neighbours import Neighbours
 from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
@@ -43,7 +43,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     choose_als: bool = True  # training may take another of the strengths that it knows: decision 0022
     popular: Window = "month"  # over which items are popular
     choose_popularity: bool = True  # training may take another window; a search does not settle it as it does ALS
-    spectral_factors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 128
+    spectral_factors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64  # as good as 128: decision 0026
     neighbours: int = 100  # kept per item and table
     recent: Annotated[int, msgspec.Meta(ge=1, le=RING)] = 10  # newest interactions that transitions and similar look at
     recent_decay: float = 0.7  # weight per step back
@@ -81,12 +81,12 @@ class Bundle:
     category_item: Ragged
     factors: np.ndarray
     gram: np.ndarray
-    index: FaissIndex
+    index: Index
     transitions: Neighbours
     nearby: Neighbours
     similar: Neighbours
     spectral: Spectral
-    spectral_index: FaissIndex
+    spectral_index: Index
     item_stats: ItemStats
     ranker: Ranker | None = None
     fresh: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))

@@ -13,7 +13,7 @@ from recsys.errors import BundleError
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.manifest import Manifest, verify
 from recsys.ranking.ranker import Ranker
-from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.index import Index, load_index
 from recsys.retrieval.neighbours import Neighbours
 from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
@@ -208,10 +208,10 @@ def _spectral(directory: Path, arrays: dict[str, np.ndarray]) -> Spectral:
     return Spectral(arrays["spectral.vector"], count)
 
 
-def _index(directory: Path, name: str, sides: dict[str, int], side: str) -> FaissIndex:
+def _index(directory: Path, name: str, sides: dict[str, int], side: str) -> Index:
     try:
-        index = FaissIndex.load(directory / name)
-    except RuntimeError as error:
+        index = load_index(directory / name)
+    except (RuntimeError, ValueError, OSError) as error:
         raise _misfit(directory, name, str(error).splitlines()[0]) from error
     if index.dimension != sides[side] or index.highest_row >= sides["N"]:
         found = f"{index.dimension} dimensions, rows up to {index.highest_row}"

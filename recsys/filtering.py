@@ -72,12 +72,13 @@ def _rule_out(
     excluded: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     b, n = len(filtered), len(key)
-    bits = np.zeros((b, len(available)), np.uint8)
+    bits = np.empty((b, len(available)), np.uint8)
     removed = np.zeros((b, 4), np.int64)
     for row in range(b):
         mine = bits[row]
         removed[row, 0] = n - available_count
         if filtered[row]:
+            mine[:] = 0
             removed[row, 1] = available_count
             for item in allowed[allowed_indptr[row] : allowed_indptr[row + 1]]:
                 if is_eligible(available, item):

@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -123,7 +124,7 @@ def read_manifest(directory: Path) -> Manifest:
 def verify(directory: Path) -> Manifest:
     """Check that a directory holds exactly the files of its manifest, bit for bit.
 
-    Presence and sizes are checked before the first hash. Cost: one streamed read of every byte.
+    Presence and sizes are checked before the first hash. Cost: one streamed read of every byte, by all processors.
 
     Raises:
         BundleError: as `read_manifest`; or a file is missing, extra, a symlink, of another size or hash.
@@ -143,8 +144,8 @@ def verify(directory: Path) -> Manifest:
             size = (directory / name).stat().st_size
             if size != entry.size:
                 raise refuse(name, "size", f"{size} bytes, the manifest says {entry.size}")
-        for name, entry in manifest.files.items():
-            sha256 = _sha256(directory / name)
+        hashes = _hashes(directory / name for name in manifest.files)
+        for (name, entry), sha256 in zip(manifest.files.items(), hashes, strict=True):
             if sha256 != entry.sha256:
                 raise refuse(name, "sha256", f"{sha256}, the manifest says {entry.sha256}")
     except OSError as error:
@@ -205,13 +206,20 @@ def _hash_all(directory: Path) -> dict[str, FileEntry]:
     entries = _scan(directory)
     if MANIFEST_NAME in entries:
         raise BundleError(f"{directory} has a {MANIFEST_NAME} and a bundle never changes; write into a new folder")
-    files = {}
-    for name, is_regular in sorted(entries.items()):
-        path = directory / name
-        if not is_regular:
+    paths = {name: directory / name for name in sorted(entries)}
+    for name, path in paths.items():
+        if not entries[name]:
             raise BundleError(f"{path} is a symlink or a special file; replace it by a regular file or remove it")
-        files[name] = FileEntry(sha256=_sha256(path), size=path.stat().st_size)
-    return files
+    return {
+        name: FileEntry(sha256=sha256, size=path.stat().st_size)
+        for (name, path), sha256 in zip(paths.items(), _hashes(paths.values()), strict=True)
+    }
+
+
+def _hashes(paths: Iterable[Path]) -> Iterator[str]:
+    """SHA-256 of each file, in order; a thread a processor, since hashing holds no lock of Python's."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(_sha256, paths)
 
 
 def _sha256(path: Path) -> str:

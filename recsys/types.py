@@ -118,7 +118,7 @@ class World:
         if window == "month":
             return stats.order
         by = {"day": stats.trend_day, "year": stats.trend_year, "ever": stats.popularity}[window]
-        order = np.argsort(-by, kind="stable").astype(np.int32)
+        order = item.by_falling(by)
         order = order[stats.available[order]]
         order.flags.writeable = False
         return order

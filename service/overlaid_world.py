@@ -30,7 +30,13 @@ class OverlaidWorlds:
             bundle = overlaid(self.built.bundle, wanted)
             self._last = wanted, bundle
         world = replace(self.built, bundle=bundle, item_stats=snapshot.stats(bundle.vocabulary))
-        for _ in (world.item_columns, world.available_bits, world.available_count, world.item_stats_digest):
+        for _ in (
+            world.popular,
+            world.item_columns,
+            world.available_bits,
+            world.available_count,
+            world.item_stats_digest,
+        ):
             pass
         for _ in (bundle.factor_scale, bundle.category_marks, bundle.category_number):
             pass

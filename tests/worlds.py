@@ -131,11 +131,11 @@ def tiny_world() -> World:
         category_item=Ragged.of([np.array(one) for one in ([0, 2], [1, 2, 3])], np.int32),
         factors=factors,
         gram=factors.T @ factors + np.eye(2, dtype=np.float32),
-        index=FaissIndex.build(factors, seed=1),
+        index=FaissIndex.build(factors),
         transitions=Neighbours(follows, np.where(follows >= 0, [[0.5, 0.25]], 0).astype(np.float32)),
         nearby=Neighbours(follows[:, :1].copy(), np.where(follows[:, :1] >= 0, 0.125, 0).astype(np.float32)),
         spectral=Spectral(factors, np.array([1, 2, 4, 1, 1], np.float32)),
-        spectral_index=FaissIndex.build(factors, seed=1),
+        spectral_index=FaissIndex.build(factors),
         similar=Neighbours(alike, np.where(alike >= 0, [[0.75, 0]], 0).astype(np.float32)),
         item_stats=stats,
     )

@@ -21,7 +21,7 @@ from recsys.evaluation.bootstrap import Interval, mean_interval, paired_differen
 from recsys.evaluation.metrics import ndcg_of_hits
 from recsys.features.matrix import NAMES
 from recsys.recommend import rank, recommend, retrieve
-from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.band_index import BandIndex
 from recsys.training.learn import Models, teach
 from recsys.training.questions import Known, Questions
 from recsys.types import World
@@ -175,8 +175,7 @@ def markdown(outcomes: list[Outcome]) -> str:
 
 def _with_inverted_lists(bundle: Bundle) -> Bundle:
     index, spectral = (
-        FaissIndex.build(table, seed=bundle.recipe.seed, exact_max=0)
-        for table in (bundle.factors, bundle.spectral.vector)
+        BandIndex.build(table, seed=bundle.recipe.seed) for table in (bundle.factors, bundle.spectral.vector)
     )
     return replace(bundle, index=index, spectral_index=spectral)
 

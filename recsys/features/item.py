@@ -80,3 +80,11 @@ FEATURES = (
 def columns(stats: "ItemStats") -> np.ndarray:
     """All item features of all items, float32 [len(FEATURES), N], in order."""
     return np.stack([feature.value(stats).astype(np.float32) for feature in FEATURES])
+
+
+def by_falling(value: np.ndarray) -> np.ndarray:
+    """Items by falling value, ties by row: float [N], at least 0 -> int32 [N]. Only what is above 0 is sorted."""
+    above = value > 0
+    some = np.flatnonzero(above)
+    some = some[np.argsort(-value[some], kind="stable")]
+    return np.concatenate([some, np.flatnonzero(~above)]).astype(np.int32)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from recsys.features.item import by_falling
 from recsys.types import ItemStats
 from recsys.verbs import is_positive
 
@@ -83,7 +84,7 @@ class ItemCounts:
         mean = positives.sum() / max(interactions.sum(), 1)
         rate = (positives + RATE_PRIOR * mean) / (interactions + RATE_PRIOR)
         available = ~np.isin(vocabulary_key, unavailable)
-        order = np.argsort(-trends[1], kind="stable").astype(np.int32)
+        order = by_falling(trends[1])
         stats = ItemStats(
             version=version,
             available=available,

@@ -1,13 +1,13 @@
-"""Lists of vectors for maximum inner product search, and which of them can hold the best answers to a query.
+"""Lists of vectors for maximum inner product search.
 
 Inverted lists of a k-means over raw vectors fail where lengths differ, as those of ALS do with popularity: the largest
 inner products belong to long vectors, which lie scattered over all lists. So vectors are first divided into bands by
 length, each holding half of what is left, and k-means divides each band; a list then holds vectors of like length and
-direction. A list is read for the most that it may hold, not for its mean alone:
+direction. What a list may hold for a query q is told by its mean and by some times its deviation:
 
-    q . mean + REACH * |q| * deviation,
+    q . mean + |q| * deviation
 
-the mean and REACH standard deviations of the inner products of its vectors, were they spread alike in all directions.
+is the mean and one standard deviation of the inner products of its vectors, were they spread alike in all directions.
 
 Source: the bands are those of norm-ranging LSH, Yan et al., "Norm-ranging LSH for maximum inner product search",
 NeurIPS 2018, there of equal size and hashed.
@@ -17,9 +17,7 @@ from dataclasses import dataclass
 
 import faiss
 import numpy as np
-from numba import njit
 
-REACH = 2.0  # measured: with 0, 1, 2, 3 the same recall takes 26, 1.4, 1 and 1.05 times as many vectors
 _ITERATIONS = 6  # of k-means
 _TAUGHT = 64  # vectors per list that k-means learns from
 
@@ -83,35 +81,3 @@ def _described(vectors: np.ndarray, of: np.ndarray) -> Lists:
     squared -= np.einsum("ld,ld->l", mean, mean, dtype=np.float64)
     deviation = np.sqrt(np.maximum(squared, 0) / vectors.shape[1]).astype(np.float32)
     return Lists(of.astype(np.int64), mean, deviation)
-
-
-@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})  # as in `features.products`
-def most_promising(mean: np.ndarray, reach: np.ndarray, vector: np.ndarray, count: int) -> np.ndarray:
-    """Numbers of the `count` lists that promise most for one query, in their order; of equals the first.
-
-    Args:
-        mean: float32 [l, d]. reach: float32 [l], REACH deviations. vector: float32 [d]. count: At most l.
-    Returns:
-        int64 [count].
-    """
-    length = np.float32(0)
-    for place in range(len(vector)):
-        length += vector[place] * vector[place]
-    length = np.sqrt(length)
-    promise = np.empty(len(mean), np.float32)
-    for one in range(len(mean)):
-        total = np.float32(0)
-        for place in range(len(vector)):
-            total += mean[one, place] * vector[place]
-        promise[one] = total + reach[one] * length
-    least = np.partition(promise, len(promise) - count)[len(promise) - count]
-    equals = count
-    for one in range(len(promise)):
-        equals -= promise[one] > least
-    chosen, found = np.empty(count, np.int64), 0
-    for one in range(len(promise)):
-        if promise[one] > least or (promise[one] == least and equals > 0):
-            equals -= promise[one] == least
-            chosen[found] = one
-            found += 1
-    return chosen

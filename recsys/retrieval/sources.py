@@ -7,11 +7,11 @@ from numba import njit
 
 from recsys.filtering import is_eligible
 from recsys.hashing import slot_of
-from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.index import Index
 from recsys.retrieval.neighbours import Neighbours
 from recsys.types import Source, World
 
-SCORED = 50_000  # items; of a million, 7,500 and 33,000 took 1.2 and 6.6 ms to score, 3.5 and 8.2 to search
+SCORED = 12_000  # items; of a million, 7,500 and 33,000 take 4 and 11 ms to score, 8 and 2 to search (decision 0026)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +32,7 @@ class Lists:
 
 def nearest(
     source: Source,
-    index: FaissIndex,
+    index: Index,
     table: np.ndarray,
     vector: np.ndarray,
     depth: int,
@@ -59,7 +59,7 @@ def nearest(
             best = np.argsort(-score, kind="stable")[:depth]
             item[row, : len(best)], weight[row, : len(best)] = among[best], score[best]
         else:
-            item[row], weight[row] = index.search(vector[row], depth, eligible[row], share=left / len(table))
+            item[row], weight[row] = index.search(vector[row], depth, eligible[row])
     return Lists(source, item, weight, depth)
 
 

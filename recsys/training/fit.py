@@ -11,7 +11,7 @@ from recsys.bundle import Bundle, Recipe
 from recsys.datasets.dataset import Dataset
 from recsys.errors import TrainingError
 from recsys.features.item_counts import ItemCounts
-from recsys.retrieval.faiss_index import FaissIndex
+from recsys.retrieval.index import build_index
 from recsys.retrieval.neighbours import co_occurrence, nearby, transitions
 from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
@@ -58,11 +58,11 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
         category_item=Ragged(bounds.astype(np.int64), owners),
         factors=factors,
         gram=gram,
-        index=FaissIndex.build(factors, seed=recipe.seed),
+        index=build_index(factors, seed=recipe.seed),
         transitions=transitions(past.user, item, liked, n, k=recipe.neighbours),
         nearby=nearby(past.user, item, liked, n, k=recipe.neighbours),
         spectral=spectral,
-        spectral_index=FaissIndex.build(spectral.vector, seed=recipe.seed),
+        spectral_index=build_index(spectral.vector, seed=recipe.seed),
         similar=co_occurrence(past.user[liked], item[liked], n, k=recipe.neighbours),
         item_stats=item_stats(vocabulary.key, past, until_s=until_s),
     )
@@ -72,7 +72,7 @@ def with_als(bundle: Bundle, past: Log, *, threads: int | None = None) -> Bundle
     """A bundle that was fitted on `past`, its factors as its recipe wants them."""
     item = bundle.vocabulary.rows(past.key)
     factors, gram = _als(past, item, len(bundle.vocabulary), bundle.recipe, threads)
-    return replace(bundle, factors=factors, gram=gram, index=FaissIndex.build(factors, seed=bundle.recipe.seed))
+    return replace(bundle, factors=factors, gram=gram, index=build_index(factors, seed=bundle.recipe.seed))
 
 
 def _als(

@@ -14,7 +14,7 @@ from recsys.bundle import Recipe
 from recsys.bundle_files import load
 from recsys.errors import BundleError
 from recsys.recommend import recommend
-from recsys.retrieval import faiss_index
+from recsys.retrieval import index
 from recsys.types import World
 from recsys.verbs import Verb
 from tests.worlds import Ask, batch_of
@@ -26,7 +26,7 @@ RECIPE = Recipe(factors=32, spectral_factors=16, neighbours=20, seed=5)
 @pytest.fixture(scope="module")
 def invented() -> Invented:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(faiss_index, "EXACT_MAX", 1_000)
+        patch.setattr(index, "EXACT_MAX", 1_000)
         return invent(ITEMS, RECIPE, users=50)
 
 
@@ -34,7 +34,7 @@ def test_a_written_bundle_is_loaded_and_answers(invented: Invented, tmp_path: Pa
     bundle_id = large_catalogue.write(invented, tmp_path)
     bundle, manifest = load(tmp_path)
     assert (manifest.id, len(bundle.vocabulary), len(bundle.index)) == (bundle_id, ITEMS, ITEMS)
-    assert (tmp_path / "index.reach.npy").exists()
+    assert (tmp_path / "index.code.npy").exists()
     world = World(bundle, bundle.item_stats)
     ids = [bundle.vocabulary.item_id[row] for row in invented.liked[0].tolist()]
     slates = recommend(

@@ -245,7 +245,7 @@ def test_item_or_category_numbers_out_of_range_are_refused(copy: Path, name: str
 
 @pytest.mark.parametrize("name", INDEXES)
 def test_index_of_another_catalogue_is_refused(copy: Path, name: str) -> None:
-    FaissIndex.build(np.ones((500, worlds.SMALL.factors), np.float32), seed=1).save(copy / name)
+    FaissIndex.build(np.ones((500, worlds.SMALL.factors), np.float32)).save(copy / name)
     found = "16 dimensions, rows up to 499 where 16 and below 41 were expected"
     with pytest.raises(BundleError, match=rf"{name} {MISFIT}: {found}"):
         load(publish_anew(copy))
@@ -260,7 +260,7 @@ def test_index_of_another_kind_is_refused(copy: Path) -> None:
 
 
 def test_index_of_another_width_is_refused(copy: Path) -> None:
-    FaissIndex.build(np.ones((20, 3), np.float32), seed=1).save(copy / "index.faiss")
+    FaissIndex.build(np.ones((20, 3), np.float32)).save(copy / "index.faiss")
     with pytest.raises(BundleError, match=rf"index\.faiss {MISFIT}: 3 dimensions"):
         load(publish_anew(copy))
 

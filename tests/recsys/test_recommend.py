@@ -12,7 +12,7 @@ from recsys.bundle import Bundle
 from recsys.datasets.dataset import Dataset
 from recsys.features.user import UserStates, fingerprint
 from recsys.recommend import Retrieved, features, rank, recommend, retrieve, slate
-from recsys.retrieval import faiss_index
+from recsys.retrieval import index
 from recsys.training.fit import fit
 from recsys.training.log import Log
 from recsys.types import QueryBatch, Slates, Source, World
@@ -111,12 +111,12 @@ def test_row_equals_the_row_asked_alone_bit_for_bit_in_batches_of_1_to_64(world:
 
 @pytest.fixture(scope="module", params=[(2, False), (33, False), (64, False), (64, True)], ids=str)
 def fitted(request: pytest.FixtureRequest, synthetic_dataset: Dataset) -> World:
-    """Models of other widths, whose rows start at other alignments, and one with inverted lists."""
+    """Models of other widths, whose rows start at other alignments, and one with lists by bands."""
     factors, inverted = request.param
     log = Log.of(synthetic_dataset)
     with pytest.MonkeyPatch.context() as patch:
         if inverted:
-            patch.setattr(faiss_index, "EXACT_MAX", 0)
+            patch.setattr(index, "EXACT_MAX", 0)
         recipe = msgspec.structs.replace(worlds.SMALL, factors=factors, als_iterations=2)
         bundle: Bundle = fit(synthetic_dataset, log, recipe, until_s=int(log.ts_s[-1]))
     return World(bundle, bundle.item_stats)

@@ -6,6 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from recsys.features.item import by_falling
 from recsys.features.item_counts import HALF_LIFE_S, RATE_PRIOR, ItemCounts
 from recsys.types import ItemStats
 from recsys.verbs import Verb, is_positive
@@ -91,6 +92,15 @@ def test_unavailable_items_are_in_no_order_and_the_others_keep_theirs() -> None:
     assert np.flatnonzero(~some_of_them.available).tolist() == [3, 7]
     assert some_of_them.order.tolist() == [row for row in all_of_them.order.tolist() if row not in (3, 7)]
     assert some_of_them.trend.tobytes() == all_of_them.trend.tobytes()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_items_by_falling_value_are_those_of_a_stable_sort_of_all(share: float) -> None:
+    rng = np.random.default_rng(1)
+    value = np.where(rng.random(500) < share, rng.integers(0, 20, 500), 0).astype(np.float32)
+    order = by_falling(value)
+    assert order.dtype == np.int32
+    assert order.tolist() == np.argsort(-value, kind="stable").tolist()
 
 
 def test_a_world_in_which_nothing_has_happened() -> None:

@@ -45,12 +45,12 @@ def wide(tiny: World) -> World:
         category_item=Ragged.of([tenth], np.int32),
         factors=factors,
         gram=factors.T @ factors + np.eye(2, dtype=np.float32),
-        index=FaissIndex.build(factors, seed=1),
+        index=FaissIndex.build(factors),
         transitions=nothing,
         nearby=nothing,
         similar=nothing,
         spectral=Spectral(factors, np.ones(WIDE, np.float32)),
-        spectral_index=FaissIndex.build(factors, seed=1),
+        spectral_index=FaissIndex.build(factors),
         item_stats=stats,
     )
     return World(bundle, stats)
