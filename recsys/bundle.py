@@ -9,7 +9,8 @@ import numpy as np
 
 from recsys.features.products import unit_flags
 from recsys.features.user import RING
-from recsys.ranking.ranker import DEPTH, Ranker
+from recsys.ranking.ranker import Ranker
+from recsys.ranking.trees import DEPTH
 from recsys.retrieval.index import Index
 from recsys.retrieval.neighbours import Neighbours
 from recsys.retrieval.spectral import Spectral
@@ -48,9 +49,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     recent: Annotated[int, msgspec.Meta(ge=1, le=RING)] = 10  # newest interactions that transitions and similar look at
     recent_decay: float = 0.7  # weight per step back
     ignored_features: tuple[str, ...] = ()  # that the ranker is not to read
-    loss: Loss = "QueryRMSE"  # of the ranker, as are the four that follow: decision 0018
-    trees: int = 200
-    learning_rate: float = 0.08
+    loss: Loss = "QueryRMSE"  # of the ranker, as is what follows down to l2_leaf_reg: decision 0018
+    linear: bool = True  # whether trees correct a linear model, as only that loss can: decision 0027
+    trees: Annotated[int, msgspec.Meta(ge=0)] = 200
+    choose_ranker: bool = True  # training may take fewer trees, or trees alone
+    learning_rate: float = 0.05
     depth: Annotated[int, msgspec.Meta(ge=1, le=DEPTH)] = 6
     l2_leaf_reg: float = 20.0
     objective: Objective = {}  # what the ranker was taught to find; see the setting

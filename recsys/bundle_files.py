@@ -12,7 +12,9 @@ from recsys.bundle import Bundle, Recipe
 from recsys.errors import BundleError
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.manifest import Manifest, verify
+from recsys.ranking.linear import Linear
 from recsys.ranking.ranker import Ranker
+from recsys.ranking.trees import Trees
 from recsys.retrieval.index import Index, load_index
 from recsys.retrieval.neighbours import Neighbours
 from recsys.retrieval.spectral import Spectral
@@ -70,9 +72,13 @@ _ARRAYS = (
     _Array("item_stats.trend_year", "float32", ("N",)),
     _Array("item_stats.positive_rate", "float32", ("N",)),
     _Array("item_stats.order", "int32", ("*",), below="N"),
-    _Array("ranker.feature", "int32", ("*", "*"), below="F"),
-    _Array("ranker.border", "float32", ("*", "*")),
-    _Array("ranker.leaf", "float64", ("*", "*")),
+    _Array("ranker.linear.low", "float32", ("F",)),
+    _Array("ranker.linear.high", "float32", ("F",)),
+    _Array("ranker.linear.plain", "float64", ("F",)),
+    _Array("ranker.linear.root", "float64", ("F",)),
+    _Array("ranker.trees.feature", "int32", ("*", "*"), below="F"),
+    _Array("ranker.trees.border", "float32", ("*", "*")),
+    _Array("ranker.trees.leaf", "float64", ("*", "*")),
 )
 
 
@@ -94,8 +100,8 @@ def save(bundle: Bundle, directory: Path) -> None:
         np.save(directory / f"{one.name}.npy", value)
     bundle.index.save(directory / "index.faiss")
     bundle.spectral_index.save(directory / "spectral_index.faiss")
-    ranker = bundle.ranker
-    described = Described(bundle.recipe, bundle.category_name, bundle.item_stats.version, ranker.names, ranker.bias)
+    names, bias = bundle.ranker.names, bundle.ranker.trees.bias
+    described = Described(bundle.recipe, bundle.category_name, bundle.item_stats.version, names, bias)
     plain = msgspec.to_builtins(described)
     (directory / "bundle.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False), "utf-8")
 
@@ -110,6 +116,7 @@ def load(directory: Path) -> tuple[Bundle, Manifest]:
     manifest = verify(directory)
     _check_schema(manifest)
     described = _described(directory)
+    _check_features(directory, described)
     vocabulary = Vocabulary.load(directory)
     sides = {
         "N": len(vocabulary),
@@ -158,6 +165,12 @@ def _check_schema(manifest: Manifest) -> None:
             f"bundle {manifest.id} was trained with feature schema {str(found)[:12]}, this version computes "
             f"{SCHEMA_HASH[:12]}; train a new bundle with `riffle train`"
         )
+
+
+def _check_features(directory: Path, described: Described) -> None:
+    if described.ranker_features != NAMES:
+        found = f"the ranker was trained on features {', '.join(described.ranker_features)}"
+        raise _misfit(directory, "bundle.json", found)
 
 
 def _described(directory: Path) -> Described:
@@ -220,14 +233,12 @@ def _index(directory: Path, name: str, sides: dict[str, int], side: str) -> Inde
 
 
 def _ranker(directory: Path, described: Described, arrays: dict[str, np.ndarray]) -> Ranker:
-    if described.ranker_features != NAMES:
-        found = f"the ranker was trained on features {', '.join(described.ranker_features)}"
-        raise _misfit(directory, "bundle.json", found)
-    feature, border, leaf = (arrays[f"ranker.{part}"] for part in ("feature", "border", "leaf"))
+    linear = Linear(*(arrays[f"ranker.linear.{part}"] for part in ("low", "high", "plain", "root")))
+    feature, border, leaf = (arrays[f"ranker.trees.{part}"] for part in ("feature", "border", "leaf"))
     if border.shape != feature.shape or leaf.shape != (len(feature), 1 << feature.shape[1]):
         found = f"trees of {feature.shape} beside borders of {border.shape} and leaves of {leaf.shape}"
-        raise _misfit(directory, "ranker.feature.npy", found)
-    return Ranker(NAMES, feature, border, leaf, described.ranker_bias)
+        raise _misfit(directory, "ranker.trees.feature.npy", found)
+    return Ranker(NAMES, linear, Trees(feature, border, leaf, described.ranker_bias))
 
 
 def _misfit(directory: Path, name: str, found: str) -> BundleError:

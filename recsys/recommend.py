@@ -14,7 +14,7 @@ from recsys.features.frame import Frame
 from recsys.features.matrix import feature_matrix
 from recsys.retrieval.candidates import union
 from recsys.selection import controlled, end_with, select
-from recsys.types import CandidateSet, QueryBatch, Slates, Source, World
+from recsys.types import CandidateSet, QueryBatch, Slates, World
 from recsys.users import Users
 
 
@@ -107,15 +107,16 @@ def rank(world: World, batch: QueryBatch, retrieved: Retrieved) -> Ranked:
     """The ranker's score of every candidate: one model call for the whole batch."""
     if world.bundle.ranker is None:
         return Ranked.by(retrieved.candidates.retrieval_score, retrieved)
-    matrix = features(world, batch, retrieved)
-    return Ranked.of(matrix, world.bundle.ranker.score(matrix), retrieved)
+    matrix, candidates = features(world, batch, retrieved), retrieved.candidates
+    score = world.bundle.ranker.score(matrix, candidates.indptr, candidates.by_chance())
+    return Ranked.of(matrix, score, retrieved)
 
 
 def slate(world: World, batch: QueryBatch, retrieved: Retrieved, ranked: Ranked) -> Slates:
     """The lists, from candidates and their scores."""
     candidates, score = retrieved.candidates, ranked.score
     # What is a candidate only by chance takes no place by rank: how probable that was is not what was drawn with.
-    worth = np.where(candidates.sources == np.uint8(1 << Source.NEW), -np.inf, score)
+    worth = np.where(candidates.by_chance(), -np.inf, score)
     cells, indptr = select(candidates.indptr, worth, batch.count)
     explored, propensity = retrieved.explored, retrieved.propensity
     if batch.controls is not None:

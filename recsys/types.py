@@ -235,6 +235,10 @@ class CandidateSet:
         """The request of each cell, int64 [m]."""
         return np.repeat(np.arange(len(self.indptr) - 1), self.sizes())
 
+    def by_chance(self) -> np.ndarray:
+        """Whether no source found a cell, only the draw of a new item, bool [m]."""
+        return self.sources == np.uint8(1 << Source.NEW)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slates:

@@ -24,9 +24,10 @@ SMALL = Recipe(
     spectral_factors=16,
     als_iterations=5,
     neighbours=20,
-    trees=200,
+    trees=25,
     choose_als=False,
     choose_popularity=False,
+    choose_ranker=False,
 )
 
 CHAIN_ITEMS = 40

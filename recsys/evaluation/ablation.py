@@ -96,10 +96,16 @@ def variants(recipe: Recipe, candidates: int) -> list[Variant]:
         Variant(f"without {group}", {"ignored_features": tuple(n for n in NAMES if n.startswith(starts))}, candidates)
         for group, starts in GROUPS.items()
     ]
-    losses = [Variant(f"loss {loss}", {"loss": loss}, candidates) for loss in LOSSES]
+    trees = {"linear": False, "trees": Recipe().trees}
+    rankers = [
+        Variant("linear ranker", {"linear": True, "trees": 0}, candidates),
+        Variant("linear ranker with 50 trees", {"linear": True, "trees": 50}, candidates),
+        Variant("trees alone", trees, candidates),
+    ]
+    losses = [Variant(f"trees alone, loss {loss}", {"loss": loss, **trees}, candidates) for loss in LOSSES]
     depths = [Variant(f"{n} candidates", {}, n) for n in CANDIDATES]
     approximate = Variant("approximate index", {}, candidates, approximate=True)
-    return [Variant(AS_IT_IS, {}, candidates), *without, *groups, *losses, *depths, approximate]
+    return [Variant(AS_IT_IS, {}, candidates), *without, *groups, *rankers, *losses, *depths, approximate]
 
 
 def ablate(
@@ -118,6 +124,7 @@ def ablate(
         changed = msgspec.structs.replace(recipe, **variant.change)
         of = replace(models, worlds=[replace(world, candidates=variant.candidates) for world in models.worlds])
         bundle = teach(of, changed).bundle
+        recipe = recipe if outcomes else bundle.recipe  # the ranker is chosen once
         if variant.approximate:
             bundle = _with_inverted_lists(bundle)
         world = World(bundle, bundle.item_stats, variant.candidates)

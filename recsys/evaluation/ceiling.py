@@ -21,7 +21,7 @@ from recsys.evaluation.bootstrap import Interval, mean_interval, paired_differen
 from recsys.evaluation.cold_start import FirstEvents, newcomers
 from recsys.evaluation.metrics import ndcg_of_hits
 from recsys.features.matrix import NAMES
-from recsys.ranking.catboost import fit_ranker
+from recsys.ranking.fit import fit_ranker
 from recsys.training.examples import examples
 from recsys.training.log import Log
 from recsys.types import Source, World
@@ -85,7 +85,7 @@ def _point(world: World, asked: FirstEvents, known: int, seed: int) -> Ceiling:
             seed=seed,
             progress=lambda _: None,
         )
-        ranker, _ = fit_ranker(made.features, made.label, made.group, names=NAMES, recipe=recipe)
+        ranker = fit_ranker(made.features, made.label, made.group, names=NAMES, recipe=recipe)
         of_fold = replace(world, bundle=replace(world.bundle, ranker=ranker))
         taught = ask(of_fold, questions.take(rows), asked.known.take(rows), seed=seed)
         ours[rows] = ndcg_of_hits(taught.hits(10), taught.wanted)

@@ -1,60 +1,38 @@
-"""The ranking model in service: symmetric decision trees as four arrays, evaluated by compiled code.
+"""The ranking model in service: what a linear model expects, and trees that correct it."""
 
-CatBoost trains them (`recsys.ranking.catboost`). Its own `predict` takes 328 us for the 200 rows of one request and
-620 us for 1,600; this evaluation takes 34 us and 257 us and gives the same bits. The arrays are mapped like all others
-of a bundle, so serving runs no model parser.
-"""
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 
-DEPTH = 6  # of the arrays that training makes; a shallower tree is filled up
-_BLOCK = 256  # rows per pass: their leaf numbers stay in the first-level cache
+from recsys.ranking.linear import Linear
+from recsys.ranking.trees import Trees
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranker:
-    """T trees of depth D. Scores order the candidates of one request; they are not probabilities.
+    """Scores order the candidates of one request; they are close to probabilities, but may be below 0.
+
+    On plain data, and on little, the linear part is the better model and training keeps few trees or none; what is
+    left for trees to learn needs a quarter of those that they need alone: decision 0027.
 
     Attributes:
         names: The F features, in order.
-        feature: int32 [T, D] and border: float32 [T, D]: split k of a tree asks whether feature > border, and its
-            answer is bit k of the leaf number. A shallower tree is filled up with borders of infinity.
-        leaf: float64 [T, 2^D].
-        bias: Added to every score.
     """
 
     names: tuple[str, ...]
-    feature: np.ndarray
-    border: np.ndarray
-    leaf: np.ndarray
-    bias: float
+    linear: Linear
+    trees: Trees
 
-    def score(self, features: np.ndarray) -> np.ndarray:
-        """One number per candidate. float32 [m, F], best column-major -> float64 [m]. Cost: 0.17 us a row."""
-        return _evaluate(np.ascontiguousarray(features.T), self.feature, self.border, self.leaf, self.bias)
+    def first(self, trees: int) -> "Ranker":
+        """The same with so many trees."""
+        return replace(self, trees=self.trees.first(trees))
 
+    def score(self, features: np.ndarray, indptr: np.ndarray, apart: np.ndarray | None = None) -> np.ndarray:
+        """One number per candidate, float64 [m].
 
-@njit(cache=True)
-def _evaluate(
-    columns: np.ndarray, feature: np.ndarray, border: np.ndarray, leaf: np.ndarray, bias: float
-) -> np.ndarray:
-    m = columns.shape[1]
-    trees, depth = feature.shape
-    score = np.full(m, bias)
-    number = np.empty(_BLOCK, np.int32)
-    for start in range(0, m, _BLOCK):
-        rows = min(_BLOCK, m - start)
-        for tree in range(trees):
-            number[:rows] = 0
-            for split in range(depth):
-                column = columns[feature[tree, split], start : start + rows]
-                above, bit = border[tree, split], np.int32(1 << split)
-                for row in range(rows):
-                    number[row] += bit if column[row] > above else np.int32(0)
-            leaves = leaf[tree]
-            for row in range(rows):
-                score[start + row] += leaves[number[row]]
-    return score
+        Args:
+            features: float32 [m, F], best column-major. indptr: int64 [b + 1], the cells of each request.
+            apart: bool [m], cells that change the score of no other; None: none.
+        """
+        columns = np.ascontiguousarray(features.T)
+        return self.linear.share(columns, indptr, apart) + self.trees.sum(columns)

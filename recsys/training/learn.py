@@ -2,7 +2,8 @@
 
 The ranker learns to order candidates of models that have not seen its questions, as it will meet them in service. So
 the log is divided again by the rule of the protocol, and what is left of it once more: two lessons, each with models of
-its own. The bundle's models are then fitted on all of the log.
+its own, and before them a third, which with the second teaches the rankers that the first chooses from. The bundle's
+models are then fitted on all of the log.
 """
 
 from collections.abc import Callable
@@ -16,9 +17,10 @@ from recsys.bundle import Bundle, Recipe
 from recsys.datasets.dataset import Dataset
 from recsys.errors import TrainingError
 from recsys.features.matrix import NAMES
-from recsys.ranking.catboost import fit_ranker
+from recsys.ranking.fit import fit_ranker, importance
 from recsys.training.choose_als import choose_als
 from recsys.training.choose_popularity import choose_popularity
+from recsys.training.choose_ranker import JUDGED, choose_ranker
 from recsys.training.choose_sources import choose_sources
 from recsys.training.examples import Examples, examples
 from recsys.training.fit import fit
@@ -32,7 +34,7 @@ from recsys.types import World
 
 TAUGHT_PER_USER = 200
 TAUGHT_MAX = 20_000  # questions of one lesson
-LESSONS = 2  # windows that the ranker learns from, one before the other: decision 0018
+LESSONS = 2  # windows that the ranker learns from, one before the other; a third where it is chosen: decision 0018
 NEGATIVES = 60  # of about 200 candidates; twice as many gave no better lists (decision 0018)
 
 Step = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -48,7 +50,7 @@ class Learnt:
     """What was made of a log.
 
     Attributes:
-        importance: Share of the ranker's score due to each feature, percent.
+        importance: Share of the changes of the ranker's score due to each feature, percent.
         recall: Share of the right answers among the candidates, for all sources and without each of them.
         seconds: Time of each step.
         found: Share of the ranker's questions whose answer was among the candidates.
@@ -127,7 +129,7 @@ def fit_models(
 ) -> Models:
     """The first half of `learn`: lessons, and the models of each and of all the log."""
     past, position_bias = valued(past, dataset.impressions, recipe.objective)
-    lessons = _lessons(past, divide, recipe.seed)
+    lessons = _lessons(past, divide, recipe.seed, most=LESSONS + recipe.choose_ranker)
     seconds: dict[str, float] = {}
     with timed(seconds, "models"), step("Fitting ALS, spectrum and neighbours", len(lessons) + 1) as done:
         worlds = []
@@ -151,34 +153,45 @@ def teach(models: Models, recipe: Recipe, *, threads: int | None = None, step: S
     total = sum(len(lesson.questions) for lesson in models.lessons)
     with timed(seconds, "examples"), step("Making examples as served", total) as done:
         made = [
-            examples(
-                replace(world, bundle=replace(world.bundle, recipe=recipe)),
-                lesson.questions,
-                lesson.known,
-                negatives=NEGATIVES,
-                seed=recipe.seed,
-                progress=done,
-            )
+            _examples(world, lesson.questions, lesson.known, recipe, NEGATIVES, done)
             for world, lesson in zip(models.worlds, models.lessons, strict=True)
         ]
     with timed(seconds, "ranker"), step("Training the ranker", 1) as done:
-        rows = Examples.concatenate(made)
-        ranker, importance = fit_ranker(
+        if recipe.choose_ranker and len(made) > 1:
+            recipe = choose_ranker(made[1:], _judge(models, recipe), recipe, threads=threads)
+        rows = Examples.concatenate(made[:LESSONS])
+        ranker = fit_ranker(
             rows.features, rows.label, rows.group, rows.weight, names=NAMES, recipe=recipe, threads=threads
         )
+        shares = importance(ranker, rows.features, rows.group, seed=recipe.seed)
         done(1)
     bundle = replace(models.fitted, recipe=recipe, ranker=ranker)
-    return Learnt(bundle, importance, {}, seconds, rows.found / rows.asked, models.position_bias)
+    return Learnt(bundle, shares, {}, seconds, rows.found / rows.asked, models.position_bias)
 
 
-def _lessons(past: Log, divide: Divide, seed: int) -> list[Lesson]:
-    """The newest first; each divides what the one before leaves.
+def _judge(models: Models, recipe: Recipe) -> Examples:
+    """Some questions of the newest lesson, with all their candidates."""
+    lesson = models.lessons[0]
+    questions = lesson.questions.limited(JUDGED, seed=recipe.seed)
+    known = questions.known(lesson.split.history)
+    return _examples(models.worlds[0], questions, known, recipe, models.worlds[0].candidates, lambda _: None)
+
+
+def _examples(
+    world: World, questions: Questions, known: Known, recipe: Recipe, negatives: int, progress: Callable[[int], None]
+) -> Examples:
+    of_recipe = replace(world, bundle=replace(world.bundle, recipe=recipe))
+    return examples(of_recipe, questions, known, negatives=negatives, seed=recipe.seed, progress=progress)
+
+
+def _lessons(past: Log, divide: Divide, seed: int, *, most: int) -> list[Lesson]:
+    """At most so many, the newest first; each divides what the one before leaves.
 
     Raises:
         TrainingError: the first has no question.
     """
     lessons: list[Lesson] = []
-    for _ in range(LESSONS):
+    for _ in range(most):
         if not len(past):
             break
         split = divide(past, per_user=TAUGHT_PER_USER, seed=seed)

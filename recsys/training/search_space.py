@@ -13,7 +13,7 @@ import msgspec
 
 from recsys.bundle import Recipe
 from recsys.features.user import RING
-from recsys.ranking.ranker import DEPTH
+from recsys.ranking.trees import DEPTH
 
 Value = float | int
 
@@ -78,9 +78,9 @@ def values_of(recipe: Recipe, space: Space) -> dict[str, Value]:
 
 
 def with_values(recipe: Recipe, values: dict[str, Value]) -> Recipe:
-    """The recipe with these values of a space; where they are not its own, training keeps its strength of ALS."""
+    """The recipe with these values of a space; where they are not its own, ALS and ranker are not chosen anew."""
     changed = msgspec.structs.replace(recipe, **values)
-    return recipe if changed == recipe else msgspec.structs.replace(changed, choose_als=False)
+    return recipe if changed == recipe else msgspec.structs.replace(changed, choose_als=False, choose_ranker=False)
 
 
 def as_json(space: Space) -> list[dict[str, Any]]:

@@ -46,9 +46,10 @@ PER_ITEM = [
 ]
 RAGGED = [f"{table}.{part}" for table in ("item_category", "category_item") for part in ("indptr", "values")]
 TEXTS = [f"{name}.{part}" for name in ("title", "vocabulary.item_id") for part in ("text", "offset")]
-TREES = [f"ranker.{part}" for part in ("feature", "border", "leaf")]
+TREES = [f"ranker.trees.{part}" for part in ("feature", "border", "leaf")]
+LINEAR = [f"ranker.linear.{part}" for part in ("low", "high", "plain", "root")]
 SPECTRAL = ["spectral.vector", "spectral.count"]
-ARRAYS = [*PER_ITEM, *SPECTRAL, *RAGGED, *TEXTS, *TREES, "gram", "item_stats.order", "vocabulary.key"]
+ARRAYS = [*PER_ITEM, *SPECTRAL, *RAGGED, *TEXTS, *TREES, *LINEAR, "gram", "item_stats.order", "vocabulary.key"]
 INDEXES = ["index.faiss", "spectral_index.faiss"]
 REPORTS = ["report.json", "report.md", "data_checks.json"]
 FILES = [*(f"{name}.npy" for name in ARRAYS), *INDEXES, "bundle.json", *REPORTS]
@@ -170,7 +171,7 @@ def test_ranker_trained_on_other_features_is_refused(copy: Path, names: tuple[st
 def test_trees_whose_arrays_differ_in_shape_are_refused(copy: Path, name: str, cut: Any) -> None:
     """The compiled evaluation checks no bounds: it would read past the end of the shorter one."""
     shapes = r"trees of \(\d+, \d\) beside borders of \(\d+, \d\) and leaves of \(\d+, \d\d\)"
-    with pytest.raises(BundleError, match=rf"ranker\.feature\.npy {MISFIT}: {shapes}; train a new one"):
+    with pytest.raises(BundleError, match=rf"ranker\.trees\.feature\.npy {MISFIT}: {shapes}; train a new one"):
         load(edit(copy, name, lambda array: array[cut]))
 
 
@@ -190,8 +191,8 @@ def test_split_on_a_feature_that_is_not_there_is_refused(copy: Path, number: int
         return feature
 
     outside = rf"numbers {found} outside 0\.\.{len(NAMES) - 1};"
-    with pytest.raises(BundleError, match=rf"ranker\.feature\.npy {MISFIT}: {outside}"):
-        load(edit(copy, "ranker.feature", change))
+    with pytest.raises(BundleError, match=rf"ranker\.trees\.feature\.npy {MISFIT}: {outside}"):
+        load(edit(copy, "ranker.trees.feature", change))
 
 
 @pytest.mark.parametrize("name", [*PER_ITEM, "gram", "title.offset", "vocabulary.key", "item_category.indptr"])
@@ -282,7 +283,8 @@ def test_file_that_was_published_as_junk_is_refused_by_its_name(copy: Path, name
 
 
 @pytest.mark.parametrize(
-    "name", ["factors.npy", "title.text.npy", "vocabulary.key.npy", "bundle.json", "index.faiss", "ranker.leaf.npy"]
+    "name",
+    ["factors.npy", "title.text.npy", "vocabulary.key.npy", "bundle.json", "index.faiss", "ranker.trees.leaf.npy"],
 )
 def test_file_that_was_never_published_is_refused_by_its_name(copy: Path, name: str) -> None:
     (copy / name).unlink()

@@ -46,7 +46,7 @@ Body = dict
 class Failing:
     """Stands where a ranker or an index should be."""
 
-    def score(self, _: np.ndarray) -> np.ndarray:
+    def score(self, *_: np.ndarray) -> np.ndarray:
         raise ArithmeticError("the ranker is broken")
 
     def search(self, _vectors: np.ndarray, _k: int) -> np.ndarray:

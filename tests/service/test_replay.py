@@ -258,8 +258,8 @@ def test_altered_default_is_named_where_it_counts(
 def test_altered_model_is_named_ranking(served: World, records: list[Decision], part: str) -> None:
     ranker = served.bundle.ranker
     assert ranker is not None
-    by = np.random.default_rng(1).normal(0, 1e-6, ranker.leaf.shape) if part == "leaf" else 1e-6
-    shaken = changed(ranker, **{part: getattr(ranker, part) + by})
+    by = np.random.default_rng(1).normal(0, 1e-6, ranker.trees.leaf.shape) if part == "leaf" else 1e-6
+    shaken = changed(ranker, trees=changed(ranker.trees, **{part: getattr(ranker.trees, part) + by}))
     assert_named(records, changed(served, bundle=changed(served.bundle, ranker=shaken)), Stage.RANKING, of=every)
 
 
@@ -302,17 +302,19 @@ def test_first_place_that_differs_is_told_with_both_items_and_scores(served: Wor
 def test_stage_that_differs_without_effect_on_the_list_is_told_too(
     served: World, records: list[Decision], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Beyond the bound that the linear part holds a feature to, it may be anything."""
     products = cross.FEATURES[0]
+    assert served.bundle.ranker is not None
+    bound = served.bundle.ranker.linear.high[NAMES.index(products.name)]
 
-    def last_candidate_off(given: Any) -> np.ndarray:
+    def beyond_the_bound_off(given: Any) -> np.ndarray:
         made = products.value(given).copy()
-        made[-1] = np.nextafter(made[-1], np.float32(9))
-        return made
+        return np.where(made > bound, np.nextafter(made, np.float32(99)), made)
 
-    monkeypatch.setattr(cross, "FEATURES", (changed(products, value=last_candidate_off), *cross.FEATURES[1:]))
-    single = [record for record in records if len(record.items) == 1]
-    assert single
-    for verdict in replays(single, served):
+    monkeypatch.setattr(cross, "FEATURES", (changed(products, value=beyond_the_bound_off), *cross.FEATURES[1:]))
+    verdicts = [one for one in replays(records, served) if one.outcome is Outcome.DIFFERENT]
+    assert verdicts
+    for verdict in verdicts:
         assert (verdict.stage, verdict.features) == (Stage.FEATURES, [products.name])
         assert verdict.detail.endswith("the list is the same")
 
@@ -329,7 +331,7 @@ def test_record_from_before_digests_is_compared_by_its_list(served: World, recor
 async def test_scores_are_compared_by_their_bits(served: World, store_url: str) -> None:
     ranker = served.bundle.ranker
     assert ranker is not None
-    nothing = changed(ranker, leaf=np.zeros_like(ranker.leaf), bias=0.0)
+    trees = changed(ranker.trees, leaf=np.zeros_like(ranker.trees.leaf))
 
     async def record_of(world: World) -> Decision:
         async with gateway_at(world, store_url) as (gateway, kept):
@@ -337,10 +339,11 @@ async def test_scores_are_compared_by_their_bits(served: World, store_url: str) 
         return kept[0]
 
     for bias in (np.nan, np.inf, 0.0):
-        world = changed(served, bundle=changed(served.bundle, ranker=changed(nothing, bias=bias)))
+        world = changed(served, bundle=changed(served.bundle, ranker=changed(ranker, trees=changed(trees, bias=bias))))
         assert replays([await record_of(world)], world)[0].outcome is Outcome.IDENTICAL
-    other_zeros = change(await record_of(world), scores=[-0.0] * 20)
-    assert replays([other_zeros], world)[0].stage is Stage.SELECTION
+    record = await record_of(world)
+    one_bit_off = change(record, scores=[float(np.nextafter(score, 1)) for score in record.scores])
+    assert replays([one_bit_off], world)[0].stage is Stage.SELECTION
 
 
 # --- states that do not decode, and what cannot be made again ---

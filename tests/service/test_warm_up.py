@@ -64,9 +64,9 @@ class NotedRanker:
         self._ranker = ranker
         self.rows: list[int] = []
 
-    def score(self, matrix: np.ndarray) -> np.ndarray:
+    def score(self, matrix: np.ndarray, *cells: np.ndarray) -> np.ndarray:
         self.rows.append(len(matrix))
-        return self._ranker.score(matrix)
+        return self._ranker.score(matrix, *cells)
 
 
 @pytest.mark.usefixtures("short")

@@ -1,12 +1,15 @@
-"""Our evaluation of the trees against CatBoost's own, on models that CatBoost trained."""
+"""Our evaluation of the trees against CatBoost's own, on models that CatBoost trained; and the whole ranker."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from catboost import CatBoost, Pool
 
-from recsys.bundle import Recipe
+from recsys.bundle import Loss, Recipe
 from recsys.errors import TrainingError
-from recsys.ranking.catboost import as_arrays, fit_ranker
+from recsys.ranking.catboost import as_arrays
+from recsys.ranking.fit import bounds, fit_ranker, importance
 
 NAMES = tuple("abcdefgh")
 
@@ -21,35 +24,90 @@ def _data(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @pytest.mark.parametrize("loss", ["PairLogit", "QueryRMSE", "Logloss"])
 @pytest.mark.parametrize("depth", [1, 4, 6])
-def test_scores_equal_those_of_catboost_bit_for_bit(loss: str, depth: int) -> None:
+def test_sums_of_trees_equal_those_of_catboost_bit_for_bit(loss: str, depth: int) -> None:
     features, label, group = _data(4000)
     model = CatBoost(
         {"loss_function": loss, "iterations": 40, "depth": depth, "allow_writing_files": False, "verbose": False}
     )
     model.fit(Pool(features, label=label, group_id=group))
-    ranker = as_arrays(model, NAMES)
+    trees = as_arrays(model)
     fresh, _, _ = _data(1111, seed=1)
-    assert np.array_equal(ranker.score(fresh), model.predict(fresh, prediction_type="RawFormulaVal"))
+    wanted = model.predict(fresh, prediction_type="RawFormulaVal")
+    assert np.array_equal(trees.sum(np.ascontiguousarray(fresh.T)), wanted)
+    first = model.predict(fresh, prediction_type="RawFormulaVal", ntree_end=7)
+    assert np.array_equal(trees.first(7).sum(np.ascontiguousarray(fresh.T)), first)
 
 
-def test_a_row_is_scored_alike_whatever_its_neighbours_and_layout() -> None:
+def test_a_request_is_scored_alike_whatever_its_neighbours_and_layout() -> None:
     features, label, group = _data(2000)
-    ranker, _ = fit_ranker(features, label, group, names=NAMES, recipe=Recipe(trees=20, seed=1))
-    whole = ranker.score(features)
-    assert np.array_equal(ranker.score(np.asfortranarray(features)), whole)
-    for start, end in ((0, 1), (255, 258), (300, 1999)):
-        assert np.array_equal(ranker.score(features[start:end]), whole[start:end])
-    assert ranker.score(features[:0]).shape == (0,)
+    ranker = fit_ranker(features, label, group, names=NAMES, recipe=Recipe(trees=20, seed=1))
+    assert ranker.linear.plain.any()
+    assert len(ranker.trees) == 20
+    indptr = np.array([0, 1, 255, 258, 300, 300, 2000])
+    whole = ranker.score(features, indptr)
+    assert np.array_equal(ranker.score(np.asfortranarray(features), indptr), whole)
+    for start, end in pairwise(indptr):
+        assert np.array_equal(ranker.score(features[start:end], np.array([0, end - start])), whole[start:end])
+    assert ranker.score(features[:0], np.zeros(1, np.int64)).shape == (0,)
 
 
-def test_importance_names_the_features_that_decide() -> None:
+def test_trees_add_to_what_the_linear_part_says() -> None:
     features, label, group = _data(4000)
-    _, importance = fit_ranker(features, label, group, names=NAMES, recipe=Recipe(trees=40, seed=1))
-    assert set(list(importance)[:3]) == {"a", "b", "c"}
-    assert sum(importance.values()) == pytest.approx(100)
+    indptr = bounds(group)
+
+    def error(trees: int) -> float:
+        ranker = fit_ranker(features, label, group, names=NAMES, recipe=Recipe(trees=trees, seed=1))
+        left = label - ranker.score(features, indptr)
+        left -= np.repeat(np.add.reduceat(left, indptr[:-1]) / np.diff(indptr), np.diff(indptr))
+        return float(np.square(left).mean())
+
+    alone, few, many = error(0), error(10), error(100)
+    assert many < few < alone  # a product of two features is in the label, which no linear model knows
 
 
-def test_examples_without_a_positive_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("loss", "linear", "used"), [("QueryRMSE", True, True), ("QueryRMSE", False, False), ("PairLogit", True, False)]
+)
+def test_trees_learn_alone_where_the_recipe_or_the_loss_wants_it(loss: Loss, linear: bool, used: bool) -> None:
+    features, label, group = _data(2000)
+    recipe = Recipe(trees=10, loss=loss, linear=linear, seed=1)
+    ranker = fit_ranker(features, label, group, names=NAMES, recipe=recipe)
+    assert ranker.linear.plain.any() == used
+    assert len(ranker.trees) == 10
+
+
+@pytest.mark.parametrize("trees", [0, 40])
+def test_importance_names_the_features_that_decide(trees: int) -> None:
+    features, label, group = _data(4000)
+    ranker = fit_ranker(features, label, group, names=NAMES, recipe=Recipe(trees=trees, seed=1))
+    shares = importance(ranker, features, group, seed=1)
+    assert next(iter(shares)) == "a"
+    if trees:
+        assert set(list(shares)[:3]) == {"a", "b", "c"}
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    assert sum(shares.values()) == pytest.approx(100)
+
+
+def test_importance_leaves_the_features_as_they_are_and_knows_rankers_that_say_nothing() -> None:
+    features, label, group = _data(400)
+    before = features.copy()
+    ranker = fit_ranker(features, label, group, names=NAMES, recipe=Recipe(trees=0, linear=False, seed=1))
+    assert set(importance(ranker, features, group, seed=1).values()) == {0.0}
+    assert np.array_equal(features, before)
+
+
+def test_ignored_features_are_not_read() -> None:
+    features, label, group = _data(2000)
+    recipe = Recipe(trees=20, ignored_features=("a", "d"), seed=1)
+    ranker = fit_ranker(features, label, group, names=NAMES, recipe=recipe)
+    changed = features.copy()
+    changed[:, [0, 3]] = 9
+    indptr = bounds(group)
+    assert np.array_equal(ranker.score(changed, indptr), ranker.score(features, indptr))
+
+
+@pytest.mark.parametrize("trees", [0, 5])
+def test_examples_without_a_positive_are_refused(trees: int) -> None:
     features, label, group = _data(40)
     with pytest.raises(TrainingError, match="more events are needed"):
-        fit_ranker(features, np.zeros_like(label), group, names=NAMES, recipe=Recipe(trees=5, seed=1))
+        fit_ranker(features, np.zeros_like(label), group, names=NAMES, recipe=Recipe(trees=trees, seed=1))

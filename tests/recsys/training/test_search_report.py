@@ -32,7 +32,10 @@ def search(winner: Winner | None) -> Search:
 
 def test_winner_that_is_surely_better_is_trained_with() -> None:
     found = search(BETTER)
-    assert (found.chosen, found.recipe) == ("winner", Recipe(seed=3, trees=77, als_alpha=2.5, choose_als=False))
+    assert (found.chosen, found.recipe) == (
+        "winner",
+        Recipe(seed=3, trees=77, als_alpha=2.5, choose_als=False, choose_ranker=False),
+    )
 
 
 @pytest.mark.parametrize(("users", "few"), [(29, True), (30, False)])

@@ -16,7 +16,7 @@ from recsys.errors import TrainingError
 from recsys.features.item_counts import RATE_PRIOR
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.manifest import read_manifest
-from recsys.ranking.catboost import fit_ranker
+from recsys.ranking.fit import fit_ranker
 from recsys.recommend import features, recommend, retrieve
 from recsys.retrieval.fold_in import fold_in
 from recsys.training.examples import Examples, examples

@@ -82,7 +82,9 @@ def test_purchases_that_are_worth_more_move_what_is_purchased_up() -> None:
 def ranker_of(trained: Trained) -> tuple[bytes, ...]:
     ranker = trained.bundle.ranker
     assert ranker is not None
-    return ranker.feature.tobytes(), ranker.border.tobytes(), ranker.leaf.tobytes()
+    linear, trees = ranker.linear, ranker.trees
+    arrays = linear.low, linear.high, linear.plain, linear.root, trees.feature, trees.border, trees.leaf
+    return tuple(array.tobytes() for array in arrays)
 
 
 def test_only_ratios_count_so_equal_worths_train_the_same_ranker_to_the_bit() -> None:

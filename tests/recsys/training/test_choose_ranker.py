@@ -1,0 +1,67 @@
+"""The choice between a linear ranker, one with trees, and trees alone."""
+
+import numpy as np
+import pytest
+
+from recsys.bundle import Recipe
+from recsys.features.matrix import NAMES
+from recsys.training.choose_ranker import choose_ranker
+from recsys.training.examples import Examples
+from recsys.training.learn import LESSONS, fit_models, teach
+from recsys.training.log import Log
+from recsys.training.splits import temporal_next
+from tests import worlds
+
+RECIPE = Recipe(trees=120, depth=4, seed=3)
+
+
+def lesson(truth: str, questions: int, seed: int) -> Examples:
+    """One answer among 20; how it is made of the first features is what a kind of ranker can say."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(questions, 20, len(NAMES))).astype(np.float32)
+    odds = 2 * x[..., 0] - x[..., 1] if truth == "linear" else 4.0 * (np.abs(x[..., 0] - x[..., 1]) < 0.4)
+    odds = odds + rng.gumbel(size=odds.shape)
+    label = (odds == odds.max(axis=1, keepdims=True)).ravel().astype(np.float32)
+    group = np.repeat(np.arange(questions), 20)
+    rows = x.reshape(-1, len(NAMES))
+    return Examples(rows, label, group, np.ones(len(label), np.float32), questions, questions)
+
+
+def test_where_the_truth_is_linear_no_tree_is_kept() -> None:
+    eager = Recipe(trees=120, learning_rate=0.3, l2_leaf_reg=1.0, seed=3)  # trees that learn what is chance
+    found = choose_ranker([lesson("linear", 300, 1)], lesson("linear", 1000, 2), eager)
+    assert (found.linear, found.trees, found.choose_ranker) == (True, 0, False)
+
+
+def test_where_no_linear_model_knows_the_answer_trees_are_kept() -> None:
+    found = choose_ranker([lesson("near", 600, 1), lesson("near", 600, 3)], lesson("near", 500, 2), RECIPE)
+    assert found.trees >= 50
+    assert not found.choose_ranker
+
+
+def test_no_ranker_has_more_trees_than_the_recipe() -> None:
+    recipe = Recipe(trees=10, depth=4, seed=3)
+    assert choose_ranker([lesson("near", 300, 1)], lesson("near", 300, 2), recipe).trees <= 10
+
+
+@pytest.mark.parametrize("silent", ["older", "judge"])
+def test_where_no_answer_was_found_the_recipe_stays(silent: str) -> None:
+    spoken, none = lesson("linear", 20, 1), lesson("linear", 20, 1)
+    none.label[:] = 0
+    older, judge = (none, spoken) if silent == "older" else (spoken, none)
+    assert choose_ranker([older], judge, RECIPE) == RECIPE
+
+
+@pytest.mark.parametrize("choose", [True, False])
+def test_training_chooses_on_one_lesson_more_than_the_ranker_learns_from(choose: bool) -> None:
+    data = worlds.two_tastes()
+    past = temporal_next(Log.of(data), seed=7).past
+    recipe = Recipe(factors=8, spectral_factors=8, als_iterations=3, trees=60, choose_als=False, choose_ranker=choose)
+    models = fit_models(data, past, temporal_next, recipe)
+    assert len(models.lessons) == LESSONS + choose
+    taught = teach(models, models.fitted.recipe).bundle
+    assert not taught.recipe.choose_ranker
+    assert taught.ranker is not None
+    assert len(taught.ranker.trees) == taught.recipe.trees
+    if not choose:
+        assert (taught.recipe.linear, taught.recipe.trees) == (True, 60)
