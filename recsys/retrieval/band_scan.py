@@ -1,6 +1,8 @@
 """The loops of `BandIndex`, compiled: what lists promise, and the best of what is in them.
 
-Sums of products are of whole numbers, so their order does not matter: all processors give the same bits.
+Sums of products are of whole numbers, so their order does not matter: all processors give the same bits. What a list
+promises is a sum of floats in the order that a processor likes best; its last bit could only change which list is the
+last to be read.
 """
 
 import numpy as np

@@ -20,7 +20,7 @@ from recsys.features.matrix import NAMES
 from recsys.ranking.fit import fit_ranker, importance
 from recsys.training.choose_als import choose_als
 from recsys.training.choose_popularity import choose_popularity
-from recsys.training.choose_ranker import JUDGED, choose_ranker
+from recsys.training.choose_ranker import JUDGED, TAUGHT, choose_ranker
 from recsys.training.choose_sources import choose_sources
 from recsys.training.examples import Examples, examples
 from recsys.training.fit import fit
@@ -195,7 +195,7 @@ def _lessons(past: Log, divide: Divide, seed: int, *, most: int) -> list[Lesson]
         if not len(past):
             break
         split = divide(past, per_user=TAUGHT_PER_USER, seed=seed)
-        questions = split.questions.limited(TAUGHT_MAX, seed=seed)
+        questions = split.questions.limited(TAUGHT_MAX if len(lessons) < LESSONS else TAUGHT, seed=seed)
         if not len(questions) or (lessons and not split.past.positive.any()):
             break
         lesson = Lesson(split, questions, questions.known(split.history))

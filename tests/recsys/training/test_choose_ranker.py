@@ -5,6 +5,9 @@ import pytest
 
 from recsys.bundle import Recipe
 from recsys.features.matrix import NAMES
+from recsys.ranking.fit import fit_ranker
+from recsys.ranking.ranker import Ranker
+from recsys.training import choose_ranker as choose_ranker_module
 from recsys.training.choose_ranker import choose_ranker
 from recsys.training.examples import Examples
 from recsys.training.learn import LESSONS, fit_models, teach
@@ -65,3 +68,17 @@ def test_training_chooses_on_one_lesson_more_than_the_ranker_learns_from(choose:
     assert len(taught.ranker.trees) == taught.recipe.trees
     if not choose:
         assert (taught.recipe.linear, taught.recipe.trees) == (True, 60)
+
+
+def test_of_a_long_lesson_some_questions_are_taken_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose_ranker_module, "TAUGHT", 10)
+    seen: list[np.ndarray] = []
+
+    def fitted(features: np.ndarray, label: np.ndarray, group: np.ndarray, *rest: object, **named: object) -> Ranker:
+        seen.append(group)
+        return fit_ranker(features, label, group, *rest, **named)
+
+    monkeypatch.setattr(choose_ranker_module, "fit_ranker", fitted)
+    choose_ranker([lesson("linear", 100, 1)], lesson("linear", 50, 2), RECIPE)
+    assert np.unique(seen[0]).tolist() == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]
+    assert len(seen[0]) == 200
