@@ -235,6 +235,8 @@ def _index(directory: Path, name: str, sides: dict[str, int], side: str) -> Inde
 def _ranker(directory: Path, described: Described, arrays: dict[str, np.ndarray]) -> Ranker:
     linear = Linear(*(arrays[f"ranker.linear.{part}"] for part in ("low", "high", "plain", "root")))
     feature, border, leaf = (arrays[f"ranker.trees.{part}"] for part in ("feature", "border", "leaf"))
+    if not all(np.isfinite(part).all() for part in (linear.low, linear.high, linear.plain, linear.root, leaf)):
+        raise _misfit(directory, "ranker.linear.plain.npy", "a number that is not finite in the ranker")
     if border.shape != feature.shape or leaf.shape != (len(feature), 1 << feature.shape[1]):
         found = f"trees of {feature.shape} beside borders of {border.shape} and leaves of {leaf.shape}"
         raise _misfit(directory, "ranker.trees.feature.npy", found)

@@ -62,11 +62,12 @@ def _share(
         cells = range(indptr[row], indptr[row + 1])
         top, total = -np.inf, 0.0
         for cell in cells:
-            if not apart[cell]:
+            if not apart[cell] and np.isfinite(odds[cell]):
                 top = max(top, odds[cell])
         for cell in cells:
-            odds[cell] = np.exp(odds[cell] - top)
-            if not apart[cell]:
+            counts = not apart[cell] and np.isfinite(odds[cell])
+            odds[cell] = np.exp(odds[cell] - top if odds[cell] < top else odds[cell] - odds[cell])  # NaN stays NaN
+            if counts:
                 total += odds[cell]
         for cell in cells:
             odds[cell] = odds[cell] / total if total > 0 else 0.0

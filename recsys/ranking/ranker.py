@@ -10,7 +10,7 @@ from recsys.ranking.trees import Trees
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranker:
-    """Scores order the candidates of one request; they are close to probabilities, but may be below 0.
+    """Scores order the candidates of one request; they are no probabilities.
 
     On plain data, and on little, the linear part is the better model and training keeps few trees or none; what is
     left for trees to learn needs a quarter of those that they need alone: decision 0027.

@@ -34,7 +34,7 @@ from recsys.types import World
 
 TAUGHT_PER_USER = 200
 TAUGHT_MAX = 20_000  # questions of one lesson
-LESSONS = 2  # windows that the ranker learns from, one before the other; a third where it is chosen: decision 0018
+LESSONS = 2  # windows that the ranker learns from, one before the other; a third to choose it: decision 0027
 NEGATIVES = 60  # of about 200 candidates; twice as many gave no better lists (decision 0018)
 
 Step = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -150,14 +150,15 @@ def fit_models(
 def teach(models: Models, recipe: Recipe, *, threads: int | None = None, step: Step = quiet) -> Learnt:
     """The second half of `learn`: a ranker for just these sources; the models are those that were fitted."""
     seconds = dict(models.seconds)
-    total = sum(len(lesson.questions) for lesson in models.lessons)
+    lessons = models.lessons[: LESSONS + recipe.choose_ranker]
+    total = sum(len(lesson.questions) for lesson in lessons)
     with timed(seconds, "examples"), step("Making examples as served", total) as done:
         made = [
             _examples(world, lesson.questions, lesson.known, recipe, NEGATIVES, done)
-            for world, lesson in zip(models.worlds, models.lessons, strict=True)
+            for world, lesson in zip(models.worlds[: len(lessons)], lessons, strict=True)
         ]
     with timed(seconds, "ranker"), step("Training the ranker", 1) as done:
-        if recipe.choose_ranker and len(made) > 1:
+        if recipe.choose_ranker:
             recipe = choose_ranker(made[1:], _judge(models, recipe), recipe, threads=threads)
         rows = Examples.concatenate(made[:LESSONS])
         ranker = fit_ranker(

@@ -58,7 +58,7 @@ SPACE: Space = (
     Range("neighbours", 20, 200, log=True),
     Range("recent", 3, min(30, RING), log=True),
     Range("recent_decay", 0.3, 0.95),
-    Range("trees", 50, 300, log=True),
+    Range("trees", 50, 200, log=True),
     Range("learning_rate", 0.02, 0.3, log=True),
     Range("depth", 3, DEPTH),
     Range("l2_leaf_reg", 1.0, 100.0, log=True),
@@ -78,9 +78,9 @@ def values_of(recipe: Recipe, space: Space) -> dict[str, Value]:
 
 
 def with_values(recipe: Recipe, values: dict[str, Value]) -> Recipe:
-    """The recipe with these values of a space; where they are not its own, ALS and ranker are not chosen anew."""
+    """The recipe with these values of a space; where they are not its own, ALS is not chosen anew."""
     changed = msgspec.structs.replace(recipe, **values)
-    return recipe if changed == recipe else msgspec.structs.replace(changed, choose_als=False, choose_ranker=False)
+    return recipe if changed == recipe else msgspec.structs.replace(changed, choose_als=False)
 
 
 def as_json(space: Space) -> list[dict[str, Any]]:

@@ -195,6 +195,16 @@ def test_split_on_a_feature_that_is_not_there_is_refused(copy: Path, number: int
         load(edit(copy, "ranker.trees.feature", change))
 
 
+@pytest.mark.parametrize("name", [*LINEAR, "ranker.trees.leaf"])
+def test_ranker_with_a_number_that_is_not_finite_is_refused(copy: Path, name: str) -> None:
+    def change(array: np.ndarray) -> np.ndarray:
+        array.flat[0] = np.nan
+        return array
+
+    with pytest.raises(BundleError, match=rf"{MISFIT}: a number that is not finite in the ranker;"):
+        load(edit(copy, name, change))
+
+
 @pytest.mark.parametrize("name", [*PER_ITEM, "gram", "title.offset", "vocabulary.key", "item_category.indptr"])
 def test_array_with_a_row_too_few_is_refused_by_its_name(copy: Path, name: str) -> None:
     with pytest.raises(BundleError, match=rf"{name}\.npy"):

@@ -105,3 +105,12 @@ def test_cells_apart_change_no_other_share() -> None:
     assert share[:7].tobytes() == without.tobytes()
     assert 0 < share[7] < np.inf
     assert linear.share(columns, np.array([0, 8]), np.ones(8, bool)).tolist() == [0] * 8
+
+
+def test_a_cell_apart_counts_at_most_as_the_best_of_the_others_and_one_that_is_no_number_harms_no_other() -> None:
+    linear = Linear(*np.array([[-1e6], [1e6]], np.float32), np.array([1.0]), np.array([0.0]))
+    share = linear.share(np.array([[0, 0, 900]], np.float32), np.array([0, 3]), np.array([False, False, True]))
+    assert share.tolist() == [0.5, 0.5, 0.5]
+    share = linear.share(np.array([[0, np.nan, 0]], np.float32), np.array([0, 3]))
+    assert share[[0, 2]].tolist() == [0.5, 0.5]
+    assert np.isnan(share[1])

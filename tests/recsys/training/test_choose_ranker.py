@@ -47,12 +47,19 @@ def test_no_ranker_has_more_trees_than_the_recipe() -> None:
     assert choose_ranker([lesson("near", 300, 1)], lesson("near", 300, 2), recipe).trees <= 10
 
 
-@pytest.mark.parametrize("silent", ["older", "judge"])
-def test_where_no_answer_was_found_the_recipe_stays(silent: str) -> None:
+@pytest.mark.parametrize("silent", ["older", "judge", "no older"])
+def test_where_nothing_can_be_chosen_few_trees_correct_a_linear_model(silent: str) -> None:
     spoken, none = lesson("linear", 20, 1), lesson("linear", 20, 1)
     none.label[:] = 0
-    older, judge = (none, spoken) if silent == "older" else (spoken, none)
-    assert choose_ranker([older], judge, RECIPE) == RECIPE
+    older = {"older": [none], "judge": [spoken], "no older": []}[silent]
+    found = choose_ranker(older, none if silent == "judge" else spoken, RECIPE)
+    assert (found.linear, found.trees, found.choose_ranker) == (True, 25, False)
+
+
+def test_a_loss_that_cannot_correct_a_linear_model_gets_trees_alone() -> None:
+    recipe = Recipe(trees=20, depth=2, loss="PairLogit", seed=3)
+    found = choose_ranker([lesson("linear", 100, 1)], lesson("linear", 100, 2), recipe)
+    assert (found.linear, found.trees) == (False, 20)
 
 
 @pytest.mark.parametrize("choose", [True, False])

@@ -34,7 +34,7 @@ def test_winner_that_is_surely_better_is_trained_with() -> None:
     found = search(BETTER)
     assert (found.chosen, found.recipe) == (
         "winner",
-        Recipe(seed=3, trees=77, als_alpha=2.5, choose_als=False, choose_ranker=False),
+        Recipe(seed=3, trees=77, als_alpha=2.5, choose_als=False),
     )
 
 
@@ -56,7 +56,7 @@ def test_default_stays_where_nothing_is_surely_better(winner: Winner | None) -> 
 def test_report_has_space_winner_default_and_interval() -> None:
     text, plain = search(BETTER).markdown(), search(BETTER).to_json()
     assert all(f"| {one.name} |" in text for one in SPACE)
-    assert "| trees | 50 to 300, log | 200 | 77 |" in text
+    assert "| trees | 50 to 200, log | 200 | 77 |" in text
     assert "| factors | 32, 64, 96, 128 | 64 | 64 |" in text
     assert "NDCG@10 0.1500, the default 0.1400, +0.010 [+0.002, +0.018]" in text
     assert "on the questions that it was chosen by" in search(BETTER).sentence()
