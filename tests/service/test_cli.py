@@ -545,10 +545,10 @@ def test_doctor_of_a_trained_home_finds_its_champion_sound(shop: Home) -> None:
 
 
 def test_doctor_fails_on_a_damaged_bundle_and_names_the_file(own_shop: Home) -> None:
-    own_shop.damage("ranker.leaf.npy")
+    own_shop.damage("ranker.trees.leaf.npy")
     run = own_shop.riffle("doctor")
     assert run.code == 1
-    assert "ranker.leaf.npy" in run.out
+    assert "ranker.trees.leaf.npy" in run.out
     assert "riffle bundles promote previous" in run.out
     assert "Traceback" not in run.err
 

@@ -124,7 +124,10 @@ async def test_replay_is_identical_and_of_another_model_names_stage_and_first_pl
 ) -> None:
     ranker = served.bundle.ranker
     assert ranker is not None
-    upside_down = changed(served, bundle=changed(served.bundle, ranker=changed(ranker, leaf=-ranker.leaf)))
+    linear = changed(ranker.linear, plain=-ranker.linear.plain, root=-ranker.linear.root)
+    trees = changed(ranker.trees, leaf=-ranker.trees.leaf)
+    opposite = changed(ranker, linear=linear, trees=trees)
+    upside_down = changed(served, bundle=changed(served.bundle, ranker=opposite))
     worlds = iter([served, upside_down])
     async with service(served, store_url, breakable_store.url, lambda _: next(worlds)) as here:
         body = await here.ask(user_id="user-0003")
