@@ -55,21 +55,34 @@ def bounds(group: np.ndarray) -> np.ndarray:
 
 
 def importance(ranker: Ranker, features: np.ndarray, group: np.ndarray, *, seed: int) -> dict[str, float]:
-    """How much scores change when the values of one feature are dealt out anew among rows, in percent, largest first.
+    """How much the order of scores depends on each feature, percent, largest first.
 
-    Breiman, "Random Forests", 2001, with the mean absolute change of the score in the place of the error.
+    Breiman, "Random Forests", 2001, with the mean absolute change of the score in the place of the error. What is dealt
+    out anew are the values of one feature, among rows, or among requests where each request has one value for all its
+    rows. What changes all scores of a request alike changes no order and does not count.
     """
-    indptr = bounds(group)
-    indptr = indptr[: max(2, int(np.searchsorted(indptr, _SCORED)))]
-    columns = np.ascontiguousarray(features[: indptr[-1]].T)
+    indptr, rows = _some(bounds(group))
+    columns = np.ascontiguousarray(features[rows].T)
+    size = np.diff(indptr)
     scored = ranker.score(columns.T, indptr)
     rng = np.random.default_rng(seed)
-    change = []
+    changes = []
     for place in range(len(columns)):
         kept = columns[place].copy()
-        columns[place] = rng.permutation(kept)
-        change.append(float(np.abs(ranker.score(columns.T, indptr) - scored).mean()))
+        first = kept[indptr[:-1]]
+        of_request = np.array_equal(np.repeat(first, size), kept, equal_nan=True)
+        columns[place] = np.repeat(rng.permutation(first), size) if of_request else rng.permutation(kept)
+        change = ranker.score(columns.T, indptr) - scored
+        change -= np.repeat(np.add.reduceat(change, indptr[:-1]) / size, size)
+        changes.append(float(np.abs(change).mean()))
         columns[place] = kept
-    total = sum(change) or 1.0
-    shares = zip(ranker.names, (100 * one / total for one in change), strict=True)
+    total = sum(changes) or 1.0
+    shares = zip(ranker.names, (100 * one / total for one in changes), strict=True)
     return dict(sorted(shares, key=lambda one: -one[1]))
+
+
+def _some(indptr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Requests spread evenly, with about _SCORED rows in all: where each begins and ends, and their rows."""
+    size, every = np.diff(indptr), -(-int(indptr[-1]) // _SCORED)
+    chosen = np.arange(len(size)) % every == 0
+    return np.concatenate(([0], np.cumsum(size[chosen]))), np.flatnonzero(np.repeat(chosen, size))

@@ -17,12 +17,11 @@ class FaissIndex:
     """An index over rows 0..N-1; rows whose factor is zero (items never seen in training) are not in it.
 
     Args:
-        index: Of FAISS, with rows as ids; exact, or of the inverted lists that bundles had before decision 0023.
+        index: Of FAISS, exact, with rows as ids.
     """
 
     def __init__(self, index: faiss.IndexIDMap2) -> None:
         self._index: Any = index
-        self._nprobe = int(getattr(faiss.downcast_index(index.index), "nprobe", 0))
         self._empty = index.ntotal == 0
         self._mine = threading.local()
 
@@ -68,12 +67,9 @@ class FaissIndex:
         mine = self._mine
         if not hasattr(mine, "selector"):
             mine.selector = faiss.IDSelectorBitmap(eligible)  # type: ignore[call-arg, arg-type]  # FAISS adds them
-            inverted = faiss.SearchParametersIVF if self._nprobe else faiss.SearchParameters
-            mine.parameters = inverted(sel=mine.selector)  # type: ignore[call-arg]
+            mine.parameters = faiss.SearchParameters(sel=mine.selector)  # type: ignore[call-arg]
         mine.bits = eligible  # it must outlive the search
         mine.selector.bitmap, mine.selector.n = faiss.swig_ptr(eligible), len(eligible)
-        if self._nprobe:
-            mine.parameters.nprobe = self._nprobe
         return mine.parameters
 
     def extended(self, row_of: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> "FaissIndex":
@@ -103,6 +99,7 @@ class FaissIndex:
             RuntimeError: it is no index, or of another kind.
         """
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        if not isinstance(index, faiss.IndexIDMap2):
-            raise RuntimeError(f"it holds a {type(index).__name__}, not the index of a bundle")
+        held = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else index
+        if held is index or not isinstance(held, faiss.IndexFlatIP):
+            raise RuntimeError(f"it holds a {type(held).__name__}, not the index of a bundle")
         return cls(index)

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from recsys.datasets.dataset import Dataset
+from recsys.datasets.synthetic import synthetic
 from recsys.manifest import read_manifest
 from recsys.registry import Registry
 from service.stack.ray_environment import runtime_folder
@@ -63,11 +63,9 @@ def ended(home: Riffle) -> int:
     return len(list((home.settings.home_path / "searches").glob("*/*.npy")))
 
 
-def test_killed_search_goes_on_and_an_interrupted_one_is_trained_with(
-    synthetic_dataset: Dataset, tmp_path: Path
-) -> None:
+def test_killed_search_goes_on_and_an_interrupted_one_is_trained_with(tmp_path: Path) -> None:
     home = Riffle({"RIFFLE_HOME": str(tmp_path / "home")})
-    home.must("import", str(write_csv(tmp_path / "shop", synthetic_dataset)))
+    home.must("import", str(write_csv(tmp_path / "shop", synthetic(7, users=60, items=150, sessions=12))))
     with started(home) as killed:
         wait_for(lambda: ended(home) >= 2, killed)
         family = psutil.Process(killed.pid).children(recursive=True)

@@ -88,6 +88,24 @@ def test_importance_names_the_features_that_decide(trees: int) -> None:
     assert sum(shares.values()) == pytest.approx(100)
 
 
+@pytest.mark.parametrize("trees", [0, 40])
+def test_importance_of_what_is_the_same_for_all_candidates_is_what_it_does_to_their_order(trees: int) -> None:
+    features, label, group = _data(4000)
+    features[:, 3] = np.repeat(np.random.default_rng(5).random(group[-1] + 1), np.bincount(group))
+    ranker = fit_ranker(features, label, group, names=NAMES, recipe=Recipe(trees=trees, seed=1))
+    shares = importance(ranker, features, group, seed=1)
+    assert shares["d"] == 0 if not trees else shares["d"] < min(shares[name] for name in "abc")
+
+
+def test_importance_looks_at_all_of_the_log() -> None:
+    features, label, group = _data(4000)
+    features = np.tile(features, (40, 1))
+    features[: len(features) // 2, 0] = 0  # only the later half says anything
+    late = np.concatenate([group + number * (group[-1] + 1) for number in range(40)])
+    ranker = fit_ranker(features, np.tile(label, 40), late, names=NAMES, recipe=Recipe(trees=0, seed=1))
+    assert importance(ranker, features, late, seed=1)["a"] > 0
+
+
 def test_importance_leaves_the_features_as_they_are_and_knows_rankers_that_say_nothing() -> None:
     features, label, group = _data(400)
     before = features.copy()

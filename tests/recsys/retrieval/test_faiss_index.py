@@ -5,6 +5,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+import pytest
 
 from recsys.retrieval.faiss_index import FaissIndex
 from tests.recsys.retrieval.vectors import clustered, recall, search
@@ -59,18 +60,13 @@ def test_each_search_has_its_own_eligible_rows_in_every_thread() -> None:
         np.testing.assert_array_equal(rows, found(i))
 
 
-def test_index_of_a_bundle_of_before_is_read_and_searched(tmp_path: Path) -> None:
-    """Inverted lists of 32-bit floats behind a map of rows, as FaissIndex wrote them until decision 0023."""
-    factors = clustered(5_000, 16, 1)
-    core = faiss.IndexIVFFlat(faiss.IndexFlatIP(16), 16, 64, faiss.METRIC_INNER_PRODUCT)
-    core.nprobe = 64
-    core.train(factors)
-    old = faiss.IndexIDMap2(core)
-    old.add_with_ids(factors, np.arange(5_000, dtype=np.int64))
-    faiss.write_index(old, str(tmp_path / "old"))
-    queries = clustered(20, 16, 3)
-    found = search(FaissIndex.load(tmp_path / "old"), queries, 50)
-    np.testing.assert_array_equal(found, np.argsort(-(queries @ factors.T), axis=1, kind="stable")[:, :50])
+def test_index_of_another_kind_is_refused(tmp_path: Path) -> None:
+    lists = faiss.IndexIVFFlat(faiss.IndexFlatIP(16), 16, 4, faiss.METRIC_INNER_PRODUCT)
+    lists.train(clustered(400, 16, 1))
+    for number, (index, kind) in enumerate([(faiss.IndexIDMap2(lists), "IndexIVFFlat"), (lists, "IndexIVFFlat")]):
+        faiss.write_index(index, str(tmp_path / str(number)))
+        with pytest.raises(RuntimeError, match=f"holds a {kind}, not the index of a bundle"):
+            FaissIndex.load(tmp_path / str(number))
 
 
 def test_saved_index_answers_as_before(tmp_path: Path) -> None:
