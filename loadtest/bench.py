@@ -69,10 +69,11 @@ def measure(options: Options) -> dict[str, Any]:
     crowd = Crowd(known_users(options.user_ids), seed=options.seed)
     users = crowd.draw(BODIES)
     results: dict[str, Any] = {}
+    stack = deployed(settings)
     with load_of(users, connections=options.connections, seed=options.seed) as given:
         expected: list[list[str]] = []
         for name in options.systems:
-            with _system(name, settings) as (target, stack):
+            with _system(name, stack, settings) as target:
                 _say(f"{name}: warming up")
                 wrk.measure(
                     target.url + PATH,
@@ -110,21 +111,16 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _system(name: str, settings: Settings) -> Iterator[tuple[Target, Deployed]]:
-    """One system, up and the only one that is."""
+def _system(name: str, stack: Deployed, settings: Settings) -> Iterator[Target]:
+    """One system, up and the only one that is; a peer has the store and the bundle of the stack that was."""
     if name in OURS:
         riffle("serve", RIFFLE_TOPOLOGY=name)
-        stack = deployed(settings)
-        yield Target(name, application.url(settings), partial(machine.stack_processes, settings)), stack
+        yield Target(name, application.url(settings), partial(machine.stack_processes, settings))
         return
-    stack = deployed(settings)
     ray_head.stop(settings)
-    try:
-        port = settings.http_port + PEER_PORT_AFTER
-        with started(name, stack.settings, stack.bundle, stack.redis_url, port) as peer:
-            yield Target(name, peer.url, lambda: [*peer.processes(), *machine.store_processes(settings)]), stack
-    finally:
-        riffle("serve")
+    port = settings.http_port + PEER_PORT_AFTER
+    with started(name, stack.settings, stack.bundle, stack.redis_url, port) as peer:
+        yield Target(name, peer.url, lambda: [*peer.processes(), *machine.store_processes(settings)])
 
 
 def _measured(target: Target, given: Load, options: Options) -> dict[str, Any]:

@@ -99,7 +99,9 @@ class FaissIndex:
             RuntimeError: it is no index, or of another kind.
         """
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        held = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap2) else index
-        if held is index or not isinstance(held, faiss.IndexFlatIP):
+        if not isinstance(index, faiss.IndexIDMap2):
+            raise RuntimeError(f"it holds a {type(index).__name__}, not the index of a bundle")
+        held = faiss.downcast_index(index.index)
+        if not isinstance(held, faiss.IndexFlatIP):
             raise RuntimeError(f"it holds a {type(held).__name__}, not the index of a bundle")
         return cls(index)
