@@ -2,7 +2,8 @@
 
     python -m loadtest.overload
 
-The whole service on one core, the load on another, so that ten times the capacity can be sent at all. Of each step: how
+The whole service on one core, the load on another, so that ten times the capacity can be sent at all; with
+--proxy-apart HAProxy has no part of the first core, as on a machine that has cores for it. Of each step: how
 many lists came (goodput, beside the capacity), their p99, how many were refused and how soon, and whether all is as
 before a few seconds later. One JSON file in results/, one Markdown table printed.
 """
@@ -33,8 +34,11 @@ CONNECTIONS = 512  # under way at most: what ten times the capacity keeps busy w
 LATE_MS = 20.0  # of the generator's p99: beyond, it was the bottleneck
 
 
-def measure(settings: Settings, *, seconds: int, seed: int) -> dict[str, Any]:
+def measure(settings: Settings, *, seconds: int, seed: int, proxy_apart: bool) -> dict[str, Any]:
     """Overload what is up.
+
+    Args:
+        proxy_apart: HAProxy beside the load.
 
     Raises:
         ServiceError, RecsysError: nothing is up, no users, no wrk, fewer than two cores, or no way to pin.
@@ -48,10 +52,11 @@ def measure(settings: Settings, *, seconds: int, seed: int) -> dict[str, Any]:
     options = ("--connections", str(CONNECTIONS))
     with (
         load_of(users, connections=32, seed=seed) as given,
-        affinity.pinned(lambda: machine.stack_processes(settings), usable[0]),
+        affinity.pinned(lambda: _members(settings, proxy=not proxy_apart), usable[0]),
         affinity.pinned(lambda: [psutil.Process()], usable[1]),
+        affinity.pinned(lambda: _proxies(settings) if proxy_apart else [], usable[1]),
     ):
-        closed_loop(target, given, 3)  # warm-up
+        closed_loop(target, given, 6)  # warm-up
         closed = closed_loop(target, given, seconds)
         calm_rate = round(CALM_SHARE * closed["rps"], 1)
         calm = open_loop(target, given, calm_rate, seconds / 2)
@@ -67,12 +72,21 @@ def measure(settings: Settings, *, seconds: int, seed: int) -> dict[str, Any]:
         **machine.facts(),
         "topology": stack.settings.topology,
         "gateways": stack.settings.gateways,
-        "cores": {"service": usable[0], "load": usable[1]},
+        "cores": {"service": usable[0], "load": usable[1], "proxy": usable[int(proxy_apart)]},
         "seconds": seconds,
         "capacity": closed,
         "calm": calm,
         "steps": steps,
     }
+
+
+def _members(settings: Settings, *, proxy: bool) -> list[psutil.Process]:
+    proxies = [] if proxy else _proxies(settings)
+    return [process for process in machine.stack_processes(settings) if process not in proxies]
+
+
+def _proxies(settings: Settings) -> list[psutil.Process]:
+    return [process for process in machine.stack_processes(settings) if process.name() == "haproxy"]
 
 
 def _step(factor: int, capacity_rps: float, found: dict[str, Any]) -> dict[str, Any]:
@@ -115,15 +129,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seconds", type=int, default=15, help="of each step")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--proxy-apart", action="store_true", help="HAProxy on the core of the load")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
     options = parser.parse_args()
     try:
-        result = measure(load(), seconds=options.seconds, seed=options.seed)
+        result = measure(load(), seconds=options.seconds, seed=options.seed, proxy_apart=options.proxy_apart)
     except (RecsysError, ServiceError) as error:
         print(f"overload: {error}", file=sys.stderr)
         return 1
     options.results.mkdir(parents=True, exist_ok=True)
-    path = options.results / f"{result['time'][:10]}-overload.json"
+    apart = "-proxy-apart" if options.proxy_apart else ""
+    path = options.results / f"{result['time'][:10]}-overload{apart}.json"
     path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     print(f"{table(result)}\n\nWritten to {path}")
     return 0

@@ -7,6 +7,9 @@ reads the request would let answers out 300 ms late (decision 0024).
 import time
 
 HEADER = b"x-riffle-arrived"  # microseconds, UTC epoch
+ROOM_HEADER = (
+    b"x-riffle-room"  # of an answer to it: requests that the gateway has room for; HAProxy keeps it for itself
+)
 _MOST_S = 10.0  # the longest deadline; beyond it clocks differ
 
 

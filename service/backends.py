@@ -24,6 +24,10 @@ class Recommender(Protocol):
         """`{"valid": True}` if the request would be served. Makes no list, records nothing."""
         ...
 
+    def room(self) -> int:
+        """How many lists may be under way before one more would come too late."""
+        ...
+
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether requests can be served now, and the other fields of `Readiness`."""
         ...

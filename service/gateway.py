@@ -46,6 +46,7 @@ class Gateway:
     def __init__(self, world: World, stages: Stages, decisions: DecisionLog, settings: Settings) -> None:
         self._stages, self._decisions, self._settings = stages, decisions, settings
         self._serving = Serving.of(world)
+        self._most_s = PATIENCE["normal"] * settings.deadline_ms / 1000
         limits = {"max_batch": settings.max_batch, "max_waiting": settings.max_waiting}
         self._personal: Batcher = MicroBatcher(self._look_up, self._run_personal, **limits)
         self._related: Batcher = MicroBatcher(self._nobody, self._run_related, **limits)
@@ -67,8 +68,11 @@ class Gateway:
 
     def wait_share(self) -> float:
         """The predicted wait of one more request; 1 is the wait from which on requests of normal priority are shed."""
-        most_s = PATIENCE["normal"] * self._settings.deadline_ms / 1000
-        return max(self._personal.wait_s(), self._related.wait_s()) / most_s
+        return max(self._personal.wait_s(), self._related.wait_s()) / self._most_s
+
+    def room(self) -> int:
+        """How many lists of normal priority may be under way here before one more would be shed."""
+        return self._personal.room(self._most_s)
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """A gateway exists only with a verified bundle, warmed up; a dead store degrades answers, not readiness."""

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from service import arrival, docs_page, openapi
-from service.arrival import waited_s
+from service.arrival import ROOM_HEADER, waited_s
 from service.backends import Catalogue, Forgetting, Intake, Merging, Recommender, RecordedAnswers
 from service.decoding import (
     checked_id,
@@ -115,13 +115,10 @@ class HttpEdge:
             _log.exception("%s %r failed, request %s", method, shown, request_id.decode("ascii"))
             answer = _problem(InternalError(_UNEXPECTED), request_id)
         length = b"%d" % len(answer.body)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": [*answer.headers, (b"content-length", length), (b"x-request-id", request_id)],
-            }
-        )
+        sent = [*answer.headers, (b"content-length", length), (b"x-request-id", request_id)]
+        if headers.get(arrival.HEADER):
+            sent.append((ROOM_HEADER, b"%d" % self._recommender.room()))
+        await send({"type": "http.response.start", "status": answer.status, "headers": sent})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
     async def _recommend(self, body: bytes, waited_s: float) -> Answer:

@@ -66,6 +66,14 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def room(self, within_s: float) -> int:
+        """How many requests may be here at once, so that one more would be answered within so long.
+
+        They are a batch under way and the next one. Never fewer than two quarters of a full batch: where only small
+        batches run, each of their requests seems to take long, and nothing would show that it does not.
+        """
+        return self._pace.fits(within_s, least=self._max_batch // 2, most=2 * self._max_batch)
+
     def backlog_s(self) -> float:
         """How long those who wait will take, the batch under way not counted."""
         return self._takes_s(len(self._waiting))

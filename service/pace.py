@@ -24,11 +24,22 @@ class Pace:
 
     def takes_s(self, size: int) -> float:
         """Predicted seconds of a batch of so many requests."""
+        batch_s, each_s = self._parts()
+        return batch_s + each_s * size
+
+    def fits(self, within_s: float, *, least: int, most: int) -> int:
+        """How many requests two batches of one size answer within so many seconds, within these bounds."""
+        batch_s, each_s = self._parts()
+        left_s = within_s - 2 * batch_s
+        return most if left_s >= most * each_s else max(least, int(left_s / each_s))
+
+    def _parts(self) -> tuple[float, float]:
+        """Seconds of a batch, and of each of its requests."""
         if not self._count:
-            return 0.0
+            return 0.0, 0.0
         size_mean, took_mean_s = self._size / self._count, self._took_s / self._count
         variance = self._sizes / self._count - size_mean * size_mean
         covariance = self._size_took / self._count - size_mean * took_mean_s
-        most = took_mean_s / size_mean  # where all of it grows with the size
-        each_s = min(max(covariance / variance, 0.0), most) if variance > 1e-9 else most
-        return took_mean_s + each_s * (size - size_mean)
+        most_s = took_mean_s / size_mean  # where all of it grows with the size
+        each_s = min(max(covariance / variance, 0.0), most_s) if variance > 1e-9 else most_s
+        return took_mean_s - each_s * size_mean, each_s

@@ -21,6 +21,7 @@ _LISTS = "/v1/recommendations /v1/similar"
 # Of the requests that may be under way, the share from which on these are refused, as an ACL.
 _LIMITS = (("low", 0.5, "riffle_low"), ("normal", 1.0, "!riffle_high"), ("high", 1.5, ""))
 _ARRIVED = "x-riffle-arrived"  # service.arrival.HEADER
+_ROOM = "x-riffle-room"  # service.arrival.ROOM_HEADER
 _PROBLEM = {
     "type": "urn:riffle:problem:overloaded",
     "title": "Overloaded",
@@ -35,7 +36,8 @@ def with_shedding(config: str, per_gateway: int) -> str:
     Which priority a request has is read from its body: a field of that name in a string or a nested object counts too.
 
     Args:
-        per_gateway: Requests of normal priority under way per gateway that is up; beyond them they are refused.
+        per_gateway: Requests of normal priority under way per gateway that is up; beyond them they are refused. It
+            holds until the first answer says how many its gateway has room for.
     """
     first = _ROUTE.search(config)
     if first is None or first[1] != first[2]:
@@ -52,9 +54,13 @@ def with_shedding(config: str, per_gateway: int) -> str:
         f"http-request set-header {_ARRIVED} %[date(0,us)] if riffle_lists",
         *(f"acl riffle_{name} req.body -m reg {_of_priority(name)}" for name in ("low", "high")),
     ]
+    lines.append(f"http-request set-var(txn.riffle_room) var(proc.riffle_room,{per_gateway})")
     for name, share, whose in _LIMITS:
-        lines.append(f"http-request set-var(txn.riffle_{name}) nbsrv({backend}),mul({round(share * per_gateway)})")
+        limit = f"nbsrv({backend}),mul(txn.riffle_room),mul({round(100 * share)}),div(100)"
+        lines.append(f"http-request set-var(txn.riffle_{name}) {limit}")
         lines.append(f"{refuse} {whose} {{ be_conn({backend}),sub(txn.riffle_{name}) -m int ge 0 }}")
+    lines.append(f"http-response set-var(proc.riffle_room) res.hdr({_ROOM}),add(0) if {{ res.hdr({_ROOM}) -m found }}")
+    lines.append(f"http-response del-header {_ROOM}")
     rule = "".join(f"    {line}\n" for line in lines)
     return config[: first.start()] + rule + config[first.start() :]
 

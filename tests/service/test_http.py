@@ -68,6 +68,9 @@ class RecordingRecommender:
     async def receipt(self, receipt_id: str) -> dict[str, Any]:
         return self._answer("receipt", receipt_id, examples.ERASURE)
 
+    def room(self) -> int:
+        return 37
+
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         return self.ready, {"reasons": [] if self.ready else ["no bundle is loaded"], "bundle": None}
 
@@ -164,6 +167,16 @@ def test_lists_are_told_how_long_they_waited_in_front_of_this_process(path: str,
     for headers in (JSON, [*JSON, (arrival.HEADER, arrived)], [*JSON, (arrival.HEADER, b"yesterday")]):
         assert call(edge, path=path, chunks=[body], headers=headers).status == 200
     assert recommender.waited_s == [0, pytest.approx(0.05, abs=0.04), 0]
+
+
+def test_the_proxy_that_says_when_a_list_came_is_told_how_many_may_come() -> None:
+    edge, recommender = edge_of()
+    proxied = [*JSON, (arrival.HEADER, b"%d" % (time.time() * 1e6))]
+    assert arrival.ROOM_HEADER not in call(edge, chunks=[MINIMAL]).headers
+    assert call(edge, chunks=[MINIMAL], headers=proxied).headers[arrival.ROOM_HEADER] == b"37"
+    recommender.failure = errors.Overloaded("later", 1.0)
+    refused = call(edge, chunks=[MINIMAL], headers=proxied)
+    assert (refused.status, refused.headers[arrival.ROOM_HEADER]) == (429, b"37")
 
 
 @pytest.mark.parametrize(

@@ -556,6 +556,17 @@ async def test_backlog_is_what_those_who_wait_will_take() -> None:
     await outcomes(*tasks)
 
 
+async def test_room_is_what_two_batches_answer_in_time_and_never_less_than_lets_it_learn() -> None:
+    run = Slow(0.01)
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=16, max_waiting=100)
+    assert queue.room(0.1) == 32
+    for size in (1, 8, 16) * 3:
+        await outcomes(*(asking(queue, n) for n in range(size)))
+    assert queue.room(0.12) == pytest.approx(12, abs=2)
+    assert queue.room(0.02) == 8
+    assert queue.room(10.0) == 32
+
+
 # --- all of it at once ---
 
 

@@ -44,3 +44,12 @@ def test_a_steeper_line_than_through_zero_is_not_believed() -> None:
 def test_what_batches_take_now_is_known_after_a_hundred() -> None:
     pace = of(*[(16, 0.050)] * 100, *[(16, 0.005)] * 100)
     assert pace.takes_s(16) == pytest.approx(0.005, rel=0.5)
+
+
+def test_what_fits_is_two_batches_of_one_size() -> None:
+    pace = of(*((size, 0.002 + 0.001 * size) for size in (4, 8, 16, 24) * 20))
+    assert pace.fits(0.060, least=2, most=1000) == 56
+    assert 2 * pace.takes_s(28) == pytest.approx(0.060)
+    assert pace.fits(0.060, least=2, most=40) == 40
+    assert pace.fits(0.004, least=2, most=1000) == 2
+    assert of().fits(0.060, least=2, most=64) == 64

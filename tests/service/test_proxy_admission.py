@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from service.arrival import HEADER, waited_s
+from service.arrival import HEADER, ROOM_HEADER, waited_s
 from service.schemas import Problem
 from service.stack import proxy_admission
 from service.stack.proxy_admission import with_shedding
@@ -43,6 +43,7 @@ class Held(BaseHTTPRequestHandler):
     go = threading.Event()
     came = threading.Semaphore(0)
     waited_s: ClassVar[list[float]] = []
+    room: ClassVar[str] = ""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -52,6 +53,8 @@ class Held(BaseHTTPRequestHandler):
             self.go.wait(5)
         self.send_response(200)
         self.send_header("content-length", "0")
+        if self.room:
+            self.send_header(ROOM_HEADER.decode(), self.room)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -61,7 +64,7 @@ class Held(BaseHTTPRequestHandler):
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
     """HAProxy in front of one gateway that may have four lists under way."""
-    Held.go, Held.came = threading.Event(), threading.Semaphore(0)
+    Held.go, Held.came, Held.room = threading.Event(), threading.Semaphore(0), ""
     behind = ThreadingHTTPServer(("127.0.0.1", 0), Held)
     thread = threading.Thread(target=behind.serve_forever)
     thread.start()
@@ -123,6 +126,31 @@ def test_low_priority_is_refused_first_then_the_rest_high_last_and_events_never(
     problem = json.loads(body)
     assert problem.keys() <= set(Problem.__struct_fields__)
     assert (problem["status"], problem["type"]) == (429, "urn:riffle:problem:overloaded")
+
+
+def test_gateway_says_how_many_lists_it_has_room_for_and_the_client_does_not_see_it(port: int) -> None:
+    Held.go.set()
+    Held.room = "2"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("POST", "/v1/recommendations", "{}", {"content-type": "application/json"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader(ROOM_HEADER.decode())) == (200, None)
+    connection.close()
+    Held.go.clear()
+    while Held.came.acquire(blocking=False):
+        pass
+    held = hold(port, "{}", 2)
+    assert ask(port, "/v1/recommendations", "{}")[0] == 429
+    Held.room = "7"
+    Held.go.set()
+    for thread in held:
+        thread.join()
+    Held.go.clear()
+    held = hold(port, "{}", 7)
+    assert ask(port, "/v1/recommendations", "{}")[0] == 429
+    Held.go.set()
+    for thread in held:
+        thread.join()
 
 
 def test_gateway_is_told_since_when_a_list_waits_whatever_the_client_says(port: int) -> None:
