@@ -31,6 +31,8 @@ class Pace:
         """How many requests two batches of one size answer within so many seconds, within these bounds."""
         batch_s, each_s = self._parts()
         left_s = within_s - 2 * batch_s
+        if left_s <= 0:
+            return least
         return most if left_s >= most * each_s else max(least, int(left_s / each_s))
 
     def _parts(self) -> tuple[float, float]:

@@ -53,3 +53,4 @@ def test_what_fits_is_two_batches_of_one_size() -> None:
     assert pace.fits(0.060, least=2, most=40) == 40
     assert pace.fits(0.004, least=2, most=1000) == 2
     assert of().fits(0.060, least=2, most=64) == 64
+    assert of((1, 0.070), (32, 0.050)).fits(0.060, least=16, most=64) == 16  # larger batches were quicker
