@@ -97,7 +97,7 @@ def make(n: int, recipe: Recipe, *, promote: bool, threads: int) -> str:
         registry(settings).publish(Path(folder))
         _say(f"published after {time.monotonic() - began:.0f} s")
     if promote:
-        registry(settings).promote(bundle_id, reason=f"{n:,} invented items, to measure with")
+        registry(settings).promote(bundle_id, reason=f"{n:,} invented items, to measure with", who="large_catalogue")
     return bundle_id
 
 

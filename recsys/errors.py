@@ -35,6 +35,10 @@ class RegistryError(RecsysError):
     """A registry operation that cannot be done."""
 
 
+class Moved(RegistryError):
+    """Somebody else changed what a change was meant for."""
+
+
 class TrainingError(RecsysError):
     """The data cannot train a bundle."""
 

@@ -1,23 +1,19 @@
-"""The bundles that exist and the one that serves: files, safe against crashes and concurrent writers.
+"""The bundles that exist and which of them has which name: files, safe against crashes and concurrent writers.
 
 root/bundles/<id>/    published bundles, read-only
 root/incoming/        a copy in progress, or what a crash left of it; the next publish removes it
-root/champion.json    the pointer to the serving bundle, replaced atomically
-root/audit.jsonl      one line per promotion, written before the pointer moves
-root/*.lock           held by the one process that publishes, and by the one that promotes
+root/changes/         one file per change of a name: `recsys.changes`
+root/bundles.lock     held by the one process that publishes or prunes; root/names.lock for the moment of a change
 """
 
 import fcntl
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
+from recsys.changes import CHAMPION, PREVIOUS, Change, Changes
 from recsys.durable import sync
 from recsys.errors import BundleError, RegistryError
 from recsys.manifest import BUNDLE_KIND, MANIFEST_NAME, Manifest, read_manifest, verify
@@ -25,31 +21,17 @@ from recsys.manifest import BUNDLE_KIND, MANIFEST_NAME, Manifest, read_manifest,
 _ID = re.compile(r"\d{8}-[0-9a-f]{12}", re.ASCII)
 
 
-class Promotion(msgspec.Struct, frozen=True, rename={"from_id": "from", "to_id": "to"}):
-    """One line of the audit: the champion changed from one id (None: there was none) to another."""
-
-    time: str
-    from_id: str | None
-    to_id: str
-    reason: str
-
-
-class _Pointer(msgspec.Struct, frozen=True):
-    id: str
-
-
 class Registry:
     """The bundles under one root folder (local or a file system with working `flock`).
 
-    Readers take no locks: what they see was renamed into place, or is a whole line of the audit.
+    Readers take no locks: what they see was renamed or linked into place.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._bundles = root / "bundles"
         self._incoming = root / "incoming"
-        self._pointer = root / "champion.json"
-        self._audit = root / "audit.jsonl"
+        self._changes = Changes(root / "changes")
 
     def publish(self, directory: Path) -> str:
         """Copy a bundle into the registry and return its id; a bundle that is there already stays as it is.
@@ -84,63 +66,91 @@ class Registry:
         """The id of the serving bundle; None before the first promotion.
 
         Raises:
-            RegistryError: the pointer file does not decode.
+            RegistryError: the newest change does not decode.
         """
-        try:
-            champion = msgspec.json.decode(self._pointer.read_bytes(), type=_Pointer).id
-        except FileNotFoundError:
-            return None
-        except (ValueError, RecursionError, OSError) as error:
-            raise self._bad_pointer(str(error)) from error
-        if not _ID.fullmatch(champion):
-            raise self._bad_pointer(f"{champion!r} is no bundle id")
-        return champion
+        return self.names().get(CHAMPION)
+
+    def names(self) -> dict[str, str]:
+        """The bundle of each name; errors as of `champion`."""
+        return self._changes.names()
 
     def previous_champion(self) -> str | None:
         """The bundle that served before the champion, for a roll back; None when there was none."""
-        champion = self.champion()
-        changes = (p for p in reversed(self.audit()) if p.to_id == champion and p.from_id not in (None, p.to_id))
-        return next((promotion.from_id for promotion in changes), None)
+        return self._changes.previous()
 
-    def promote(self, reference: str, *, reason: str) -> None:
-        """Make a verified bundle the champion, and say why in the audit. A roll back is a promotion, too.
+    def promote(self, reference: str, *, reason: str, who: str, expected: str | None = None) -> Change:
+        """Make a verified bundle the champion. A roll back is a promotion, too. Arguments and errors as of `name`."""
+        return self.name(CHAMPION, reference, reason=reason, who=who, expected=expected)
 
-        The audit line comes first: a crash between the two leaves a promotion on record that did not happen,
-        never one that happened unrecorded; `previous_champion` is right in both.
+    def name(self, name: str, reference: str, *, reason: str, who: str, expected: str | None = None) -> Change:
+        """Give a name to a verified bundle; who had it keeps its others.
+
+        Args:
+            reference: As of `resolve`.
+            expected: The bundle that has the name, as far as the caller knows; None: whichever.
+        Raises:
+            BundleError: the bundle is damaged. Moved: another has the name. RegistryError: no such bundle, no reason,
+                nobody named, no name for a bundle, or a damaged log. The name stays where it is in all cases.
+        """
+        bundle_id = self._checked(self.resolve(reference), verify).id
+        with self._locked("name a bundle", lock="names"):
+            self._checked(bundle_id, read_manifest)  # it was not pruned meanwhile
+            return self._changes.give(name, bundle_id, who=who, reason=reason, expected=expected)
+
+    def unname(self, name: str, *, reason: str, who: str) -> Change:
+        """Take a name away. The champion's can only be given to another.
 
         Raises:
-            BundleError: the bundle is damaged; the champion stays.
-            RegistryError: no such bundle, no reason, or a corrupt registry file; the champion stays.
+            RegistryError: no bundle has it, or it is the champion's; else as `name`.
         """
-        if not reason.strip():
-            raise RegistryError(f"promoting {reference!r} needs a reason; it goes into the audit")
-        with self._locked("promote"):
-            bundle_id = self._checked(self.resolve(reference), verify).id
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            self._append(Promotion(time=now, from_id=self.champion(), to_id=bundle_id, reason=reason))
-            temporary = self._pointer.with_suffix(".tmp")
-            temporary.write_bytes(msgspec.json.encode(_Pointer(bundle_id)) + b"\n")
-            sync(temporary)
-            temporary.replace(self._pointer)
-            sync(self.root)
+        if name == CHAMPION:
+            raise RegistryError("something has to serve: promote another bundle instead")
+        if name not in self.names():
+            raise RegistryError(f"no bundle has the name {name!r}; `riffle bundles list` shows those that are given")
+        return self._changes.give(name, None, who=who, reason=reason)
 
-    def audit(self) -> tuple[Promotion, ...]:
-        """All promotions, oldest first. A torn last line is a promotion that did not happen: left out.
+    def audit(self) -> list[Change]:
+        """All changes of names, oldest first.
 
         Raises:
-            RegistryError: a complete line does not decode.
+            RegistryError: one does not decode.
         """
-        lines = self._whole_audit_lines().splitlines()
-        promotions = []
-        for number, line in enumerate(lines, 1):
-            try:
-                promotions.append(msgspec.json.decode(line, type=Promotion))
-            except (ValueError, RecursionError) as error:
-                raise RegistryError(f"{self._audit} line {number} is corrupt: {error}; restore the file") from error
-        return tuple(promotions)
+        return self._changes.all()
+
+    def dispensable(self, *, keep: int, needed: Set[str]) -> list[str]:
+        """Bundles that nothing needs, oldest first: no name, not the champion before, not the newest, nor `needed`.
+
+        Args:
+            keep: How many of the newest are kept whatever else. needed: Ids that are kept, such as of answers that may
+                be replayed.
+        """
+        kept = {*needed, *self.names().values(), self.previous_champion()}
+        newest = [manifest.id for manifest in self.list()]
+        return [one for one in reversed(newest[keep:]) if one not in kept]
+
+    def prune(self, *, keep: int, needed: Set[str]) -> list[str]:
+        """Remove what is `dispensable`, and return it. A bundle that is named meanwhile stays.
+
+        Raises:
+            RegistryError: the folder is not writable.
+        """
+        removed = []
+        with self._locked("prune"):
+            for bundle_id in self.dispensable(keep=keep, needed=needed):
+                away = self._incoming / bundle_id
+                shutil.rmtree(self._incoming, ignore_errors=True)
+                self._incoming.mkdir()
+                with self._locked("prune", lock="names"):
+                    if bundle_id in self.names().values():
+                        continue
+                    (self._bundles / bundle_id).rename(away)  # whole or gone for every reader
+                    sync(self._bundles)
+                shutil.rmtree(self._incoming)
+                removed.append(bundle_id)
+        return removed
 
     def resolve(self, reference: str) -> str:
-        """The one bundle id meant by an id, a unique prefix of one, or `champion`, or `previous`.
+        """The one bundle id meant by an id, a unique prefix of one, a name, or `previous`.
 
         Raises:
             RegistryError: none or several are meant, or the registry is empty.
@@ -148,11 +158,12 @@ class Registry:
         published = self._ids()
         if not published:
             raise RegistryError(f"no bundles in {self.root}; run `riffle train` to make and publish one")
-        if reference in ("champion", "previous"):
-            meant = self.champion() if reference == "champion" else self.previous_champion()
-            if meant is None:
-                raise RegistryError(f"there is no {reference} bundle yet; run `riffle bundles promote <id>`")
-            reference = meant
+        names = self.names()
+        if reference == PREVIOUS and (before := self.previous_champion()):
+            names[PREVIOUS] = before
+        if reference in (CHAMPION, PREVIOUS) and reference not in names:
+            raise RegistryError(f"there is no {reference} bundle yet; run `riffle bundles promote <id>`")
+        reference = names.get(reference, reference)
         matches = [bundle_id for bundle_id in published if reference and bundle_id.startswith(reference)]
         if not matches:
             raise RegistryError(f"no bundle {reference!r} in {self.root}; run `riffle bundles list` for the ids")
@@ -191,30 +202,12 @@ class Registry:
             )
         return manifest
 
-    def _bad_pointer(self, found: str) -> RegistryError:
-        return RegistryError(
-            f"{self._pointer} cannot be used: {found}; remove it, then run `riffle bundles promote <id>` "
-            f"({self._audit.name} names the last champion)"
-        )
-
-    def _whole_audit_lines(self) -> bytes:
-        written = self._audit.read_bytes() if self._audit.exists() else b""
-        return written[: written.rfind(b"\n") + 1]
-
-    def _append(self, promotion: Promotion) -> None:
-        self.audit()  # refuses to write after a corrupt line
-        with self._audit.open("ab") as file:
-            file.truncate(len(self._whole_audit_lines()))  # drops what a crash left of a line
-            file.write(msgspec.json.encode(promotion) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-
     @contextmanager
-    def _locked(self, action: str) -> Iterator[None]:
+    def _locked(self, action: str, *, lock: str = "bundles") -> Iterator[None]:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with (self.root / f"{action}.lock").open("ab") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with (self.root / f"{lock}.lock").open("ab") as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
                 yield
         except OSError as error:
             raise RegistryError(

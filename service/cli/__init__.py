@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 
 from recsys.errors import RecsysError
-from service.cli import ablation, capacity, checks, data, decisions, evaluation, features, model, stack
+from service.cli import ablation, bundles, capacity, checks, data, decisions, evaluation, features, model, stack
 from service.cli.console import errors
 from service.errors import ServiceError
 
@@ -21,6 +21,7 @@ stack.register(app)
 data.register(app)
 checks.register(app)
 model.register(app)
+bundles.register(app)
 evaluation.register(app)
 ablation.register(app)
 decisions.register(app)

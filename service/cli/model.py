@@ -1,4 +1,4 @@
-"""`riffle train`, `bundles` and `recommend`."""
+"""`riffle train` and `recommend`."""
 
 import shutil
 import subprocess
@@ -13,19 +13,19 @@ import typer
 from rich.markup import escape
 
 from recsys.bundle import Recipe
-from recsys.bundle_files import load as load_bundle
 from recsys.datasets.checks.checks import check
 from recsys.datasets.dataset import Dataset
-from recsys.errors import BundleError, RegistryError
+from recsys.errors import BundleError
 from recsys.evaluation.report import Report, shown
 from recsys.features.history import History
-from recsys.manifest import Manifest, read_manifest
+from recsys.manifest import read_manifest
 from recsys.reasons import reasons
 from recsys.recommend import recommend as recommend_batch
 from recsys.training.log import Log
 from recsys.training.questions import Known, Questions
 from recsys.training.train import BY_TIMING, CHAMPION, train, write
 from recsys.types import Controls, Ragged, World
+from service.cli.bundles import whoami
 from service.cli.checks import print_findings
 from service.cli.console import output, plain_table, report_table, step
 from service.cli.data import describe
@@ -33,19 +33,14 @@ from service.cli.moments import duration_s
 from service.cli.search import search_recipe
 from service.encoding import SOURCE_NAMES
 from service.imports import history
-from service.rebuild import live_source
 from service.settings import Settings, load
-from service.stack import valkey
 from service.world import load_world, registry
-
-bundles = typer.Typer(help="The registry of published bundles.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("train")(train_)
     app.command("recommend")(recommend)
-    app.add_typer(bundles, name="bundles")
 
 
 def train_(
@@ -133,7 +128,7 @@ def train_and_publish(
     elif CHAMPION in behind:
         output.print(f"Not promoted; {by_hand}")
     elif promote:
-        bundles.promote(bundle_id, reason="trained and promoted by riffle train")
+        bundles.promote(bundle_id, reason="trained and promoted by riffle train", who=whoami())
     return trained.report, bundle_id, time.monotonic() - began
 
 
@@ -180,83 +175,12 @@ def _comparable_champion(settings: Settings, dataset: Dataset) -> World | None:
     if champion is None:
         return None
     try:
-        fields = _manifest(settings, champion).fields
+        fields = read_manifest(found.path(champion)).fields
         if fields["dataset"]["fingerprint"] != dataset.fingerprint or fields["protocol"] != BY_TIMING[dataset.timing]:
             return None
         return load_world(settings)
     except (BundleError, KeyError):
         return None
-
-
-@bundles.command("list")
-def list_() -> None:
-    """Published bundles, newest first."""
-    settings = load()
-    found = registry(settings)
-    champion = found.champion() if found.list() else None
-    table = plain_table(None, "", "id", "created (UTC)", "data", "NDCG@10", "features")
-    for manifest in found.list():
-        fields = manifest.fields
-        table.add_row(
-            "champion" if manifest.id == champion else "",
-            manifest.id,
-            f"{manifest.created:%Y-%m-%d %H:%M}",
-            fields["dataset"]["name"],
-            f"{Report.from_json(fields['metrics']).rows[0].metrics['NDCG@10'].mean:.4f}",
-            fields["feature_schema_hash"][:8],
-        )
-    output.print(table)
-    for bundle_id, error in found.damaged().items():
-        output.print(f"{bundle_id}: {error}", style="red", markup=False)
-
-
-@bundles.command("show")
-def show(bundle: Annotated[str, typer.Argument(help="Id, unique prefix, champion or previous.")] = "champion") -> None:
-    """Where a bundle comes from, how it was judged, what it weighs."""
-    settings = load()
-    manifest = _manifest(settings, registry(settings).resolve(bundle))
-    fields = manifest.fields
-    output.print_json(data={k: v for k, v in fields.items() if k != "metrics"} | {"id": manifest.id})
-    output.print(report_table(Report.from_json(fields["metrics"]), "Evaluation"))
-    size = sum(entry.size for entry in manifest.files.values())
-    output.print(f"{len(manifest.files)} files, {size / 2**20:.1f} MB")
-
-
-@bundles.command("verify")
-def verify(
-    bundle: Annotated[str, typer.Argument(help="Id, unique prefix, champion or previous.")] = "champion",
-) -> None:
-    """Check every byte of a bundle against its manifest, and that this version can serve it."""
-    settings = load()
-    _, manifest = load_bundle(registry(settings).path(bundle))
-    output.print(f"[green]✓[/] {manifest.id}: {len(manifest.files)} files, all as published")
-
-
-@bundles.command("promote")
-def promote(
-    bundle: Annotated[str, typer.Argument(help="Id, unique prefix, or previous (to roll back).")],
-    reason: Annotated[str, typer.Option(help="Kept in the audit.")],
-) -> None:
-    """Make a bundle the champion; `riffle up` or `riffle serve` then serve it.
-
-    While the store runs, a bundle for whose features there are no live user states is refused.
-    """
-    settings = load()
-    found = registry(settings)
-    _, manifest = load_bundle(found.path(bundle))
-    schema = manifest.fields["feature_schema_hash"]
-    store = valkey.address(settings)
-    if store is not None and live_source(store, schema) is None:
-        raise RegistryError(
-            f"bundle {manifest.id} needs user states of feature schema {schema[:8]}, and none are live; run "
-            "`riffle features rebuild`, then promote it"
-        )
-    found.promote(bundle, reason=reason)
-    output.print(f"[green]✓[/] champion is now [bold]{found.champion()}[/]; run [bold]riffle up[/] to serve it")
-
-
-def _manifest(settings: Settings, bundle_id: str) -> Manifest:
-    return read_manifest(registry(settings).path(bundle_id))
 
 
 def commit() -> str:

@@ -144,6 +144,14 @@ def store_url(settings: Settings) -> str:
         raise StackError("nothing is deployed; `riffle serve` or `riffle up` does it") from error
 
 
+def deployed_bundle(settings: Settings) -> str | None:
+    """The bundle of what was deployed last; None where nothing was."""
+    try:
+        return str(json.loads(_record(settings).read_text("utf-8"))["bundle"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _head_identity(settings: Settings) -> list[Any]:
     recorded = processes.load(settings.home_path / "run" / "ray.json")
     return [recorded.pid, recorded.birth] if recorded else []

@@ -1,17 +1,16 @@
 """Publish, promote, roll back: through crashes, damage and two writers at once."""
 
-import json
 import multiprocessing
 import os
 import shutil
 import signal
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from recsys.errors import BundleError, RegistryError
-from recsys.manifest import write_manifest
+from recsys.errors import BundleError, Moved, RegistryError
+from recsys.manifest import Manifest, read_manifest, write_manifest
 from recsys.registry import Registry
 
 processes = multiprocessing.get_context("spawn")
@@ -23,12 +22,6 @@ def make_bundle(directory: Path, *, day: int = 1, content: bytes = b"factors", k
     (directory / "index" / "items.faiss").write_bytes(content * 2)
     write_manifest(directory, kind=kind, fields={"created": f"2025-06-{day:02}T12:00:00Z"})
     return directory
-
-
-def promote_when_all_are_ready(root: Path, bundle_id: str, times: int, ready: Barrier) -> None:
-    ready.wait()
-    for _ in range(times):
-        Registry(root).promote(bundle_id, reason=f"race for {bundle_id}")
 
 
 def stop_in_mid_publish(root: Path, bundle: Path) -> None:
@@ -136,12 +129,12 @@ def test_renamed_bundle_folder_is_damaged_and_not_promoted(registry: Registry, i
     registry.path(ids[0]).rename(registry.root / "bundles" / wrong)
     assert list(registry.damaged()) == [wrong]
     with pytest.raises(BundleError, match=rf"{wrong} holds bundle {ids[0]}; rename"):
-        registry.promote(wrong, reason="test")
+        registry.promote(wrong, reason="test", who="test")
 
 
 def test_bundle_is_found_by_id_alias_and_unique_prefix(registry: Registry, ids: list[str]) -> None:
-    registry.promote(ids[0], reason="first")
-    registry.promote(ids[1], reason="better")
+    registry.promote(ids[0], reason="first", who="test")
+    registry.promote(ids[1], reason="better", who="test")
     assert registry.path(ids[2]) == registry.root / "bundles" / ids[2]
     assert registry.path("20250603") == registry.path(ids[2])
     assert registry.path("champion") == registry.path(ids[1])
@@ -174,123 +167,135 @@ def test_alias_before_any_promotion_says_what_to_run(registry: Registry, alias: 
         registry.path(alias)
 
 
-def test_promotion_moves_the_pointer_and_writes_the_audit(registry: Registry, ids: list[str]) -> None:
-    registry.promote(ids[0], reason="first")
-    registry.promote(ids[1], reason="better\nby far")
+def test_promotion_names_the_champion_and_who_made_it_so_and_why(registry: Registry, ids: list[str]) -> None:
+    registry.promote(ids[0], reason="first", who="ann")
+    registry.promote(ids[1], reason="better\nby far", who="bob")
     assert registry.champion() == ids[1]
-    lines = [json.loads(line) for line in (registry.root / "audit.jsonl").read_text().splitlines()]
-    assert [(line["from"], line["to"], line["reason"]) for line in lines] == [
-        (None, ids[0], "first"),
-        (ids[0], ids[1], "better\nby far"),
+    assert [(one.who, one.name, one.from_id, one.to_id, one.reason) for one in registry.audit()] == [
+        ("ann", "champion", None, ids[0], "first"),
+        ("bob", "champion", ids[0], ids[1], "better\nby far"),
     ]
-    assert all(line["time"].endswith("+00:00") for line in lines)
 
 
 def test_roll_back_returns_to_the_previous_champion(registry: Registry, ids: list[str]) -> None:
     for bundle_id in ids:
-        registry.promote(bundle_id, reason="next")
-    registry.promote("previous", reason="roll back")
+        registry.promote(bundle_id, reason="next", who="test")
+    registry.promote("previous", reason="roll back", who="test")
     assert registry.champion() == ids[1]
     assert registry.previous_champion() == ids[2]
 
 
 def test_promoting_the_champion_again_keeps_its_predecessor(registry: Registry, ids: list[str]) -> None:
     for bundle_id in (ids[0], ids[1], ids[1]):
-        registry.promote(bundle_id, reason="again")
+        registry.promote(bundle_id, reason="again", who="test")
     assert registry.previous_champion() == ids[0]
 
 
-def test_crash_between_audit_and_pointer_keeps_the_champion(registry: Registry, ids: list[str]) -> None:
-    registry.promote(ids[0], reason="first")
-    registry.promote(ids[1], reason="better")
-    pointer = (registry.root / "champion.json").read_bytes()
-    registry.promote(ids[2], reason="crashes")
-    (registry.root / "champion.json").write_bytes(pointer)
+def test_promotion_that_expects_another_champion_is_refused(registry: Registry, ids: list[str]) -> None:
+    registry.promote(ids[0], reason="first", who="test")
+    registry.promote(ids[1], reason="better", who="test", expected=ids[0])
+    with pytest.raises(Moved, match=f"champion is {ids[1]} by now, not {ids[0]}"):
+        registry.promote(ids[2], reason="late", who="test", expected=ids[0])
     assert registry.champion() == ids[1]
-    assert registry.previous_champion() == ids[0]
-    registry.promote(ids[2], reason="again")
-    assert registry.previous_champion() == ids[1]
 
 
 def test_damaged_bundle_is_not_promoted(registry: Registry, ids: list[str]) -> None:
-    registry.promote(ids[0], reason="first")
+    registry.promote(ids[0], reason="first", who="test")
     file = registry.path(ids[1]) / "factors.npy"
     file.chmod(0o644)
     file.write_bytes(b"factorS")
     with pytest.raises(BundleError, match=r"'factors\.npy' failed the sha256 check"):
-        registry.promote(ids[1], reason="better")
+        registry.promote(ids[1], reason="better", who="test")
     assert registry.champion() == ids[0]
     assert len(registry.audit()) == 1
 
 
-def test_promotion_without_a_reason_is_refused(registry: Registry, ids: list[str]) -> None:
-    with pytest.raises(RegistryError, match="needs a reason"):
-        registry.promote(ids[0], reason="  ")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b'{"id": 7}', b'{"id": "../../etc"}', b"\xff", b'{"id": "\xff"}', b'{"x":' + b"[" * 100_000],
-)
-def test_corrupt_pointer_is_refused_by_name(registry: Registry, ids: list[str], content: bytes) -> None:
-    registry.promote(ids[0], reason="first")
-    (registry.root / "champion.json").write_bytes(content)
-    for operation in (registry.champion, lambda: registry.promote(ids[1], reason="better")):
-        with pytest.raises(RegistryError, match=r"champion\.json cannot be used: .*remove it, then run"):
-            operation()
-    assert len(registry.audit()) == 1
-
-
-def test_removing_a_corrupt_pointer_and_promoting_recovers(registry: Registry, ids: list[str]) -> None:
-    registry.promote(ids[0], reason="first")
-    registry.promote(ids[1], reason="better")
-    (registry.root / "champion.json").unlink()
-    registry.promote(ids[1], reason="recovered")
-    assert (registry.champion(), registry.previous_champion()) == (ids[1], ids[0])
-
-
 def test_champion_whose_folder_is_gone_is_refused(registry: Registry, ids: list[str]) -> None:
-    registry.promote(ids[0], reason="first")
+    registry.promote(ids[0], reason="first", who="test")
     shutil.rmtree(registry.path(ids[0]))
     with pytest.raises(RegistryError, match=f"no bundle '{ids[0]}'"):
         registry.path("champion")
 
 
-def test_torn_last_audit_line_is_ignored_and_then_overwritten(registry: Registry, ids: list[str]) -> None:
-    registry.promote(ids[0], reason="first")
-    with (registry.root / "audit.jsonl").open("ab") as audit:
-        audit.write(b'{"time":"2025-06')
-    assert [promotion.to_id for promotion in registry.audit()] == [ids[0]]
-    registry.promote(ids[1], reason="better")
-    assert [promotion.to_id for promotion in registry.audit()] == [ids[0], ids[1]]
+def test_bundle_is_found_by_any_name_that_it_has_and_keeps_its_others(registry: Registry, ids: list[str]) -> None:
+    registry.name("challenger", ids[0], reason="try it", who="test")
+    registry.name("golden", ids[0], reason="keep it", who="test")
+    registry.name("challenger", ids[1], reason="try that", who="test")
+    assert (registry.path("golden").name, registry.path("challenger").name) == (ids[0], ids[1])
+    registry.unname("golden", reason="enough", who="test")
+    assert registry.names() == {"challenger": ids[1]}
+    with pytest.raises(RegistryError, match="no bundle 'golden'"):
+        registry.path("golden")
 
 
-@pytest.mark.parametrize("line", [b"{}\n", b"\xff\n", b"[" * 100_000 + b"\n"])
-def test_corrupt_audit_line_is_refused_by_number(registry: Registry, ids: list[str], line: bytes) -> None:
-    registry.promote(ids[0], reason="first")
-    with (registry.root / "audit.jsonl").open("ab") as audit:
-        audit.write(line)
-    for operation in (registry.audit, lambda: registry.promote(ids[1], reason="better")):
-        with pytest.raises(RegistryError, match=r"audit\.jsonl line 2 is corrupt"):
-            operation()
-    assert registry.champion() == ids[0]
+def test_name_that_nothing_has_and_that_of_the_champion_are_not_taken_away(registry: Registry, ids: list[str]) -> None:
+    registry.promote(ids[0], reason="first", who="test")
+    with pytest.raises(RegistryError, match="no bundle has the name 'shadow'"):
+        registry.unname("shadow", reason="enough", who="test")
+    with pytest.raises(RegistryError, match="something has to serve"):
+        registry.unname("champion", reason="enough", who="test")
 
 
-@pytest.mark.parametrize("times", [1, 25])
-def test_two_processes_promoting_at_once_leave_a_valid_pointer_and_an_unbroken_audit(
-    registry: Registry, ids: list[str], times: int
+# --- prune ---
+
+
+@pytest.fixture
+def seven(registry: Registry, tmp_path: Path) -> list[str]:
+    """Seven published bundles, oldest first."""
+    return [registry.publish(make_bundle(tmp_path / f"bundle-{day}", day=day)) for day in range(1, 8)]
+
+
+def test_only_what_nothing_needs_is_pruned_oldest_first(registry: Registry, seven: list[str]) -> None:
+    registry.promote(seven[0], reason="first", who="test")
+    registry.promote(seven[2], reason="better", who="test")
+    registry.name("golden", seven[1], reason="keep it", who="test")
+    assert registry.dispensable(keep=1, needed={seven[4]}) == [seven[3], seven[5]]
+    assert registry.prune(keep=1, needed={seven[4]}) == [seven[3], seven[5]]
+    assert [one.id for one in registry.list()] == [seven[number] for number in (6, 4, 2, 1, 0)]
+    assert registry.dispensable(keep=1, needed={seven[4]}) == []
+    assert not (registry.root / "incoming").exists()
+
+
+def test_bundle_that_is_named_while_others_are_pruned_stays(
+    registry: Registry, seven: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready = processes.Barrier(2)
-    promoters = [
-        processes.Process(target=promote_when_all_are_ready, args=(registry.root, bundle_id, times, ready))
-        for bundle_id in ids[:2]
-    ]
-    for promoter in promoters:
-        promoter.start()
-    for promoter in promoters:
-        promoter.join(30)
-    assert [promoter.exitcode for promoter in promoters] == [0, 0]
-    audit = registry.audit()
-    assert sorted(promotion.to_id for promotion in audit) == [ids[0]] * times + [ids[1]] * times
-    assert [p.from_id for p in audit] == [None, *(p.to_id for p in audit[:-1])]
-    assert registry.champion() == audit[-1].to_id
+    registry.promote(seven[6], reason="first", who="test")
+    asked = Registry.dispensable
+
+    def name_one(self: Registry, **told: Any) -> list[str]:
+        found = asked(self, **told)
+        registry.name("shadow", seven[1], reason="late", who="test")
+        return found
+
+    monkeypatch.setattr(Registry, "dispensable", name_one)
+    assert registry.prune(keep=5, needed=set()) == [seven[0]]
+    assert registry.path("shadow").name == seven[1]
+
+
+def test_bundle_that_was_pruned_meanwhile_is_not_named(
+    registry: Registry, seven: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.promote(seven[6], reason="first", who="test")
+    resolve = registry.resolve
+
+    def prune_then_resolve(reference: str) -> str:
+        found = resolve(reference)
+        monkeypatch.setattr("recsys.registry.verify", read_then_remove)
+        return found
+
+    def read_then_remove(path: Path) -> Manifest:
+        manifest = read_manifest(path)
+        shutil.rmtree(path)
+        return manifest
+
+    monkeypatch.setattr(registry, "resolve", prune_then_resolve)
+    with pytest.raises(BundleError, match=r"'manifest\.json' failed the presence check"):
+        registry.name("shadow", seven[0], reason="late", who="test")
+    assert "shadow" not in registry.names()
+
+
+def test_next_prune_removes_what_a_killed_one_left(registry: Registry, seven: list[str]) -> None:
+    (registry.root / "incoming" / seven[0]).mkdir(parents=True)
+    registry.promote(seven[6], reason="first", who="test")
+    assert registry.prune(keep=6, needed=set()) == [seven[0]]
+    assert not (registry.root / "incoming").exists()

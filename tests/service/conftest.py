@@ -47,7 +47,7 @@ def published_home(trained: Trained, synthetic_dataset: Dataset, tmp_path_factor
     folder = home / "finished"
     write(trained, synthetic_dataset, folder, code_commit="0" * 12, parent=None)
     bundles = Registry(home / "registry")
-    bundles.promote(bundles.publish(folder), reason="the only one")
+    bundles.promote(bundles.publish(folder), reason="the only one", who="test")
     return Settings(home=str(home))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import redis
@@ -25,11 +26,14 @@ from recsys.manifest import read_manifest, write_manifest
 from recsys.registry import Registry
 from recsys.verbs import Verb
 from service.cli import main
+from service.decisions import STREAM
 from service.settings import Settings
 from service.stack import valkey
 from service.state_keys import namespace, state_key
 from tests import worlds
 from tests.free_ports import free_port
+from tests.recsys.test_registry import make_bundle
+from tests.service.test_decisions import decision
 
 MAIN = "from service.cli import main; main()"
 BUNDLE_ID = re.compile(r"\d{8}-[0-9a-f]{12}")
@@ -367,6 +371,30 @@ def test_second_bundle_is_promoted_and_rolled_back_with_a_reason(own_shop: Home)
     assert own_shop.registry.champion() == first
     assert [one.reason for one in own_shop.registry.audit()][1:] == ["better", "it was not"]
     assert "reason" in refused(own_shop.riffle("bundles", "promote", second, "--reason", " "))
+    late = own_shop.riffle("bundles", "promote", second, "--reason", "late", "--expect", second)
+    assert f"champion is {first} by now" in refused(late)
+    table = own_shop.riffle("bundles", "audit", "--count", "2").out
+    assert re.search(rf"2 .* champion +{first} +{second} +better", table)
+    assert re.search(rf"3 .* champion +{second} +{first} +it was not", table)
+    assert "trained and promoted" not in table
+
+
+def test_bundle_is_given_names_and_loses_them(own_shop: Home) -> None:
+    champion = str(own_shop.registry.champion())
+    named = own_shop.riffle("bundles", "name", "shadow", "champion", "--reason", "must differ in nothing")
+    assert named.out.strip() == f"✓ shadow is now {champion}"
+    assert re.search(rf"champion, shadow +{champion}", own_shop.riffle("bundles", "list").out)
+    assert own_shop.riffle("bundles", "verify", "shadow").code == 0
+    assert own_shop.riffle("bundles", "unname", "shadow", "--reason", "seen").code == 0
+    assert own_shop.registry.names() == {"champion": champion}
+    by_hand = own_shop.riffle("bundles", "name", "champion", champion, "--reason", "x")
+    assert "riffle bundles promote" in refused(by_hand)
+
+
+def test_prune_without_the_store_that_knows_the_newest_answers_removes_nothing(own_shop: Home) -> None:
+    make_bundle_of(own_shop, day=1)
+    assert "it does not run; run `riffle up`" in refused(own_shop.riffle("bundles", "prune", "--keep", "1"))
+    assert len(own_shop.registry.list()) == 2
 
 
 # --- features ---
@@ -419,6 +447,30 @@ def test_bundle_without_live_states_is_not_promoted_until_they_are_made(
     home.riffle("features", "rebuild", **port)
     assert home.riffle(*promote, **port).code == 0
     assert len(home.registry.audit()) == 2
+
+
+@pytest.mark.valkey
+def test_prune_keeps_bundles_of_answers_on_record_and_of_what_was_deployed(
+    shop_with_store: tuple[Home, dict[str, object], str],
+) -> None:
+    home, port, url = shop_with_store
+    answered, deployed, gone = (make_bundle_of(home, day=day) for day in (1, 2, 3))
+    record = msgspec.msgpack.encode(decision(1, bundle=answered))
+    (home.path / "state" / "run").mkdir(exist_ok=True)
+    (home.path / "state" / "run" / "application.json").write_text(json.dumps({"bundle": deployed}))
+    with redis.Redis.from_url(url) as server:
+        server.xadd(STREAM, {"d": record})
+    prune = ("bundles", "prune", "--keep", "1")
+    assert f"{gone} would be removed" in home.riffle(*prune, "--dry-run", **port).out
+    assert len(home.registry.list()) == 4
+    assert f"{gone} removed" in home.riffle(*prune, **port).out
+    assert {one.id for one in home.registry.list()} == {str(home.registry.champion()), answered, deployed}
+    assert "Every bundle is needed" in home.riffle(*prune, **port).out
+
+
+def make_bundle_of(home: Home, *, day: int) -> str:
+    """A bundle of last summer, which holds nothing that could serve."""
+    return home.registry.publish(make_bundle(home.path / f"bundle-{day}", day=day))
 
 
 def test_rebuild_without_a_store_says_what_starts_it(shop: Home) -> None:

@@ -1,0 +1,176 @@
+"""`riffle bundles`: what is published, who made it the champion, what may go."""
+
+import asyncio
+import getpass
+import socket
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from recsys.bundle_files import load as load_bundle
+from recsys.changes import Change
+from recsys.errors import RegistryError
+from recsys.evaluation.report import Report
+from recsys.manifest import read_manifest
+from service.archives import decision_archive
+from service.cli.console import output, plain_table, report_table, waiting
+from service.decision_records import DecisionRecords
+from service.decision_stream import DecisionStream
+from service.decisions import Decision
+from service.errors import StackError
+from service.rebuild import live_source
+from service.round_trips import RoundTrips
+from service.settings import Settings, load
+from service.stack import application, valkey
+from service.world import registry
+
+TIMEOUT_MS = 10_000
+
+bundles = typer.Typer(help="The registry of published bundles.", no_args_is_help=True)
+
+Reference = Annotated[str, typer.Argument(help="Id, unique prefix, name, or previous (the champion before).")]
+Name = Annotated[str, typer.Argument(help="champion, challenger, shadow, or any other of letters, digits and hyphens.")]
+Reason = Annotated[str, typer.Option(help="Kept in the audit.")]
+Expected = Annotated[
+    str | None, typer.Option("--expect", help="Refuse, where another bundle than this id has the name by now.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(bundles, name="bundles")
+
+
+def whoami() -> str:
+    """Who changes something, for the audit: the account and the machine."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):  # an account without a name
+        return f"somebody@{socket.gethostname()}"
+
+
+@bundles.command("list")
+def list_() -> None:
+    """Published bundles, newest first."""
+    found = registry(load())
+    names = found.names()
+    table = plain_table(None, "", "id", "created (UTC)", "data", "NDCG@10", "features")
+    for manifest in found.list():
+        fields = manifest.fields
+        table.add_row(
+            ", ".join(name for name, bundle_id in names.items() if bundle_id == manifest.id),
+            manifest.id,
+            f"{manifest.created:%Y-%m-%d %H:%M}",
+            fields["dataset"]["name"],
+            f"{Report.from_json(fields['metrics']).rows[0].metrics['NDCG@10'].mean:.4f}",
+            fields["feature_schema_hash"][:8],
+        )
+    output.print(table)
+    for bundle_id, error in found.damaged().items():
+        output.print(f"{bundle_id}: {error}", style="red", markup=False)
+
+
+@bundles.command("show")
+def show(bundle: Reference = "champion") -> None:
+    """Where a bundle comes from, how it was judged, what it weighs."""
+    manifest = read_manifest(registry(load()).path(bundle))
+    fields = manifest.fields
+    output.print_json(data={k: v for k, v in fields.items() if k != "metrics"} | {"id": manifest.id})
+    output.print(report_table(Report.from_json(fields["metrics"]), "Evaluation"))
+    size = sum(entry.size for entry in manifest.files.values())
+    output.print(f"{len(manifest.files)} files, {size / 2**20:.1f} MB")
+
+
+@bundles.command("verify")
+def verify(bundle: Reference = "champion") -> None:
+    """Check every byte of a bundle against its manifest, and that this version can serve it."""
+    _, manifest = load_bundle(registry(load()).path(bundle))
+    output.print(f"[green]✓[/] {manifest.id}: {len(manifest.files)} files, all as published")
+
+
+@bundles.command("promote")
+def promote(bundle: Reference, reason: Reason, expect: Expected = None) -> None:
+    """Make a bundle the champion; `riffle up` or `riffle serve` then serve it.
+
+    While the store runs, a bundle for whose features there are no live user states is refused.
+    """
+    settings = load()
+    found = registry(settings)
+    _, manifest = load_bundle(found.path(bundle))
+    schema = manifest.fields["feature_schema_hash"]
+    store = valkey.address(settings)
+    if store is not None and live_source(store, schema) is None:
+        raise RegistryError(
+            f"bundle {manifest.id} needs user states of feature schema {schema[:8]}, and none are live; run "
+            "`riffle features rebuild`, then promote it"
+        )
+    found.promote(manifest.id, reason=reason, who=whoami(), expected=expect)
+    output.print(f"[green]✓[/] champion is now [bold]{manifest.id}[/]; run [bold]riffle up[/] to serve it")
+
+
+@bundles.command("name")
+def name_(name: Name, bundle: Reference, reason: Reason, expect: Expected = None) -> None:
+    """Give a bundle a name, such as challenger, shadow or one that keeps it from being pruned."""
+    if name == "champion":
+        raise RegistryError("`riffle bundles promote` makes a champion: it checks more")
+    change = registry(load()).name(name, bundle, reason=reason, who=whoami(), expected=expect)
+    output.print(f"[green]✓[/] {name} is now [bold]{change.to_id}[/]")
+
+
+@bundles.command("unname")
+def unname(name: Name, reason: Reason) -> None:
+    """Take a name away; the bundle stays."""
+    change = registry(load()).unname(name, reason=reason, who=whoami())
+    output.print(f"[green]✓[/] {change.from_id} is not {name} any more")
+
+
+@bundles.command("audit")
+def audit(count: Annotated[int, typer.Option(min=1, help="The newest.")] = 20) -> None:
+    """Who gave which name to which bundle, when and why; the newest last."""
+    table = plain_table(None, "", "time (UTC)", "who", "name", "from", "to", "why")
+    for one in registry(load()).audit()[-count:]:
+        table.add_row(*map(escape, _cells(one)))
+    output.print(table)
+
+
+@bundles.command("prune")
+def prune(
+    keep: Annotated[int, typer.Option(min=1, help="The newest bundles stay, whatever else.")] = 5,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove bundles that nothing needs.
+
+    Bundles stay that have a name, that are among the newest, the champion before, what serves now, and those of all
+    answers on record, which can be made again.
+    """
+    settings = load()
+    found = registry(settings)
+    with waiting("Reading the answers on record"):
+        needed = asyncio.run(_answered(settings)) | {application.deployed_bundle(settings) or ""}
+    gone = found.dispensable(keep=keep, needed=needed) if dry_run else found.prune(keep=keep, needed=needed)
+    for bundle_id in gone:
+        output.print(f"{bundle_id} {'would be removed' if dry_run else 'removed'}")
+    if not gone:
+        output.print("Every bundle is needed, or among the newest.")
+
+
+async def _answered(settings: Settings) -> set[str]:
+    """The bundles of all decision records.
+
+    Raises:
+        StackError, RecordsUnavailable: not all records can be read, and so none of them is taken for unneeded.
+    """
+    url = valkey.address(settings)
+    if url is None:
+        raise StackError("the store holds the newest answers on record, and it does not run; run `riffle up` first")
+    store = RoundTrips(url, timeout_ms=TIMEOUT_MS, connections=1)
+    try:
+        records = DecisionRecords(DecisionStream(store), decision_archive(settings))
+        return {one.bundle async for one in records.newest() if isinstance(one, Decision)}
+    finally:
+        await store.close()
+
+
+def _cells(one: Change) -> tuple[str, ...]:
+    return (str(one.number), one.time[:19], one.who, one.name, one.from_id or "-", one.to_id or "-", one.reason)
