@@ -54,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     deadline_ms: Annotated[int, Meta(ge=1, le=10_000)] = 100  # when the request names none
     max_batch: Annotated[int, Meta(ge=1, le=256)] = 32  # requests per micro-batch
     max_waiting: Annotated[int, Meta(ge=1, le=100_000)] = 128  # per Gateway; more are shed with 429
-    max_under_way: Annotated[int, Meta(ge=1, le=100_000)] = 44  # lists per Gateway; HAProxy refuses more: decision 0024
+    max_under_way: Annotated[int, Meta(ge=1, le=100_000)] = 44  # lists per Gateway until one says how many: 0024
     max_body_bytes: Annotated[int, Meta(ge=1024)] = 524_288  # 1,000 ids of 256 bytes and room
 
     # --- the online store ---
