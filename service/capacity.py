@@ -12,7 +12,7 @@ DAY_S = 86_400
 PEAK = 30_000 / 11_574  # of the average rate: about a billion a day, 30,000/s at its busiest
 UTILISATION = 0.6
 HOURS_A_MONTH = 730
-CPU_MS = {1_682: 0.97, 100_000: 1.79, 1_000_000: 2.94}
+CPU_MS = {1_682: 0.97, 100_000: 1.53, 1_000_000: 1.66}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Costs:
     store_cpu_ms: float = 0.025
     event_cpu_ms: float = 0.064
     store_event_cpu_ms: float = 0.022
-    bundle_bytes_per_item: float = 3_700.0
+    bundle_bytes_per_item: float = 3_200.0
     gateway_bytes: float = 200e6
     node_bytes: float = 1.5e9
     state_bytes: float = 1_300.0
