@@ -44,7 +44,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     choose_als: bool = True  # training may take another of the strengths that it knows: decision 0022
     popular: Window = "month"  # over which items are popular
     choose_popularity: bool = True  # training may take another window; a search does not settle it as it does ALS
-    spectral_factors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64  # as good as 128: decision 0026
+    spectral_factors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64  # half the bytes of 128: decision 0026
     neighbours: int = 100  # kept per item and table
     recent: Annotated[int, msgspec.Meta(ge=1, le=RING)] = 10  # newest interactions that transitions and similar look at
     recent_decay: float = 0.7  # weight per step back

@@ -10,6 +10,8 @@ from recsys.retrieval.norm_bands import divide
 
 REACH, DIMENSIONS_PER_REACH = 2.4, 80  # a list is read for REACH deviations, and one more for so many dimensions
 LEVEL = 127  # the largest number in a code
+FOUND, FOUND_OF = 0.99, 128  # share of so many exact best that queries of training have to find: decision 0026
+SHARES = (1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0)  # of the reach, the first that finds them is taken
 _PARTS = {"code": np.int8, "scale": np.float32, "row": np.int32, "start": np.int64, "mean": np.float32}
 _PARTS |= {"reach": np.float32}
 
@@ -51,15 +53,35 @@ class BandIndex:
     fresh: Codes
 
     @classmethod
-    def build(cls, factors: np.ndarray, *, seed: int) -> "BandIndex":
-        """factors: float32 [N, d]. The same seed and thread count give the same index."""
+    def build(cls, factors: np.ndarray, *, seed: int, queries: np.ndarray | None = None) -> "BandIndex":
+        """The same seed and thread count give the same index.
+
+        Args:
+            factors: float32 [N, d].
+            queries: float32 [q, d], what will be searched for, for example; lists reach as far as these need. None: as
+                far as vectors need whose lists are round.
+        """
         rows = np.flatnonzero(np.any(factors != 0, axis=1))
         vectors = factors if len(rows) == len(factors) else factors[rows]
         lists, d = divide(vectors, seed=seed), factors.shape[1]
         by_list = np.argsort(lists.of, kind="stable")
         start = np.searchsorted(lists.of[by_list], np.arange(len(lists.mean) + 1))
         reach = np.float32(REACH + d / DIMENSIONS_PER_REACH) * lists.deviation
-        return cls(Codes.of(vectors[by_list], rows[by_list]), start, lists.mean, reach, _none(d))
+        index = cls(Codes.of(vectors[by_list], rows[by_list]), start, lists.mean, reach, _none(d))
+        return index if queries is None else index._finding(factors, queries)
+
+    def _finding(self, factors: np.ndarray, queries: np.ndarray) -> "BandIndex":
+        """The same index that reaches as far as it has to, to find FOUND of the FOUND_OF best of these queries."""
+        every = np.full(len(factors) + 7 >> 3, 255, np.uint8)
+        k = min(FOUND_OF, len(self))
+        asked = queries[np.any(queries != 0, axis=1)]
+        best_of = [np.argpartition(-(factors @ one), k - 1)[:k] for one in asked]
+        for share in SHARES:
+            index = self.reaching(share)
+            found = [np.isin(rows, index.search(one, k, every)[0]) for one, rows in zip(asked, best_of, strict=True)]
+            if not found or np.mean(found) >= FOUND:
+                break
+        return index
 
     def reaching(self, share: float) -> "BandIndex":
         """The same index that reads lists for this share of its reach; to measure with."""

@@ -12,10 +12,14 @@ Index = FaissIndex | BandIndex
 EXACT_MAX = 20_000  # rows; decision 0023
 
 
-def build_index(factors: np.ndarray, *, seed: int) -> Index:
-    """Exact up to EXACT_MAX rows that are not 0, beyond that lists by bands of length. factors: float32 [N, d]."""
+def build_index(factors: np.ndarray, *, seed: int, queries: np.ndarray | None = None) -> Index:
+    """Exact up to EXACT_MAX rows that are not 0, beyond that lists by bands of length.
+
+    Args:
+        factors: float32 [N, d]. queries: As of `BandIndex.build`.
+    """
     if np.count_nonzero(np.any(factors != 0, axis=1)) > EXACT_MAX:
-        return BandIndex.build(factors, seed=seed)
+        return BandIndex.build(factors, seed=seed, queries=queries)
     return FaissIndex.build(factors)
 
 

@@ -1,7 +1,7 @@
 """Which ranker: linear alone, corrected by trees, or trees alone; chosen on questions that no ranker has seen.
 
-Trees find what a linear model cannot say, and take what is true of an older log only for a rule. On Amazon Beauty a
-linear model with few trees is the best, on tastes without order the linear model alone: decision 0027. Sources and ALS
+Trees find what a linear model cannot say, and take what is true of an older log only for a rule. On tastes
+without order a linear model alone is the best, elsewhere one that trees correct: decision 0027. Sources and ALS
 were chosen on the judge's questions; all rankers share that.
 """
 

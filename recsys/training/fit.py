@@ -11,7 +11,7 @@ from recsys.bundle import Bundle, Recipe
 from recsys.datasets.dataset import Dataset
 from recsys.errors import TrainingError
 from recsys.features.item_counts import ItemCounts
-from recsys.retrieval.index import build_index
+from recsys.retrieval.index import Index, build_index
 from recsys.retrieval.neighbours import co_occurrence, nearby, transitions
 from recsys.retrieval.spectral import Spectral
 from recsys.text_column import TextColumn
@@ -19,6 +19,8 @@ from recsys.training.log import Log
 from recsys.types import ItemStats, Ragged
 from recsys.verbs import WEIGHT
 from recsys.vocabulary import Vocabulary
+
+ASKING = 256  # users whose vectors an index is measured with
 
 
 def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: int | None = None) -> Bundle:
@@ -36,9 +38,11 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
     item = row_of[past.item]
     n = len(vocabulary)
     liked = past.positive
-    factors, gram = _als(past, item, n, recipe, threads)
+    factors, gram, index = _als(past, item, n, recipe, threads)
     with threadpool_limits(1, "blas"):  # how a sum is shared out among threads would change its last bits
         spectral = Spectral.fit(past.user[liked], item[liked], n, d=recipe.spectral_factors, seed=recipe.seed)
+        asking = _user_sums(spectral, past.user[liked], item[liked], recipe.seed)
+        spectral_index = build_index(spectral.vector, seed=recipe.seed, queries=asking)
     source_of = np.argsort(row_of)  # data-set item of each row
     counts = np.diff(dataset.item_category_indptr)[source_of]
     lists = [
@@ -58,11 +62,11 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
         category_item=Ragged(bounds.astype(np.int64), owners),
         factors=factors,
         gram=gram,
-        index=build_index(factors, seed=recipe.seed),
+        index=index,
         transitions=transitions(past.user, item, liked, n, k=recipe.neighbours),
         nearby=nearby(past.user, item, liked, n, k=recipe.neighbours),
         spectral=spectral,
-        spectral_index=build_index(spectral.vector, seed=recipe.seed),
+        spectral_index=spectral_index,
         similar=co_occurrence(past.user[liked], item[liked], n, k=recipe.neighbours),
         item_stats=item_stats(vocabulary.key, past, until_s=until_s),
     )
@@ -71,14 +75,14 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
 def with_als(bundle: Bundle, past: Log, *, threads: int | None = None) -> Bundle:
     """A bundle that was fitted on `past`, its factors as its recipe wants them."""
     item = bundle.vocabulary.rows(past.key)
-    factors, gram = _als(past, item, len(bundle.vocabulary), bundle.recipe, threads)
-    return replace(bundle, factors=factors, gram=gram, index=build_index(factors, seed=bundle.recipe.seed))
+    factors, gram, index = _als(past, item, len(bundle.vocabulary), bundle.recipe, threads)
+    return replace(bundle, factors=factors, gram=gram, index=index)
 
 
 def _als(
     past: Log, item: np.ndarray, n_items: int, recipe: Recipe, threads: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Item factors of implicit-feedback ALS, float32 [N, d], and their Gram matrix with the regularisation.
+) -> tuple[np.ndarray, np.ndarray, Index]:
+    """Item factors of implicit-feedback ALS, float32 [N, d], their Gram matrix with the regularisation, their index.
 
     The same for the same seed, whatever the thread count. Who did several things to an item has the confidence of the
     one that weighs most, as in `fold_in`. item: int [e], the row of each event.
@@ -105,7 +109,24 @@ def _als(
         factors = np.ascontiguousarray(model.item_factors, np.float32)
         factors[np.bincount(item, minlength=n_items) == 0] = 0
         gram = factors.T @ factors + np.float32(recipe.als_regularization) * np.eye(recipe.factors, dtype=np.float32)
-    return factors, gram
+        asking = np.asarray(model.user_factors[_some_users(user, recipe.seed)], np.float32)
+        index = build_index(factors, seed=recipe.seed, queries=asking)
+    return factors, gram, index
+
+
+def _some_users(user: np.ndarray, seed: int) -> np.ndarray:
+    """At most ASKING of these users, ascending."""
+    users = np.unique(user)
+    return np.sort(np.random.default_rng(seed).choice(users, min(ASKING, len(users)), replace=False))
+
+
+def _user_sums(spectral: Spectral, user: np.ndarray, item: np.ndarray, seed: int) -> np.ndarray:
+    """Spectral vectors of some users, from all that they liked: float32 [q, d]."""
+    users = _some_users(user, seed)
+    of_them = np.isin(user, users)
+    place, taken = np.searchsorted(users, user[of_them]), item[of_them]
+    shares = sparse.coo_array((1 / spectral.count[taken], (place, taken)), shape=(len(users), len(spectral.count)))
+    return np.asarray(shares.tocsr() @ spectral.vector, np.float32)
 
 
 def item_stats(key: np.ndarray, log: Log, *, until_s: int) -> ItemStats:

@@ -7,7 +7,7 @@ import pytest
 
 from loadtest.invented_vectors import user_vectors
 from recsys.retrieval import index
-from recsys.retrieval.band_index import BandIndex
+from recsys.retrieval.band_index import FOUND_OF, BandIndex
 from recsys.retrieval.faiss_index import FaissIndex
 from recsys.retrieval.index import build_index, load_index
 from tests.recsys.retrieval.vectors import clustered, invented, recall, search
@@ -143,3 +143,22 @@ def test_the_size_of_the_catalogue_decides(monkeypatch: pytest.MonkeyPatch) -> N
     few[:1_000] = clustered(1_000, 16, 1)
     assert isinstance(build_index(few, seed=1), FaissIndex)
     assert isinstance(build_index(clustered(1_001, 16, 1), seed=1), BandIndex)
+
+
+def test_lists_reach_as_far_as_the_queries_of_training_need() -> None:
+    """Vectors in long thin clusters, as real ones are, promise less by their mean deviation than they hold."""
+    rng = np.random.default_rng(3)
+    factors = clustered(30_000, 32, 1)
+    factors += (rng.standard_t(2, size=(30_000, 1)) * rng.normal(size=(1, 32))).astype(np.float32) * 0.2
+    queries, others = (factors[rng.integers(0, 30_000, n)] + clustered(n, 32, 8 + n) for n in (128, 100))
+    plain, measured = BandIndex.build(factors, seed=1), BandIndex.build(factors, seed=1, queries=queries)
+    exact = best_of(others, factors, FOUND_OF)
+    assert recall(search(plain, others, FOUND_OF), exact) < 0.97
+    assert recall(search(measured, others, FOUND_OF), exact) > 0.98
+
+
+def test_queries_that_are_nothing_change_nothing() -> None:
+    factors = clustered(3_000, 16, 1)
+    plain = BandIndex.build(factors, seed=1)
+    for queries in (np.zeros((5, 16), np.float32), np.zeros((0, 16), np.float32)):
+        np.testing.assert_array_equal(BandIndex.build(factors, seed=1, queries=queries).reach, plain.reach)
