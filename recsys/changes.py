@@ -94,7 +94,10 @@ class Changes:
             RegistryError: no such name can be given, no reason or nobody is named, the log is damaged or not writable.
         """
         if not NAME.fullmatch(name) or name == PREVIOUS:
-            raise RegistryError(f"{name!r} is no name for a bundle: a letter, then up to 39 letters, digits or hyphens")
+            raise RegistryError(
+                f"{name!r} is no name for a bundle: up to 40 small letters, digits and hyphens, a letter first, "
+                f"not {PREVIOUS}"
+            )
         if not reason.strip() or not who.strip():
             raise RegistryError(f"giving the name {name!r} needs a reason and somebody who gives it; both are kept")
         for _ in range(_TRIES):
@@ -124,7 +127,7 @@ class Changes:
             change = msgspec.json.decode(path.read_bytes(), type=Change)
         except (ValueError, RecursionError, OSError) as error:
             raise RegistryError(
-                f"{path} cannot be used: {error}; restore it, or remove it to go back to the change before"
+                f"{path} cannot be used: {error}; restore it, or remove it, if it is the newest, to go back to the last"
             ) from error
         if f"{change.number:0{_DIGITS}}.json" != path.name:
             raise RegistryError(f"{path} holds change {change.number}; restore it, or remove it")

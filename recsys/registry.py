@@ -87,12 +87,13 @@ class Registry:
 
         Args:
             reference: As of `resolve`.
-            expected: The bundle that has the name, as far as the caller knows; None: whichever.
+            expected: The bundle that has the name, as far as the caller knows, as of `resolve`; None: whichever.
         Raises:
             BundleError: the bundle is damaged. Moved: another has the name. RegistryError: no such bundle, no reason,
                 nobody named, no name for a bundle, or a damaged log. The name stays where it is in all cases.
         """
         bundle_id = self._checked(self.resolve(reference), verify).id
+        expected = None if expected is None else self.resolve(expected)
         with self._locked("name a bundle", lock="names"):
             self._checked(bundle_id, read_manifest)  # it was not pruned meanwhile
             return self._changes.give(name, bundle_id, who=who, reason=reason, expected=expected)
@@ -162,7 +163,9 @@ class Registry:
         if reference == PREVIOUS and (before := self.previous_champion()):
             names[PREVIOUS] = before
         if reference in (CHAMPION, PREVIOUS) and reference not in names:
-            raise RegistryError(f"there is no {reference} bundle yet; run `riffle bundles promote <id>`")
+            raise RegistryError(
+                f"there is no {reference} bundle yet; run `riffle bundles promote <id> --reason <text>`"
+            )
         reference = names.get(reference, reference)
         matches = [bundle_id for bundle_id in published if reference and bundle_id.startswith(reference)]
         if not matches:

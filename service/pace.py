@@ -1,6 +1,7 @@
 """How long micro-batches take, learned from those that ran: a part for the batch and a part for each request."""
 
 _KEPT = 0.97  # weight of what was known when one more batch has run: the last thirty count
+_SETTLED, _SLOW = 5, 3.0  # batches, from which on none counts as more than so many times what was predicted
 
 
 class Pace:
@@ -15,7 +16,12 @@ class Pace:
         self._count = self._size = self._sizes = self._took_s = self._size_took = 0.0
 
     def ran(self, size: int, took_s: float) -> None:
-        """A batch of so many requests has taken so long, from its beginning to that of the next one."""
+        """A batch of so many requests has taken so long, from its beginning to that of the next one.
+
+        One that took far longer than others was stopped by something else, and counts as a slow one.
+        """
+        if self._count >= _SETTLED:
+            took_s = min(took_s, _SLOW * self.takes_s(size))
         self._count = _KEPT * self._count + 1
         self._size = _KEPT * self._size + size
         self._sizes = _KEPT * self._sizes + size * size

@@ -79,5 +79,6 @@ def _fused(lists: list[Lists], wanted: np.ndarray) -> CandidateSet:
             tuple(int(one.source) for one in lists),
             wanted,
             len(Source),
+            int(Source.NEW),
         )
     )

@@ -21,12 +21,15 @@ def fuse(
     source: tuple[int, ...],
     wanted: np.ndarray,
     n_sources: int,
+    drawn: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Bring equal items of a request together, add up what its lists say of them, and keep the best.
 
     Args:
         item, weight, length, source: Of each source, as in `sources.Lists`.
         wanted: int64 [b], cells kept of each request.
+        drawn: A source whose items are kept as if they were on top of a list, though chance put them there: it adds
+            nothing to the score that is returned, or a draw would change what is thought of other candidates.
     Returns:
         Bounds int64 [b + 1] and per cell, by falling fused score and then rising item: item int32 [m], source bits
         uint8 [m], fused score float32 [m] = sum of 1 / (RRF_K + position), weights float32 [n_sources, m] summed in
@@ -60,7 +63,8 @@ def fuse(
         for place in range(kept):
             cell = table[_slot(table, at_item, np.int32(keys[place] & _ITEM_MASK))]
             out_item[start + place] = at_item[cell]
-            out_fused[start + place] = at_fused[cell]
+            by_chance = share[0] if at_bits[cell] >> drawn & 1 else 0.0
+            out_fused[start + place] = at_fused[cell] - by_chance
             out_bits[start + place] = at_bits[cell]
             for other in range(n_sources):
                 out_weight[other, start + place] = at_weight[cell, other]

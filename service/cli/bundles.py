@@ -30,10 +30,10 @@ TIMEOUT_MS = 10_000
 bundles = typer.Typer(help="The registry of published bundles.", no_args_is_help=True)
 
 Reference = Annotated[str, typer.Argument(help="Id, unique prefix, name, or previous (the champion before).")]
-Name = Annotated[str, typer.Argument(help="champion, challenger, shadow, or any other of letters, digits and hyphens.")]
+Name = Annotated[str, typer.Argument(help="challenger, shadow, or any other of small letters, digits and hyphens.")]
 Reason = Annotated[str, typer.Option(help="Kept in the audit.")]
 Expected = Annotated[
-    str | None, typer.Option("--expect", help="Refuse, where another bundle than this id has the name by now.")
+    str | None, typer.Option("--expect", help="Refuse, where another bundle than this one has the name by now.")
 ]
 
 
@@ -146,8 +146,11 @@ def prune(
     """
     settings = load()
     found = registry(settings)
-    with waiting("Reading the answers on record"):
-        needed = asyncio.run(_answered(settings)) | {application.deployed_bundle(settings) or ""}
+    serving = application.deployed_bundle(settings)
+    needed = {serving} if serving else set()
+    if candidates := set(found.dispensable(keep=keep, needed=needed)):
+        with waiting("Reading the answers on record"):
+            needed |= asyncio.run(_answered(settings, candidates))
     gone = found.dispensable(keep=keep, needed=needed) if dry_run else found.prune(keep=keep, needed=needed)
     for bundle_id in gone:
         output.print(f"{bundle_id} {'would be removed' if dry_run else 'removed'}")
@@ -155,8 +158,8 @@ def prune(
         output.print("Every bundle is needed, or among the newest.")
 
 
-async def _answered(settings: Settings) -> set[str]:
-    """The bundles of all decision records.
+async def _answered(settings: Settings, candidates: set[str]) -> set[str]:
+    """Which of these bundles made an answer on record; reads until all have been met, or to the end.
 
     Raises:
         StackError, RecordsUnavailable: not all records can be read, and so none of them is taken for unneeded.
@@ -167,7 +170,13 @@ async def _answered(settings: Settings) -> set[str]:
     store = RoundTrips(url, timeout_ms=TIMEOUT_MS, connections=1)
     try:
         records = DecisionRecords(DecisionStream(store), decision_archive(settings))
-        return {one.bundle async for one in records.newest() if isinstance(one, Decision)}
+        met: set[str] = set()
+        async for one in records.newest():
+            if isinstance(one, Decision) and one.bundle in candidates:
+                met.add(one.bundle)
+                if met == candidates:
+                    break
+        return met
     finally:
         await store.close()
 

@@ -87,7 +87,7 @@ def test_damaged_newest_change_is_refused_by_name_and_the_one_before_counts_with
     newest = tmp_path / "changes" / "00000002.json"
     newest.write_bytes(content)
     for operation in (changes.names, changes.all, changes.previous, lambda: give(changes, "champion", TWO)):
-        with pytest.raises(RegistryError, match=r"00000002\.json cannot be used: .*remove it to go back"):
+        with pytest.raises(RegistryError, match=r"00000002\.json cannot be used: .*remove it, if it is the newest"):
             operation()
     newest.unlink()
     assert changes.names() == {"champion": ONE}

@@ -54,3 +54,9 @@ def test_what_fits_is_two_batches_of_one_size() -> None:
     assert pace.fits(0.004, least=2, most=1000) == 2
     assert of().fits(0.060, least=2, most=64) == 64
     assert of((1, 0.070), (32, 0.050)).fits(0.060, least=16, most=64) == 16  # larger batches were quicker
+
+
+def test_one_batch_that_was_stopped_for_long_does_not_change_what_is_predicted_for_others() -> None:
+    usual = [(20, 0.020)] * 30
+    assert of(*usual, (1, 2.0), *usual).takes_s(20) == pytest.approx(0.020, rel=0.05)
+    assert of(*usual, (20, 2.0)).takes_s(20) < 0.025

@@ -27,9 +27,9 @@ def by_definition(lists: Drawn, b: int) -> list[list[tuple[int, float, int, list
     return rows
 
 
-def fuse_all(lists: Drawn, wanted: np.ndarray) -> tuple[np.ndarray, ...]:
+def fuse_all(lists: Drawn, wanted: np.ndarray, *, drawn: int = SOURCES) -> tuple[np.ndarray, ...]:
     source, length, item, weight = zip(*lists, strict=True)
-    return fuse(item, weight, length, source, wanted, SOURCES)
+    return fuse(item, weight, length, source, wanted, SOURCES, drawn)
 
 
 @settings(max_examples=80, deadline=None)
@@ -71,3 +71,15 @@ def test_items_that_fall_on_one_place_of_the_hash_table_stay_apart() -> None:
     assert bounds.tolist() == [0, n]
     assert items.tolist() == item[0].tolist()
     np.testing.assert_allclose(fused, 1 / (60 + np.arange(n)), rtol=1e-6)
+
+
+def test_drawn_item_is_kept_as_if_it_were_on_top_and_its_score_is_that_of_the_other_lists() -> None:
+    nothing = np.zeros((1, 3), np.float32)
+    lists: Drawn = [(0, 3, np.array([[4, 5, 6]], np.int32), nothing), (1, 3, np.array([[5, 4, 7]], np.int32), nothing)]
+    for item, score, bits in ((7, 1 / 62, 0b1010), (9, 0.0, 0b1000)):
+        by_chance = (3, 1, np.array([[item]], np.int32), np.zeros((1, 1), np.float32))
+        _, items, of, fused, _ = fuse_all([*lists, by_chance], np.array([3]), drawn=3)
+        assert item in items.tolist()
+        at = items.tolist().index(item)
+        assert (of[at], fused[at]) == (bits, np.float32(score))
+        assert dict(zip(items.tolist(), fused.tolist(), strict=True))[4] == np.float32(1 / 60 + 1 / 61)
