@@ -146,8 +146,9 @@ PROTOCOLS: dict[str, Divide] = {
 
 # What a report says of each.
 DESCRIBED = {
-    "temporal-next": "temporal-next: next positive of each user after the split; the state holds all that the log has "
-    "before it, the models nothing after the split; all unseen items compete (no sampled negatives).",
+    "temporal-next": "temporal-next: up to 20 first-time positives of each user after the split, drawn at random; the "
+    "state holds all that the log has before each, the models nothing after the split; all unseen items compete (no "
+    "sampled negatives).",
     "temporal-static": "temporal-static: all later positives of each user, asked at the split; models and states hold "
     "nothing after it; all unseen items compete.",
     "leave-one-out": "leave-one-out: the last positive of each user; models and states hold what users did before "
