@@ -56,6 +56,7 @@ def list_() -> None:
     found = registry(load())
     names = found.names()
     table = plain_table(None, "", "id", "created (UTC)", "data", "NDCG@10", "features")
+    table.columns[1].no_wrap = True
     for manifest in found.list():
         fields = manifest.fields
         table.add_row(
