@@ -70,9 +70,10 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
         """How many requests may be here at once, so that one more would be answered within so long.
 
         They are a batch under way and the next one. Never fewer than two quarters of a full batch: where only small
-        batches run, each of their requests seems to take long, and nothing would show that it does not.
+        batches run, each of their requests seems to take long, and nothing would show that it does not. And not below
+        two: with room for none HAProxy would let nobody in to be told of more.
         """
-        return self._pace.fits(within_s, least=self._max_batch // 2, most=2 * self._max_batch)
+        return self._pace.fits(within_s, least=max(2, self._max_batch // 2), most=2 * self._max_batch)
 
     def backlog_s(self) -> float:
         """How long those who wait will take, the batch under way not counted."""

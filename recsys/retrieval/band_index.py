@@ -75,7 +75,12 @@ class BandIndex:
         every = np.full(len(factors) + 7 >> 3, 255, np.uint8)
         k = min(FOUND_OF, len(self))
         asked = queries[np.any(queries != 0, axis=1)]
-        best_of = [np.argpartition(-(factors @ one), k - 1)[:k] for one in asked]
+        missing = np.flatnonzero(~np.any(factors != 0, axis=1))
+        best_of = []
+        for one in asked:
+            product = factors @ one
+            product[missing] = -np.inf  # no list holds them: they are nothing to find
+            best_of.append(np.argpartition(-product, k - 1)[:k])
         for share in SHARES:
             index = self.reaching(share)
             found = [np.isin(rows, index.search(one, k, every)[0]) for one, rows in zip(asked, best_of, strict=True)]

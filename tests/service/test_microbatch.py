@@ -567,6 +567,13 @@ async def test_room_is_what_two_batches_answer_in_time_and_never_less_than_lets_
     assert queue.room(10.0) == 32
 
 
+async def test_room_is_never_none_for_then_nobody_would_come_whom_to_tell_of_more() -> None:
+    for max_batch in (1, 2, 3):
+        queue: Batcher = MicroBatcher(nothing, Slow(0.01), max_batch=max_batch, max_waiting=8)
+        await queue.ask(1, deadline=monotonic() + LATER_S)
+        assert queue.room(0.001) == 2
+
+
 # --- all of it at once ---
 
 

@@ -157,6 +157,14 @@ def test_lists_reach_as_far_as_the_queries_of_training_need() -> None:
     assert recall(search(measured, others, FOUND_OF), exact) > 0.98
 
 
+def test_items_that_no_list_holds_do_not_make_lists_reach_further() -> None:
+    factors = -np.abs(clustered(3_000, 16, 1))
+    queries = np.abs(clustered(50, 16, 2))  # all products are below 0, that of an item never seen is 0
+    seen = BandIndex.build(factors, seed=1, queries=queries)
+    unseen = np.concatenate([factors, np.zeros((2_000, 16), np.float32)])
+    np.testing.assert_array_equal(BandIndex.build(unseen, seed=1, queries=queries).reach, seen.reach)
+
+
 def test_queries_that_are_nothing_change_nothing() -> None:
     factors = clustered(3_000, 16, 1)
     plain = BandIndex.build(factors, seed=1)
