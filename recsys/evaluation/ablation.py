@@ -6,7 +6,7 @@ questions; so a part that others make up for is worth little here, which is what
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from recsys.bundle_files import save
 from recsys.evaluation.answers import ask
 from recsys.evaluation.bootstrap import Interval, mean_interval, paired_difference
 from recsys.evaluation.metrics import ndcg_of_hits
+from recsys.evaluation.report import conditions_lines
 from recsys.features.matrix import NAMES
 from recsys.recommend import rank, recommend, retrieve
 from recsys.retrieval.band_index import BandIndex
@@ -167,8 +168,8 @@ def cost_us(world: World, questions: Questions, known: Known) -> tuple[float, fl
     return request_ns / each, rank_ns / each
 
 
-def markdown(outcomes: list[Outcome]) -> str:
-    """The table."""
+def markdown(outcomes: list[Outcome], conditions: Mapping[str, Any]) -> str:
+    """The table. conditions: As of `Report`."""
     lines = ["| | NDCG@10 | beside as it is | answers found | request, us | of which ranking | bundle, MB |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for one in outcomes:
@@ -177,7 +178,7 @@ def markdown(outcomes: list[Outcome]) -> str:
             f"| {one.name} | {ndcg.mean:.4f} | {other.mean:+.4f} [{other.low:+.4f}, {other.high:+.4f}] | "
             f"{one.found:.3f} | {one.request_us:.0f} | {one.rank_us:.0f} | {one.bundle_mb:.1f} |"
         )
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", *conditions_lines(conditions)])
 
 
 def _with_inverted_lists(bundle: Bundle) -> Bundle:

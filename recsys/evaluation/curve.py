@@ -1,9 +1,10 @@
 """Quality by how much is known of a user, as a table and as a picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from recsys.evaluation.bootstrap import Interval, few_users_hint
-from recsys.evaluation.report import Report, shown
+from recsys.evaluation.report import Report, conditions_lines, shown
 
 METRIC = "NDCG@10"
 _WIDTH, _HEIGHT = 640, 340
@@ -21,11 +22,13 @@ class Curve:
         protocol: What was asked.
         newcomers: Users who are new; those of a point are the ones who can be asked there.
         points: Number of events known and the report, by rising number; not empty.
+        conditions: As of `Report`.
     """
 
     protocol: str
     newcomers: int
     points: tuple[tuple[int, Report], ...]
+    conditions: dict[str, Any] = field(default_factory=dict)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and cells, a row for each point and pipeline."""
@@ -62,7 +65,16 @@ class Curve:
         for row in cells:
             known = int(row[0] or known)
             lines.append("| " + " | ".join([*row, ahead.get((known, row[2]), "")]) + " |")
-        return "\n".join([*lines, ""])
+        return "\n".join([*lines, "", *conditions_lines(self.conditions)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; each point is a report of its own."""
+        return {
+            "protocol": self.protocol,
+            "newcomers": self.newcomers,
+            "conditions": self.conditions,
+            "points": [{"known": known} | report.to_json() for known, report in self.points],
+        }
 
     def svg(self, title: str) -> str:
         """A line for each pipeline with its 95 % intervals. The numbers of events stand at equal distances."""

@@ -1,7 +1,7 @@
 """What an evaluation found, as JSON and as a Markdown table."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -121,9 +121,12 @@ class Report:
                 shares = " | ".join(f"{of[name]:.3f}" for name in names)
                 lines.append(f"| {segment} | {of['answers']:,.0f} | {shares} |")
             lines.append("")
-        if self.conditions:
-            lines += ["; ".join(f"{name} {value}" for name, value in self.conditions.items()) + ".", ""]
-        return "\n".join(lines)
+        return "\n".join([*lines, *conditions_lines(self.conditions)])
+
+
+def conditions_lines(conditions: Mapping[str, Any]) -> list[str]:
+    """The last lines of a report in Markdown: under which conditions it was made; nothing where none are known."""
+    return ["; ".join(f"{name} {value}" for name, value in conditions.items()) + ".", ""] if conditions else []
 
 
 def shown(value: Interval, *, sign: bool = False) -> str:

@@ -4,7 +4,7 @@ Candidates and scores are made once; every strength only selects from them anew,
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from recsys.evaluation.answers import Control, ask_under
 from recsys.evaluation.bootstrap import FEW_USERS, Interval, few_users_hint, mean_interval, paired_difference
 from recsys.evaluation.compare import HEADLINE, METRICS, Asked, beyond_accuracy
+from recsys.evaluation.report import conditions_lines
 from recsys.types import Controls, Ragged, World
 
 DIVERSITIES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
@@ -55,6 +56,7 @@ class TradeOff:
     Attributes:
         protocol: What was asked. questions, users: How many, of how many.
         diversity, popularity_damping: Points by rising strength, the first without the control.
+        conditions: As of `Report`.
     """
 
     protocol: str
@@ -62,6 +64,7 @@ class TradeOff:
     users: int
     diversity: tuple[Point, ...]
     popularity_damping: tuple[Point, ...]
+    conditions: dict[str, Any] = field(default_factory=dict)
 
     def harmless(self) -> float:
         """The largest diversity up to which every point is harmless."""
@@ -102,7 +105,7 @@ class TradeOff:
             for name, points in self.curves().items()
         }
         about = {"protocol": self.protocol, "questions": self.questions, "users": self.users}
-        about |= {"few_users": self.users < FEW_USERS}
+        about |= {"few_users": self.users < FEW_USERS, "conditions": self.conditions}
         return about | {"harmless_diversity": self.harmless()} | curves
 
     def markdown(self) -> str:
@@ -112,7 +115,8 @@ class TradeOff:
         lines = [f"{asked} {few_users_hint(self.users)}".rstrip(), ""]
         lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
         lines += ["| " + " | ".join(row) + " |" for row in cells]
-        return "\n".join([*lines, "", f"Largest harmless diversity: {self.harmless():g}.", ""])
+        lines += ["", f"Largest harmless diversity: {self.harmless():g}.", ""]
+        return "\n".join([*lines, *conditions_lines(self.conditions)])
 
 
 def trade_off(

@@ -16,6 +16,7 @@ from recsys.training.learn import fit_models
 from recsys.training.log import Log
 from recsys.training.splits import PROTOCOLS
 from recsys.training.train import BY_TIMING
+from service.cli.conditions import conditions
 from service.cli.console import output, plain_table, step
 from service.imports import history
 from service.settings import load
@@ -59,6 +60,8 @@ def ablate_(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"ablation-{protocol}-{dataset.name}"
-        path.with_suffix(".json").write_text(json.dumps([asdict(one) for one in outcomes], indent=1), "utf-8")
-        path.with_suffix(".md").write_text(markdown(outcomes), "utf-8")
+        under = conditions(settings) | {"questions": len(asked), "sources": " ".join(sources)}
+        found = {"conditions": under, "variants": [asdict(one) for one in outcomes]}
+        path.with_suffix(".json").write_text(json.dumps(found, indent=1), "utf-8")
+        path.with_suffix(".md").write_text(markdown(outcomes, under), "utf-8")
         output.print(f"Written to {path}.json and .md", markup=False)

@@ -1,5 +1,7 @@
 """What `riffle evaluate --cold-start` shows."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from recsys.datasets.dataset import Dataset
@@ -9,6 +11,7 @@ from recsys.evaluation.curve import METRIC
 from recsys.evaluation.report import shown
 from recsys.training.log import Log
 from recsys.types import World
+from service.cli.conditions import conditions
 from service.cli.console import output, plain_table, step
 from service.settings import Settings
 
@@ -17,6 +20,7 @@ def show_cold_start(world: World, dataset: Dataset, split_s: int, settings: Sett
     """The curve of new users, printed, and written where a folder is given."""
     with step("Evaluating new users", len(KNOWN)) as done:
         curve = evaluate_cold_start(world, Log.of(dataset), since_s=split_s, seed=settings.seed, progress=done)
+    curve = replace(curve, conditions=conditions(settings) | {"bundle": world.bundle.id})
     header, rows = curve.table()
     title = f"{curve.newcomers:,} users who are new to {world.bundle.id}"
     table = plain_table(title, *header, hint=curve.few_users_hint())
@@ -30,9 +34,10 @@ def show_cold_start(world: World, dataset: Dataset, split_s: int, settings: Sett
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"cold-start-{dataset.name}"
+        path.with_suffix(".json").write_text(json.dumps(curve.to_json(), indent=1), "utf-8")
         path.with_suffix(".md").write_text(curve.markdown(), "utf-8")
         path.with_suffix(".svg").write_text(curve.svg(f"New users of {dataset.title}"), "utf-8")
-        output.print(f"Written to {path}.md and {path}.svg", markup=False)
+        output.print(f"Written to {path}.json, .md and .svg", markup=False)
 
 
 def show_ceiling(world: World, dataset: Dataset, split_s: int, settings: Settings) -> None:

@@ -1,7 +1,6 @@
 """`riffle evaluate`."""
 
 import json
-import os
 import resource
 import sys
 import time
@@ -29,8 +28,8 @@ from recsys.training.splits import ASKED_PER_USER, DESCRIBED, PROTOCOLS, Split, 
 from recsys.training.train import JUDGED_MAX, judge
 from recsys.types import World
 from service.cli.cold_start import show_ceiling, show_cold_start
+from service.cli.conditions import conditions
 from service.cli.console import output, report_table, step
-from service.cli.model import commit
 from service.cli.trade_off import show_trade_off
 from service.imports import history
 from service.settings import Settings, load
@@ -82,7 +81,7 @@ def evaluate(
     """Evaluate a bundle on what it has not learnt from, beside popularity and each source alone.
 
     All unseen items ranked, 95 % bootstrap intervals over users. With --protocol: train on a part of the data in
-    memory, without publishing, and ask the rest; also beside EASE where the catalogue is small enough.
+    memory, without publishing, and ask the rest. EASE stands beside them where the catalogue has at most 13,000 items.
     """
     _check(protocol, data, test, cold_start=cold_start, ceiling=ceiling, staleness=staleness, trade_off=trade_off)
     if folder is not None and folder.exists() and not folder.is_dir():
@@ -105,12 +104,12 @@ def evaluate(
     name, split = _rest(manifest.fields, dataset, split_s, per_user, settings.seed)
     beside = baselines(world) | with_ease(world, split.past)
     report = judge(world, split, name, beside=beside, seed=settings.seed, step=step)
-    report = replace(report, conditions=_conditions(settings))
+    report = replace(report, conditions=conditions(settings))
     _show(report, f"Bundle {world.bundle.id}")
     if staleness:
-        _staleness(world, split, settings, dataset, folder, _conditions(settings))
+        _staleness(world, split, settings, dataset, folder, conditions(settings))
     if trade_off:
-        show_trade_off(world, split, name, dataset, seed=settings.seed, folder=folder)
+        show_trade_off(world, split, name, dataset, settings, folder)
     _write(report, folder, f"{name}-{dataset.name}", f"{dataset.title}, {name}")
 
 
@@ -187,7 +186,7 @@ def _protocol(
     world = World(learnt.bundle, learnt.bundle.item_stats, settings.candidates)
     beside = baselines(world) | with_ease(world, split.past)
     recipe = learnt.bundle.recipe
-    conditions = _conditions(settings) | {
+    under = conditions(settings) | {
         "trained in": f"{trained_s:.0f} s with at most {peak_gb:.2f} GB",
         "sources": " ".join(recipe.sources),
         "ALS": f"alpha {recipe.als_alpha:g}, regularisation {recipe.als_regularization:g}",
@@ -195,13 +194,13 @@ def _protocol(
         "ranker": f"{'linear, ' if recipe.linear else ''}{recipe.trees} trees",
     }
     report = judge(world, split, protocol, beside=beside, seed=settings.seed, step=step)
-    report = replace(report, conditions=conditions)
+    report = replace(report, conditions=under)
     _show(report, f"{dataset.title}, {protocol}")
-    output.print(f"  trained in {conditions['trained in']}; sources: {conditions['sources']}")
+    output.print(f"  trained in {under['trained in']}; sources: {under['sources']}")
     if staleness:
-        _staleness(world, split, settings, dataset, folder, conditions)
+        _staleness(world, split, settings, dataset, folder, under)
     if trade_off:
-        show_trade_off(world, split, protocol, dataset, seed=settings.seed, folder=folder)
+        show_trade_off(world, split, protocol, dataset, settings, folder)
     _write(report, folder, f"{protocol}-{dataset.name}", f"{dataset.title}, {protocol}")
 
 
@@ -212,17 +211,8 @@ def _show(report: Report, title: str) -> None:
             output.print(f"  {name}: {interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]", markup=False)
 
 
-def _conditions(settings: Settings) -> dict[str, Any]:
-    """What a figure is beside: the code, the machine and the seed."""
-    return {
-        "commit": commit(),
-        "machine": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores",
-        "seed": settings.seed,
-    }
-
-
 def _staleness(
-    world: World, split: Split, settings: Settings, dataset: Dataset, folder: Path | None, conditions: dict[str, Any]
+    world: World, split: Split, settings: Settings, dataset: Dataset, folder: Path | None, under: dict[str, Any]
 ) -> None:
     seed = settings.seed
     asked = split.questions.limited(JUDGED_MAX, seed=seed)
@@ -245,7 +235,7 @@ def _staleness(
             also=also,
             progress=done,
         )
-    report = replace(report, conditions=conditions | {"asked in the second of an earlier event": f"{tied:.1%}"})
+    report = replace(report, conditions=under | {"asked in the second of an earlier event": f"{tied:.1%}"})
     _show(report, f"{dataset.title}, user states of some age")
     _write(report, folder, f"staleness-{dataset.name}", f"{dataset.title}: quality by the age of user states")
 

@@ -1,6 +1,7 @@
 """`riffle evaluate --trade-off`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from recsys.datasets.dataset import Dataset
@@ -11,19 +12,22 @@ from recsys.evaluation.trade_off import trade_off
 from recsys.training.splits import DESCRIBED, Split
 from recsys.training.train import JUDGED_MAX
 from recsys.types import World
+from service.cli.conditions import conditions
 from service.cli.console import output, plain_table, step
+from service.settings import Settings
 
 SHOWN = ("diversity", "coverage", "Gini")  # what fits a terminal; what is written has all
 
 
 def show_trade_off(
-    world: World, split: Split, protocol: str, dataset: Dataset, *, seed: int, folder: Path | None
+    world: World, split: Split, protocol: str, dataset: Dataset, settings: Settings, folder: Path | None
 ) -> None:
     """Measure, print, and write where a folder is given, what diversity and popularity damping cost."""
-    asked = split.questions.limited(JUDGED_MAX, seed=seed)
+    asked = split.questions.limited(JUDGED_MAX, seed=settings.seed)
     with step("Evaluating controls of selection", len(asked)) as done:
         known = asked.known(split.history)
-        found = trade_off(world, Asked(asked, known), protocol=DESCRIBED[protocol], seed=seed, progress=done)
+        found = trade_off(world, Asked(asked, known), protocol=DESCRIBED[protocol], seed=settings.seed, progress=done)
+    found = replace(found, conditions=conditions(settings))
     for name, points in found.curves().items():
         title = f"{dataset.title}, {protocol}: what {name.replace('_', ' ')} costs"
         table = plain_table(title, "strength", HEADLINE, "change", *SHOWN, hint=few_users_hint(found.users))

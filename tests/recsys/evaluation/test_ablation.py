@@ -52,7 +52,9 @@ def test_fewer_candidates_find_fewer_answers(models: Models, split: Split) -> No
 
 
 def test_table_has_a_line_for_each_outcome(outcomes: dict[str, Outcome]) -> None:
-    lines = markdown(list(outcomes.values())).splitlines()
-    assert len(lines) == 2 + len(outcomes)
-    assert all(line.count("|") == 8 for line in lines)
+    lines = markdown(list(outcomes.values()), {"commit": "abc"}).splitlines()
+    table, conditions = lines[:-2], lines[-2:]
+    assert len(table) == 2 + len(outcomes)
+    assert all(line.count("|") == 8 for line in table)
+    assert conditions == ["", "commit abc."]
     assert all(np.isfinite([one.request_us, one.rank_us]).all() and one.bundle_mb > 0 for one in outcomes.values())

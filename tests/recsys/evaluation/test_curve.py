@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
@@ -43,6 +44,13 @@ def test_markdown_has_a_row_for_each_point_and_pipeline_and_what_ours_is_ahead(c
         "| 3 | 900 | ours | 0.200 [0.100, 0.300] | 0.200 [0.100, 0.300] |  |",
         "|  |  | theirs & <others> | 0.100 [0.050, 0.150] | 0.100 [0.050, 0.150] | +0.100 [-0.010, +0.125] |",
     ]
+
+
+def test_conditions_are_in_the_json_and_end_the_markdown(curve: Curve) -> None:
+    made = replace(curve, conditions={"commit": "abc", "seed": 7})
+    assert made.markdown().endswith("\n\ncommit abc; seed 7.\n")
+    assert made.to_json()["conditions"] == {"commit": "abc", "seed": 7}
+    assert [(one["known"], one["users"]) for one in made.to_json()["points"]] == [(0, 1200), (3, 900)]
 
 
 def test_differences_are_those_of_one_metric(curve: Curve) -> None:

@@ -98,5 +98,7 @@ def test_result_is_written_as_table_json_and_picture(found: TradeOff, tmp_path: 
     assert few.to_json()["few_users"] is True
     assert "Only 29 users" in few.markdown()
     assert "| popularity_damping | 0 | " in found.markdown()
+    assert replace(found, conditions={"commit": "abc"}).markdown().endswith("\n\ncommit abc.\n")
+    assert replace(found, conditions={"commit": "abc"}).to_json()["conditions"] == {"commit": "abc"}
     plot_trade_off(found, "A title", tmp_path / "trade-off.png")
     assert (tmp_path / "trade-off.png").read_bytes().startswith(b"\x89PNG")
