@@ -3,6 +3,7 @@
 Everything here is columns. `b` requests, `m` candidate cells over all of them, `N` items, `d` factor dimensions.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -105,6 +106,12 @@ class World:
     bundle: "Bundle"
     item_stats: ItemStats
     candidates: int = 200  # ranked per request, at least, at full quality
+
+    def with_candidates(self, candidates: int) -> "World":
+        """The same world, with all that was computed for it, that ranks another number of candidates."""
+        other = copy.copy(self)
+        object.__setattr__(other, "candidates", candidates)
+        return other
 
     @cached_property
     def item_columns(self) -> np.ndarray:

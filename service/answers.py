@@ -14,6 +14,7 @@ from service.decisions import Decision
 from service.encoding import ItemEncoder
 from service.queries import Query
 from service.schemas import RecommendationRequest, SimilarRequest
+from service.traffic.assignment import Assigned
 
 Degraded = list[dict[str, str]]
 
@@ -87,6 +88,7 @@ def body_of(
     *,
     recommendation_id: str,
     started: float,
+    variants: dict[str, str],
 ) -> dict[str, Any]:
     """What both kinds of lists answer with; shaped as `schemas.Slate`."""
     slates, cells = answer.slates, answer.cells
@@ -103,6 +105,7 @@ def body_of(
     return {
         "recommendation_id": recommendation_id,
         "bundle": answer.world.bundle.id,
+        "variants": variants,
         "items": items,
         "degraded": answer.degraded,
         "filled": {"requested": query.count, "returned": len(items)},
@@ -113,26 +116,30 @@ def body_of(
 
 
 def decision_of(
-    kind: str,
     request: RecommendationRequest | SimilarRequest,
     query: Query,
     answer: Answer,
+    assigned: Assigned | None,
     body: dict[str, Any],
     *,
     time_ms: int,
 ) -> Decision:
-    """Enough of an answer to make it again, and to say which stage differs if it does not come out the same."""
+    """Enough of an answer to make it again, and to say which stage differs if it does not come out the same.
+
+    Args:
+        assigned: None of `similar`, which nobody's hash decides about.
+    """
     world, slates, row = answer.world, answer.slates, answer.row
     return Decision(
         id=body["recommendation_id"],
-        kind=kind,
+        kind="similar" if assigned is None else "recommendations",
         time_ms=time_ms,
         bundle=world.bundle.id,
         item_stats=world.item_stats.version,
         candidates=world.candidates,
         quality=answer.quality or 1.0,
-        variant="champion",
-        propensity=1.0,
+        variants=assigned.variants if assigned else {},
+        propensity=assigned.propensity if assigned else 1.0,
         query=request,
         user_state=answer.user_state,
         seed=query.seed,

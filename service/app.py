@@ -8,10 +8,13 @@ import asyncio
 import gc
 import logging
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from ray.util import get_node_ip_address
 from redis.exceptions import RedisError
 
 from recsys.errors import StateError
@@ -23,6 +26,7 @@ from service.autoscaling import LOOK_BACK_S, METRIC, UPSCALE_DELAY_S, LoadMeter
 from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import DecisionLog
+from service.errors import TrafficError
 from service.event_backlog import BacklogWatch
 from service.event_log import EventLog
 from service.events import EventIntake
@@ -30,7 +34,6 @@ from service.forgetting import Forgetting
 from service.gateway import Gateway
 from service.http import HttpEdge
 from service.items import ItemCatalogue
-from service.live_world import LiveWorld
 from service.log_followers import ArchiverDeployment, FeatureUpdaterDeployment, ItemUpdaterDeployment
 from service.lookup import StateLookup, States
 from service.merging import Merging
@@ -40,6 +43,8 @@ from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.stages import ColocatedStages, DistributedStages, Named, Stages
 from service.state_keys import SHARDS
+from service.traffic.residents import LOOK_S, Residents
+from service.traffic.table import TELL_S
 from service.warm_up import warm_up, warm_up_gateway
 from service.world import load_world, recorded_worlds
 
@@ -76,11 +81,10 @@ class CandidateRetrieval:
     """Finds and filters candidates."""
 
     async def __init__(self, settings: Settings, redis_url: str, bundle_id: str) -> None:  # type: ignore[misc]
-        self._live = await _live_world(settings, redis_url, bundle_id)
-        warm_up(self._live.world, max_batch=settings.max_batch)
+        self._residents = await _residents(settings, redis_url, bundle_id)
 
     async def __call__(self, named: Named, batch: QueryBatch) -> Retrieved:
-        return retrieve(await self._live.of(named, "retrieval"), batch).to_send()
+        return retrieve(await self._residents.of(named, "retrieval"), batch).to_send()
 
 
 @serve.deployment(name="Ranking", logging_config=_QUIET)
@@ -88,11 +92,10 @@ class Ranking:
     """Scores candidates."""
 
     async def __init__(self, settings: Settings, redis_url: str, bundle_id: str) -> None:  # type: ignore[misc]
-        self._live = await _live_world(settings, redis_url, bundle_id)
-        warm_up(self._live.world, max_batch=settings.max_batch)
+        self._residents = await _residents(settings, redis_url, bundle_id)
 
     async def __call__(self, named: Named, batch: QueryBatch, retrieved: Retrieved) -> Ranked:
-        return rank(await self._live.of(named, "ranking"), batch, retrieved)
+        return rank(await self._residents.of(named, "ranking"), batch, retrieved)
 
 
 @serve.deployment(name="Gateway", logging_config=_QUIET)
@@ -103,8 +106,8 @@ class GatewayDeployment:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, settings: Settings, redis_url: str, bundle_id: str, handles: tuple[DeploymentHandle, ...] = ()
     ) -> None:
-        live = await _live_world(settings, redis_url, bundle_id)
-        world = live.world
+        residents = await _residents(settings, redis_url, bundle_id, computes=not handles)
+        world = residents.champion.world
         if handles:
             timeout_s = 4 * settings.redis_timeout_ms / 1000  # the stage's own timeout and two hops
             # Plain pickle: cloudpickle, the default, runs in Python; whether it is slower here was not measured alone.
@@ -115,11 +118,9 @@ class GatewayDeployment:
         written = RoundTrips(redis_url, timeout_ms=10 * settings.redis_timeout_ms, connections=1)
         decisions = DecisionLog(written, queue=settings.decision_queue, stream_length=settings.decision_stream_length)
         self._gateway = Gateway(world, stages, decisions, settings)
-        live.follow(self._gateway.use)
+        self._gateway.troubles = residents.troubles
         self._decisions = decisions
-        if not handles:
-            warm_up(world, max_batch=settings.max_batch)
-        for one in await warm_up_gateway(lambda: live.world, stages, decisions, settings):
+        for one in await warm_up_gateway(lambda: residents.champion.world, stages, decisions, settings):
             _log.warning("ready, but degraded: %s", one)
         # Answers leave no reference cycles: look for them less often than every 700 objects, Python's default.
         gc.set_threshold(50_000, 20, 100)
@@ -127,16 +128,17 @@ class GatewayDeployment:
         events = EventLog(log, limit=settings.event_limit, replicas=settings.event_replicas)
         intake = EventIntake(events, world.bundle.vocabulary, settings)
         merging = Merging(log, events, world.bundle.vocabulary)
-        live.follow(lambda world: intake.know(world.bundle.vocabulary))
-        live.follow(lambda world: merging.know(world.bundle.vocabulary))
         stream = DecisionStream(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1))
         records = DecisionRecords(stream, decision_archive(settings))
-        recorded = RecordedAnswers(world.bundle.vocabulary, records, recorded_worlds(settings, redis_url, live.built))
-        catalogue = ItemCatalogue(log, live.built.bundle.vocabulary, limit=settings.catalogue_limit)
+        recorded = RecordedAnswers(
+            world.bundle.vocabulary, records, recorded_worlds(settings, redis_url, residents.built)
+        )
+        catalogue = ItemCatalogue(log, residents.champion.built.bundle.vocabulary, limit=settings.catalogue_limit)
         forgetting = Forgetting(log, refuse_s=settings.forget_refuse_s)
         self._edge = HttpEdge(
             self._gateway, intake, recorded, catalogue, merging, forgetting, max_body_bytes=settings.max_body_bytes
         )
+        residents.follow(self._gateway.lanes, intake, merging, recorded, catalogue)
         self._load = LoadMeter(self._gateway.wait_share, lambda: self._gateway.asked, lambda: self._gateway.shed)
         self._backlog = BacklogWatch(log)
         self._reporter = asyncio.get_running_loop().create_task(self._report())
@@ -222,33 +224,51 @@ async def _state_lookup(settings: Settings, redis_url: str) -> StateLookup:
     """A lookup that knows which namespace is live, and goes on looking."""
     store = RoundTrips(redis_url, timeout_ms=settings.redis_timeout_ms, connections=settings.redis_connections)
     lookup = StateLookup(store)
-    await _kept_fresh(lookup)
+    await _again_and_again(lookup.refresh, REFRESH_S)
     return lookup
 
 
-async def _live_world(settings: Settings, redis_url: str, bundle_id: str) -> LiveWorld:
-    """A world with the item stats of now, which goes on looking for newer ones."""
-    store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=2)
-    live = LiveWorld(load_world(settings, bundle_id), store)
-    await _kept_fresh(live)
-    return live
+async def _residents(settings: Settings, redis_url: str, bundle_id: str, *, computes: bool = True) -> Residents:
+    """The bundles that the traffic table names, with the item stats of now; it goes on looking for newer of both.
+
+    Args:
+        computes: Whether this process retrieves and ranks, and so has code and pages to warm up.
+    """
+    here = serve.get_replica_context()
+    residents = Residents(
+        lambda one: load_world(settings, one),
+        partial(warm_up, max_batch=settings.max_batch) if computes else lambda _: None,
+        RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=2),
+        deployed=bundle_id,
+        kept=settings.home_path / "run" / "traffic.json",
+        replica=here.replica_id.unique_id,
+        role=here.deployment,
+        node=get_node_ip_address(),
+    )
+    await residents.begin()
+    await _again_and_again(residents.refresh, REFRESH_S)
+    await _again_and_again(residents.look, LOOK_S)
+    await _again_and_again(residents.report, TELL_S)
+    return residents
 
 
-async def _kept_fresh(one: StateLookup | LiveWorld) -> None:
-    """Refresh now, and from now on in the background."""
+async def _again_and_again(step: Callable[[], Awaitable[None]], every_s: float) -> None:
+    """Do it now, and from now on in the background."""
 
-    async def refresh() -> None:
+    async def once() -> None:
         try:
-            await one.refresh()
+            await step()
         except (RedisError, OSError, TimeoutError, StateError):
             pass  # what is known stays
-        except Exception:  # a bug: what is known stays, and the next look may do better
-            _log.exception("%s could not be refreshed", type(one).__name__)
+        except TrafficError as error:
+            _log.error("%s; what was known before stays", error)
+        except Exception:  # a bug: what is known stays, and the next time may do better
+            _log.exception("%s failed", step)
 
     async def go_on() -> None:
         while True:
-            await asyncio.sleep(REFRESH_S)
-            await refresh()
+            await asyncio.sleep(every_s)
+            await once()
 
-    await refresh()
+    await once()
     _TASKS.add(asyncio.get_running_loop().create_task(go_on()))

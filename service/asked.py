@@ -2,15 +2,17 @@
 
 from typing import NamedTuple
 
+from service.lanes import Lane
 from service.queries import Query
 
 
 class Asked(NamedTuple):
-    """What waits in the queue: whose state to read, the query, whether reasons are wanted."""
+    """What waits in the queue: whose state to read, the query, whether reasons are wanted, and what answers."""
 
     user_id: str
     query: Query
     reasons: bool
+    lane: Lane
 
 
 class State(NamedTuple):

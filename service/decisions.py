@@ -24,7 +24,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: Recommendation id. kind: "recommendations" or "similar". time_ms: UTC epoch milliseconds.
         bundle, item_stats: Versions pinned for this request. candidates: Ranked, at least.
-        variant, propensity: Which of several, how probable.
+        variants: Of each experiment or rollout that the user was in. propensity: How probable just these were.
         query: The request as decoded. user_state: Packed bytes as read, None if there was none.
         seed, now_s: As passed to `recommend`. items, scores: As served, best first.
         degraded, timing_ms: As answered.
@@ -41,7 +41,6 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     bundle: str
     item_stats: str
     candidates: int
-    variant: str
     propensity: float
     query: Any
     user_state: bytes | None
@@ -53,6 +52,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     timing_ms: dict[str, float]
     removed: list[int] = []
     ranked: int = 0
+    variants: dict[str, str] = {}
     explore: float = 0.0
     item_propensity: float = 0.0
     diversity: float = 0.0

@@ -1,6 +1,6 @@
 """From slates to response bodies."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
@@ -18,9 +18,9 @@ class ItemEncoder:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
+        # Functions of the bundle alone: methods of this object would keep it, and the bundle, until a collection.
         self.item_id = lru_cache(1 << 16)(lambda row: bundle.vocabulary.item_id[row])
-        self._metadata = lru_cache(1 << 16)(self._encoded_metadata)
+        self._metadata = lru_cache(1 << 16)(partial(_encoded_metadata, bundle))
 
     def items(
         self,
@@ -46,6 +46,6 @@ class ItemEncoder:
             items.append(item)
         return items
 
-    def _encoded_metadata(self, row: int) -> orjson.Fragment:
-        bundle = self._bundle
-        return orjson.Fragment(orjson.dumps({"title": bundle.title[row], "categories": bundle.categories_of(row)}))
+
+def _encoded_metadata(bundle: Bundle, row: int) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps({"title": bundle.title[row], "categories": bundle.categories_of(row)}))

@@ -3,6 +3,7 @@
 ServiceError
   SettingsError             settings cannot be read or are out of range
   StackError                a process of the stack did not start, or a port is taken
+  TrafficError              the traffic table cannot be read, or a change of it cannot be made
   HttpError                 answered to the client as `application/problem+json`
     RequestError            400  the request is malformed; points at each field
     NotFound                404  no such route or named resource
@@ -39,6 +40,10 @@ class SettingsError(ServiceError):
 
 class StackError(ServiceError):
     """The stack cannot be started or stopped: a port is taken, a process did not come up."""
+
+
+class TrafficError(ServiceError):
+    """The traffic table cannot be read, or a change of it cannot be made; it stays as it is."""
 
 
 class FieldError(msgspec.Struct, frozen=True):

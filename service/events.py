@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from recsys.verbs import Verb, event_types
 from recsys.vocabulary import Vocabulary, item_keys
@@ -23,12 +24,13 @@ class EventIntake:
     """
 
     def __init__(self, log: EventLog, vocabulary: Vocabulary, settings: Settings) -> None:
-        self._log, self._vocabulary, self._settings = log, vocabulary, settings
+        self._log, self._settings = log, settings
+        self._known: tuple[Vocabulary, ...] = (vocabulary,)
         self._verb_of = event_types(settings.verbs)
 
-    def know(self, vocabulary: Vocabulary) -> None:
-        """From now on these are the items that are known."""
-        self._vocabulary = vocabulary
+    def know(self, champion: Vocabulary, *others: Vocabulary) -> None:
+        """From now on these are the items that are known; a list of any of these bundles may have them."""
+        self._known = (champion, *others)
 
     async def record(self, request: EventsRequest) -> dict[str, Any]:
         """Put the sound rows into the log; shaped as `EventsResponse`. What it answers is in the log.
@@ -38,7 +40,8 @@ class EventIntake:
         """
         rows = request.events
         received_ms = time.time_ns() // 1_000_000
-        known = self._vocabulary.rows(item_keys(row.item_id for row in rows)) >= 0
+        keys = item_keys(row.item_id for row in rows)
+        known = np.logical_or.reduce([one.rows(keys) >= 0 for one in self._known])
         results: list[dict[str, Any]] = [{} for _ in rows]
         sound: list[tuple[int, Event]] = []
         for place, row in enumerate(rows):

@@ -49,6 +49,7 @@ EVENTS_ANSWER = {"accepted": 1, "refused": 0, "results": [{"event_id": "7c1f", "
 _LIST: dict[str, Any] = {
     "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
     "bundle": "20261123-5a4d0202f9b0",
+    "variants": {"closer-things": "b"},
     "items": [
         {
             "item_id": "1210",
@@ -72,7 +73,7 @@ RECORDED_ANSWER: dict[str, Any] = {
     "time": "2026-11-23T12:00:00.000Z",
     "bundle": "20261123-5a4d0202f9b0",
     "item_stats": "20261123-5a4d0202f9b0",
-    "variant": "champion",
+    "variants": {},
     "propensity": 1.0,
     "query": {"user_id": "42", "count": 1},
     "diversity": 0.0,

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,15 +20,19 @@ from service.asked import Asked, State
 from service.decisions import DecisionLog
 from service.errors import FieldError, NotFound
 from service.identifiers import recommendation_id
+from service.lanes import Lane, Lanes, by_lane
 from service.microbatch import MicroBatcher, Waiter
-from service.queries import Query, batch_of, resolve
+from service.queries import Query, batch_of, resolve_request
 from service.schemas import RecommendationRequest, SimilarRequest
 from service.serving import Serving
 from service.settings import Settings
 from service.stages import Stages, StageUnavailable
+from service.traffic.assignment import Assigned
+from service.traffic.document import Arm
 
 _POPULAR_ONLY = 1 << Source.POPULAR
 _UNTIED = np.float32(1e-3)  # places items that are only near in the space of factors after the tied ones
+_AS_USUAL = Arm()
 _WITHOUT_STATE = "no history; seen items are not filtered"
 
 
@@ -35,26 +40,27 @@ Batcher = MicroBatcher[Asked, State, Answer]
 
 
 class Gateway:
-    """The recommender behind the HTTP edge, for the bundle it was built with.
+    """The recommender behind the HTTP edge.
 
     Args:
-        world: Bundle and item stats; `use` gives it newer ones.
+        world: Of the bundle that everybody gets at first.
         stages: Where lookup, retrieval and ranking run.
         decisions: Takes a record of each answer.
+
+    Attributes:
+        lanes: What answers; to be given newer worlds, and other traffic tables.
+        troubles: Says why not all is as it should be, for `/readyz`.
     """
 
     def __init__(self, world: World, stages: Stages, decisions: DecisionLog, settings: Settings) -> None:
         self._stages, self._decisions, self._settings = stages, decisions, settings
-        self._serving = Serving.of(world)
+        self.lanes = Lanes(world)
+        self.troubles: Callable[[], list[str]] = list
         self._most_s = PATIENCE["normal"] * settings.deadline_ms / 1000
         limits = {"max_batch": settings.max_batch, "max_waiting": settings.max_waiting}
-        self._personal: Batcher = MicroBatcher(self._look_up, self._run_personal, **limits)
-        self._related: Batcher = MicroBatcher(self._nobody, self._run_related, **limits)
+        self._personal: Batcher = MicroBatcher(self._look_up, partial(by_lane, self._run_personal), **limits)
+        self._related: Batcher = MicroBatcher(self._nobody, partial(by_lane, self._run_related), **limits)
         self.counts: Counter[str] = Counter()  # "answers", "cold_starts", "shrunk", "degraded.<stage>.<cause>"
-
-    def use(self, world: World) -> None:
-        """Answer from another world of the same bundle; micro-batches under way end in the one that they began in."""
-        self._serving = Serving.of(world, self._serving)
 
     @property
     def shed(self) -> int:
@@ -75,12 +81,17 @@ class Gateway:
         return self._personal.room(self._most_s)
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
-        """A gateway exists only with a verified bundle, warmed up; a dead store degrades answers, not readiness."""
-        return True, {"reasons": [], "bundle": self._serving.world.bundle.id}
+        """A gateway exists only with a verified bundle, warmed up; a dead store degrades answers, not readiness.
+
+        Nor does a bundle that could not be loaded: the one before goes on answering, and the reasons say so.
+        """
+        traffic = self.lanes.traffic
+        return True, {"reasons": self.troubles(), "bundle": traffic.champion, "traffic": traffic.version}
 
     async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
         """Check what only the bundle can tell; see `queries.resolve`."""
-        self._resolve(request, seed=0, now_s=0)
+        lane, assigned = self.lanes.of(request.user_id, request.placement)
+        self._resolve(lane, request, assigned.arm)
         return {"valid": True}
 
     async def recommend(self, request: RecommendationRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
@@ -92,10 +103,11 @@ class Gateway:
         started = time.monotonic() - waited_s
         time_ms = time.time_ns() // 1_000_000
         identity = recommendation_id(time_ms)
-        query = self._resolve(request, seed=identity.seed, now_s=time_ms // 1000)
-        asked = Asked(request.user_id, query, request.return_.reasons)
+        lane, assigned = self.lanes.of(request.user_id, request.placement)
+        query = self._resolve(lane, request, assigned.arm, time_ms, identity.seed)
+        asked = Asked(request.user_id, query, request.return_.reasons, lane)
         answer = await self._ask(self._personal, asked, started, request)
-        body = self._finish("recommendations", request, query, answer, identity.text, started, time_ms)
+        body = self._finish(request, query, answer, assigned, identity.text, started, time_ms)
         body["placement"] = request.placement
         body["strategy"] = "personalized" if answer.personal else "cold_start"
         return body
@@ -111,33 +123,20 @@ class Gateway:
         started = time.monotonic() - waited_s
         time_ms = time.time_ns() // 1_000_000
         identity = recommendation_id(time_ms)
-        query = self._resolve(request, seed=identity.seed, now_s=time_ms // 1000)
+        lane = self.lanes.champion
+        query = self._resolve(lane, request, _AS_USUAL, time_ms, identity.seed)
         if not len(query.session):
             error = FieldError("/item_ids", "unknown_item", "no such item")
-            raise NotFound(f"bundle {self._serving.world.bundle.id} knows none of the items", [error])
-        asked = Asked("", query, request.return_.reasons)
+            raise NotFound(f"bundle {lane.serving.world.bundle.id} knows none of the items", [error])
+        asked = Asked("", query, request.return_.reasons, lane)
         answer = await self._ask(self._related, asked, started, request)
-        return self._finish("similar", request, query, answer, identity.text, started, time_ms)
+        return self._finish(request, query, answer, None, identity.text, started, time_ms)
 
-    def _resolve(self, request: RecommendationRequest | SimilarRequest, *, seed: int, now_s: int) -> Query:
-        own: dict[str, Any] = {}
-        if isinstance(request, SimilarRequest):
-            session_ids = list(dict.fromkeys(request.item_ids))
-        else:
-            session_ids = request.session.item_ids if request.session else []
-            own["explore"] = self._settings.explore
-            own["diversity"] = self._settings.diversity if request.diversity is None else request.diversity
-            own["popularity_damping"], own["quotas"] = request.popularity_damping, request.quotas
-        return resolve(
-            self._serving.world.bundle,
-            count=request.count,
-            session_ids=session_ids,
-            excluded_ids=request.exclude_item_ids,
-            filter_=request.filter,
-            seed=seed,
-            now_s=now_s,
-            **own,
-        )
+    def _resolve(
+        self, lane: Lane, request: RecommendationRequest | SimilarRequest, arm: Arm, time_ms: int = 0, seed: int = 0
+    ) -> Query:
+        bundle, settings = lane.serving.world.bundle, self._settings
+        return resolve_request(bundle, request, arm, settings, seed=seed, now_s=time_ms // 1000)
 
     async def _ask(
         self, batcher: Batcher, asked: Asked, started: float, request: RecommendationRequest | SimilarRequest
@@ -152,7 +151,7 @@ class Gateway:
 
     def plain(self, asked: Asked, degraded: Degraded) -> Answer:
         """A popular list, made at once, of nobody's history."""
-        serving = self._serving
+        serving = asked.lane.serving
         batch = batch_of([asked.query], UserStates.empty(1)).with_quotas_alone()
         retrieved = retrieve(serving.popular, batch)
         by_retrieval = Ranked.by(retrieved.candidates.retrieval_score, retrieved)
@@ -172,9 +171,11 @@ class Gateway:
         began = time.monotonic()
         return [State(None, None, began, 0.0)] * len(waiters)
 
-    async def _run_personal(self, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]) -> Sequence[Answer]:
-        """One micro-batch through retrieval, ranking and selection."""
-        clock, serving = StageClock(), self._serving
+    async def _run_personal(
+        self, serving: Serving, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]
+    ) -> Sequence[Answer]:
+        """One micro-batch of one lane through retrieval, ranking and selection."""
+        clock = StageClock()
         degraded: Degraded = []
         states, undecodable = unpack([one.value for one in found], SCHEMA_HASH)
         batch = self._batch(self._personal, waiters, states)
@@ -194,9 +195,11 @@ class Gateway:
         causes |= dict.fromkeys(undecodable, "undecodable_state")
         return self._answers(serving, batch, retrieved, waiters, slates, found, degraded, causes, clock)
 
-    async def _run_related(self, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]) -> Sequence[Answer]:
+    async def _run_related(
+        self, serving: Serving, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]
+    ) -> Sequence[Answer]:
         """One micro-batch of `similar`: nobody's state, the items as a session, the closest tied first."""
-        clock, serving = StageClock(), self._serving
+        clock = StageClock()
         degraded: Degraded = []
         batch = self._batch(self._related, waiters, UserStates.empty(len(waiters)))
         retrieved, _ = await self._retrieve(serving, batch, waiters, degraded)
@@ -262,10 +265,10 @@ class Gateway:
 
     def _finish(
         self,
-        kind: str,
         request: RecommendationRequest | SimilarRequest,
         query: Query,
         answer: Answer,
+        assigned: Assigned | None,
         identity: str,
         started: float,
         time_ms: int,
@@ -277,11 +280,12 @@ class Gateway:
             answer,
             recommendation_id=identity,
             started=started,
+            variants=assigned.variants if assigned else {},
         )
         self.counts["answers"] += 1
         self.counts["cold_starts"] += not answer.personal
         if (query.seed & 0xFFFF) < self._settings.decision_sample * 0x10000:
-            self._decisions.put(decision_of(kind, request, query, answer, body, time_ms=time_ms))
+            self._decisions.put(decision_of(request, query, answer, assigned, body, time_ms=time_ms))
         return body
 
     def _degraded(self, stage: str, cause: str, fallback: str) -> dict[str, str]:

@@ -55,7 +55,12 @@ class ItemCatalogue:
     """
 
     def __init__(self, store: RoundTrips, known: Vocabulary, *, limit: int) -> None:
-        self._store, self._known, self._limit = store, known, limit
+        self._store, self._limit = store, limit
+        self._known: tuple[Vocabulary, ...] = (known,)
+
+    def know(self, champion: Vocabulary, *others: Vocabulary) -> None:
+        """From now on these are the items that are there without having been described."""
+        self._known = (champion, *others)
 
     async def put(self, item_id: str, description: ItemDescription) -> dict[str, Any]:
         """Describe an item from scratch, a new one or not; shaped as `ItemState`. Raises CatalogueUnavailable."""
@@ -127,7 +132,7 @@ class ItemCatalogue:
             raise CatalogueUnavailable("the catalogue does not answer; send it again") from error
 
     def _there(self, item_id: str, before: Item | None) -> Item:
-        if before is None and self._known.rows(item_keys([item_id]))[0] >= 0:
+        if before is None and any(one.rows(item_keys([item_id]))[0] >= 0 for one in self._known):
             return Item()
         if before is None or before.deleted:
             raise NotFound(f"no item {item_id!r}", [FieldError("", "unknown_item", "no such item; PUT makes one")])

@@ -39,9 +39,9 @@ class Merging:
     def __init__(self, store: RoundTrips, log: EventLog, vocabulary: Vocabulary) -> None:
         self._store, self._log, self._vocabulary = store, log, vocabulary
 
-    def know(self, vocabulary: Vocabulary) -> None:
+    def know(self, champion: Vocabulary, *_: Vocabulary) -> None:
         """From now on these are the items that are known."""
-        self._vocabulary = vocabulary
+        self._vocabulary = champion
 
     async def merge(self, user_id: str, from_user_id: str) -> dict[str, Any]:
         """Give a user the newest interactions of another, up to RING; shaped as `Merge`.

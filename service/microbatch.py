@@ -40,7 +40,7 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
 
     Args:
         prepare: Gets what each of some waiters needs, one result per waiter, in order.
-        run: Answers a batch, one answer per waiter, in order.
+        run: Answers a batch, one answer per waiter, in order; an exception is that of its waiter alone.
         max_batch: Largest batch.
         max_waiting: Waiters beyond which more are shed.
     """
@@ -48,7 +48,9 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
     def __init__(
         self,
         prepare: Callable[[Sequence[Waiter[Asked, Answered]]], Awaitable[Sequence[Prepared]]],
-        run: Callable[[Sequence[Waiter[Asked, Answered]], Sequence[Prepared]], Awaitable[Sequence[Answered]]],
+        run: Callable[
+            [Sequence[Waiter[Asked, Answered]], Sequence[Prepared]], Awaitable[Sequence[Answered | Exception]]
+        ],
         *,
         max_batch: int,
         max_waiting: int,
@@ -175,4 +177,7 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
             return  # a cancellation is the batch's own failure: those queued behind it are still answered
         for waiter, answer in answered:
             if not waiter.future.done():
-                waiter.future.set_result(answer)
+                if isinstance(answer, Exception):
+                    waiter.future.set_exception(answer)
+                else:
+                    waiter.future.set_result(answer)

@@ -1,6 +1,7 @@
 """From decoded requests to a `QueryBatch`, with the checks that need the bundle."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,7 +11,9 @@ from recsys.features.user import UserStates
 from recsys.types import Controls, QueryBatch, Ragged
 from recsys.vocabulary import item_keys
 from service.errors import FieldError, Unprocessable
-from service.schemas import Filter, Quota
+from service.schemas import Filter, Quota, RecommendationRequest, SimilarRequest
+from service.settings import Settings
+from service.traffic.document import Arm
 
 
 class Query(msgspec.Struct, frozen=True, eq=False):
@@ -82,6 +85,37 @@ def resolve(
         popularity_damping,
         np.stack([numbers[len(of_filter) :], np.array(most, np.int32)], axis=1) if most else _NO_QUOTAS,
         quality,
+    )
+
+
+def resolve_request(
+    bundle: Bundle,
+    request: RecommendationRequest | SimilarRequest,
+    arm: Arm,
+    settings: Settings,
+    *,
+    seed: int,
+    now_s: int,
+) -> Query:
+    """`resolve` of what a client asks; what it leaves open is as the arm says, else as the settings do."""
+    own: dict[str, Any] = {}
+    if isinstance(request, SimilarRequest):
+        session_ids = list(dict.fromkeys(request.item_ids))
+    else:
+        session_ids = request.session.item_ids if request.session else []
+        own["explore"] = settings.explore if arm.explore is None else arm.explore
+        usual = settings.diversity if arm.diversity is None else arm.diversity
+        own["diversity"] = usual if request.diversity is None else request.diversity
+        own["popularity_damping"], own["quotas"] = request.popularity_damping, request.quotas
+    return resolve(
+        bundle,
+        count=request.count,
+        session_ids=session_ids,
+        excluded_ids=request.exclude_item_ids,
+        filter_=request.filter,
+        seed=seed,
+        now_s=now_s,
+        **own,
     )
 
 

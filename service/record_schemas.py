@@ -47,7 +47,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     time: Annotated[str, Meta(description="RFC 3339, UTC.")]
     bundle: str
     item_stats: Annotated[str, Meta(description="Version of the item statistics.")]
-    variant: str
+    variants: Annotated[dict[str, str], Meta(description="Of each experiment and rollout that the user was in.")]
     propensity: float
     query: Annotated[dict[str, Any], Meta(description="The request, with its defaults.")]
     diversity: Annotated[float, Meta(description="The request's, or the setting.")]

@@ -37,6 +37,10 @@ class RecordedAnswers:
         self._showing, self._replaying = asyncio.Lock(), asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="replay")
 
+    def know(self, champion: Vocabulary, *_: Vocabulary) -> None:
+        """From now on what users had done is named by these items."""
+        self._vocabulary = champion
+
     async def show(self, recommendation_id: str) -> dict[str, Any]:
         """What was served; shaped as `RecordedAnswer`.
 
@@ -76,7 +80,7 @@ def _answer(record: Decision, vocabulary: Vocabulary) -> RecordedAnswer:
         time=_rfc_3339(record.time_ms / 1000),
         bundle=record.bundle,
         item_stats=record.item_stats,
-        variant=record.variant,
+        variants=record.variants,
         propensity=record.propensity,
         query=record.query,
         diversity=record.diversity,

@@ -242,6 +242,9 @@ class Slate(msgspec.Struct, frozen=True, kw_only=True):
 
     recommendation_id: Annotated[str, Meta(description="UUIDv7. Send it with events to credit this list.")]
     bundle: Annotated[str, Meta(description="The model bundle that every stage of this answer used.")]
+    variants: Annotated[
+        dict[str, str], Meta(description="The variant of each experiment, and of a rollout, that this user is in.")
+    ]
     items: list[Item]
     degraded: Annotated[list[Degradation], Meta(description="Empty when everything worked.")]
     filled: Filled
@@ -276,6 +279,7 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     ready: bool
     reasons: list[str] = []
     bundle: str | None = None
+    traffic: Annotated[int | None, Meta(description="The version of the traffic table that is obeyed.")] = None
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

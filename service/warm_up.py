@@ -59,13 +59,13 @@ async def warm_up_gateway(
     async with asyncio.timeout(STAGES_WAIT_S):
         while any(one["stage"] != "features" for one in (await gateway.recommend(request))["degraded"]):
             await asyncio.sleep(0.2)
-            gateway.use(now())
+            gateway.lanes.use(now())
     # What answers at a deadline is compiled code of its own; loading it then would miss the next deadlines.
     query = resolve(world.bundle, count=20, session_ids=[], excluded_ids=[], filter_=None, seed=0, now_s=0)
-    gateway.plain(Asked("", query, reasons=True), [])
+    gateway.plain(Asked("", query, True, gateway.lanes.champion), [])
     degraded: list[dict[str, Any]] = []
     for _ in range(ROUNDS):
-        gateway.use(now())
+        gateway.lanes.use(now())
         for b in {min(size, settings.max_waiting) for size in (1, 4, settings.max_batch)}:
             answers = await asyncio.gather(*(_unless_shed(gateway, request) for _ in range(b)))
             degraded = next(answer["degraded"] for answer in answers if answer is not None)

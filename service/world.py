@@ -43,21 +43,22 @@ def load_world(settings: Settings, bundle_id: str | None = None) -> World:
     return World(bundle, bundle.item_stats, settings.candidates)
 
 
-def recorded_worlds(settings: Settings, store_url: str, served: World | None = None) -> Callable[[Decision], World]:
+def recorded_worlds(
+    settings: Settings, store_url: str, served: Callable[[str], World | None] = lambda _: None
+) -> Callable[[Decision], World]:
     """A function from a record to the world that it was made in: its bundle, its item stats, as many candidates.
 
     It loads bundles and makes item stats again when they are asked for, and raises what `load_world` does, ArchiveError
     and StackError. Where the item stats of the record cannot be had any more, the world has others.
 
     Args:
-        served: A world of the bundle in service, which need not be loaded again.
+        served: Gives the world of a bundle in service, which need not be loaded again.
     """
     history = PastItems(settings, store_url)
 
     @lru_cache(KEPT)
     def overlaid(bundle_id: str) -> OverlaidWorlds:
-        is_served = served is not None and served.bundle.id == bundle_id
-        return OverlaidWorlds(served if served is not None and is_served else load_world(settings, bundle_id))
+        return OverlaidWorlds(served(bundle_id) or load_world(settings, bundle_id))
 
     @lru_cache(VERSIONS_KEPT)  # each new world computes its own columns of items
     def world_of(bundle_id: str, version: str, candidates: int) -> World:

@@ -6,7 +6,19 @@ import typer
 from rich.markup import escape
 
 from recsys.errors import RecsysError
-from service.cli import ablation, bundles, capacity, checks, data, decisions, evaluation, features, model, stack
+from service.cli import (
+    ablation,
+    bundles,
+    capacity,
+    checks,
+    data,
+    decisions,
+    evaluation,
+    features,
+    model,
+    stack,
+    traffic,
+)
 from service.cli.console import errors
 from service.errors import ServiceError
 
@@ -18,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 stack.register(app)
+traffic.register(app)
 data.register(app)
 checks.register(app)
 model.register(app)

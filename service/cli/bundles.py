@@ -19,10 +19,11 @@ from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.errors import StackError
-from service.rebuild import live_source
+from service.promotion import held
+from service.promotion import promote as promote_everywhere
 from service.round_trips import RoundTrips
 from service.settings import Settings, load
-from service.stack import application, valkey
+from service.stack import valkey
 from service.world import registry
 
 TIMEOUT_MS = 10_000
@@ -92,22 +93,16 @@ def verify(bundle: Reference = "champion") -> None:
 
 @bundles.command("promote")
 def promote(bundle: Reference, reason: Reason, expect: Expected = None) -> None:
-    """Make a bundle the champion; `riffle up` or `riffle serve` then serve it.
+    """Make a bundle the champion. What runs loads it beside the others, then all replicas switch; nothing restarts.
 
-    While the store runs, a bundle for whose features there are no live user states is refused.
+    Refused, where a replica cannot load it, or there are no live user states for its features.
     """
     settings = load()
-    found = registry(settings)
-    _, manifest = load_bundle(found.path(bundle))
-    schema = manifest.fields["feature_schema_hash"]
-    store = valkey.address(settings)
-    if store is not None and live_source(store, schema) is None:
-        raise RegistryError(
-            f"bundle {manifest.id} needs user states of feature schema {schema[:8]}, and none are live; run "
-            "`riffle features rebuild`, then promote it"
-        )
-    found.promote(manifest.id, reason=reason, who=whoami(), expected=expect)
-    output.print(f"[green]✓[/] champion is now [bold]{manifest.id}[/]; run [bold]riffle up[/] to serve it")
+    _, manifest = load_bundle(registry(settings).path(bundle))
+    with waiting("Promoting"):
+        seconds = promote_everywhere(settings, manifest.id, reason=reason, who=whoami(), expected=expect)
+    where = "run [bold]riffle serve[/] to serve it" if seconds is None else f"everywhere after {seconds:.1f} s"
+    output.print(f"[green]✓[/] champion is now [bold]{manifest.id}[/]; {where}")
 
 
 @bundles.command("name")
@@ -147,8 +142,7 @@ def prune(
     """
     settings = load()
     found = registry(settings)
-    serving = application.deployed_bundle(settings)
-    needed = {serving} if serving else set()
+    needed = held(settings)
     if candidates := set(found.dispensable(keep=keep, needed=needed)):
         with waiting("Reading the answers on record"):
             needed |= asyncio.run(_answered(settings, candidates))

@@ -33,6 +33,7 @@ from service.cli.moments import duration_s
 from service.cli.search import search_recipe
 from service.encoding import SOURCE_NAMES
 from service.imports import history
+from service.promotion import promote as promote_everywhere
 from service.settings import Settings, load
 from service.world import load_world, registry
 
@@ -128,7 +129,7 @@ def train_and_publish(
     elif CHAMPION in behind:
         output.print(f"Not promoted; {by_hand}")
     elif promote:
-        bundles.promote(bundle_id, reason="trained and promoted by riffle train", who=whoami())
+        promote_everywhere(settings, bundle_id, reason="trained and promoted by riffle train", who=whoami())
     return trained.report, bundle_id, time.monotonic() - began
 
 

@@ -21,6 +21,7 @@ from recsys.manifest import Manifest, read_manifest
 from service import stack
 from service.archives import event_archive
 from service.catalogue_backlog import catalogue_backlog
+from service.cli.bundles import whoami
 from service.cli.console import output, plain_table, report_table, step, waiting
 from service.cli.data import describe, import_dataset
 from service.cli.model import train_and_publish
@@ -28,6 +29,7 @@ from service.doctor import Finding, check
 from service.errors import StackError
 from service.event_backlog import backlog
 from service.imports import current_dataset, history
+from service.promotion import settle
 from service.rebuild import is_live, rebuild
 from service.settings import Settings, load
 from service.stack import application, ray_node
@@ -70,8 +72,8 @@ def up(
     if bundle is None:
         raise RegistryError("the bundle just trained is not the champion; run `riffle bundles list`")
     output.print(f"[green]✓[/] champion {bundle.id}")
-    _bring_up(settings, dataset, bundle.id, accept_loss=accept_loss)
-    _show(settings, dataset, bundle)
+    champion = _bring_up(settings, dataset, bundle.id, accept_loss=accept_loss)
+    _show(settings, dataset, read_manifest(registry(settings).path(champion)))
     output.print(f"[dim]Done in {time.monotonic() - began:.0f} s.[/]")
 
 
@@ -90,7 +92,7 @@ def serve(
     champion = bundles.champion()
     if champion is None:
         raise RegistryError("there is no champion to serve; run `riffle train`, or `riffle up`")
-    _bring_up(settings, current_dataset(settings), champion)
+    champion = _bring_up(settings, current_dataset(settings), champion)
     output.print(f"[green]✓[/] serving [bold]{champion}[/] at {application.url(settings)}")
     if foreground:
         _obey(asked)  # again: Ray has put a handler of its own in place
@@ -202,8 +204,12 @@ def _champion_for(settings: Settings, dataset: Dataset) -> Manifest | None:
     return manifest if same and fields["feature_schema_hash"] == SCHEMA_HASH else None
 
 
-def _bring_up(settings: Settings, dataset: Dataset | None, bundle_id: str, *, accept_loss: bool = False) -> None:
-    """Start store and Ray, load states, deploy; what this call started is ended when it fails."""
+def _bring_up(settings: Settings, dataset: Dataset | None, bundle_id: str, *, accept_loss: bool = False) -> str:
+    """Start store and Ray, load states, deploy; what this call started is ended when it fails.
+
+    Returns:
+        The champion: another one, where what ran was rolled back while the registry was away.
+    """
     was_running = stack.running(settings)
     try:
         with waiting("Starting the store and Ray"):
@@ -216,7 +222,9 @@ def _bring_up(settings: Settings, dataset: Dataset | None, bundle_id: str, *, ac
                     archive = event_archive(settings)
                     rebuild(store.url, dataset, archive, accept_loss=accept_loss, progress=done)
         with waiting("Starting the service behind HAProxy"):
-            application.deploy(settings, redis_url=store.url, bundle_id=bundle_id)
+            champion = settle(settings, store.url, bundle_id, who=whoami())
+            application.deploy(settings, redis_url=store.url, bundle_id=champion)
+        return champion
     except BaseException:
         if not was_running:
             stack.stop(settings)

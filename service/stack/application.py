@@ -38,12 +38,14 @@ def dashboard_url(settings: Settings) -> str:
 
 
 def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
-    """Bring the application up with a bundle, or leave it as it is where it serves just that already.
+    """Bring the application up, or leave it as it is where it runs just so already.
 
+    Args:
+        bundle_id: What the traffic table has for champion; replicas that find no table begin with it.
     Raises:
         StackError: it did not become ready; the message has Serve's reason.
     """
-    wanted = {"settings": msgspec.to_builtins(settings), "redis_url": redis_url, "bundle": bundle_id}
+    wanted = {"settings": msgspec.to_builtins(settings), "redis_url": redis_url}
     wanted |= {"ray": _head_identity(settings), "code": _code_digest()}
     record = _record(settings)
     if record.exists() and json.loads(record.read_text("utf-8")) == wanted and readiness(settings).get("ready"):
@@ -142,14 +144,6 @@ def store_url(settings: Settings) -> str:
         return str(json.loads(_record(settings).read_text("utf-8"))["redis_url"])
     except (OSError, ValueError, KeyError) as error:
         raise StackError("nothing is deployed; `riffle serve` or `riffle up` does it") from error
-
-
-def deployed_bundle(settings: Settings) -> str | None:
-    """The bundle of what was deployed last; None where nothing was."""
-    try:
-        return str(json.loads(_record(settings).read_text("utf-8"))["bundle"])
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _head_identity(settings: Settings) -> list[Any]:

@@ -127,7 +127,7 @@ def test_states_are_made_and_looked_up(port: int, tmp_path: Path) -> None:
 
 def test_decisions_are_written_read_back_and_archived(port: int, tmp_path: Path) -> None:
     decision = Decision(
-        id="1", kind="similar", time_ms=0, bundle="b", item_stats="s", variant="v", propensity=1.0, query={},
+        id="1", kind="similar", time_ms=0, bundle="b", item_stats="s", propensity=1.0, query={},
         candidates=200,        user_state=None, seed=0, now_s=0, items=[], scores=[], degraded=[], timing_ms={},
     )  # fmt: skip
 

@@ -30,6 +30,7 @@ from service.decisions import STREAM
 from service.settings import Settings
 from service.stack import valkey
 from service.state_keys import namespace, state_key
+from service.traffic.table import on_table
 from tests import worlds
 from tests.free_ports import free_port
 from tests.recsys.test_registry import make_bundle
@@ -450,21 +451,20 @@ def test_bundle_without_live_states_is_not_promoted_until_they_are_made(
 
 
 @pytest.mark.valkey
-def test_prune_keeps_bundles_of_answers_on_record_and_of_what_was_deployed(
+def test_prune_keeps_bundles_of_answers_on_record_and_of_the_traffic_table(
     shop_with_store: tuple[Home, dict[str, object], str],
 ) -> None:
     home, port, url = shop_with_store
-    answered, deployed, gone = (make_bundle_of(home, day=day) for day in (1, 2, 3))
+    answered, serving, gone = (make_bundle_of(home, day=day) for day in (1, 2, 3))
     record = msgspec.msgpack.encode(decision(1, bundle=answered))
-    (home.path / "state" / "run").mkdir(exist_ok=True)
-    (home.path / "state" / "run" / "application.json").write_text(json.dumps({"bundle": deployed}))
     with redis.Redis.from_url(url) as server:
         server.xadd(STREAM, {"d": record})
+    on_table(url, lambda table: table.begin(serving, who="test", reason="it serves"))
     prune = ("bundles", "prune", "--keep", "1")
     assert f"{gone} would be removed" in home.riffle(*prune, "--dry-run", **port).out
     assert len(home.registry.list()) == 4
     assert f"{gone} removed" in home.riffle(*prune, **port).out
-    assert {one.id for one in home.registry.list()} == {str(home.registry.champion()), answered, deployed}
+    assert {one.id for one in home.registry.list()} == {str(home.registry.champion()), answered, serving}
     assert "Every bundle is needed" in home.riffle(*prune, **port).out
 
 

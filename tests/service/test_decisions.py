@@ -56,7 +56,7 @@ def decision(number: int, **given: object) -> Decision:
             "bundle": "20250101-0123456789ab",
             "item_stats": "v1",
             "candidates": 200,
-            "variant": "champion",
+            "variants": {},
             "propensity": 1.0,
             "query": RecommendationRequest(user_id="ü", context={"big": 2**63 - 1, "x": 0.5}),
             "user_state": bytes(range(256)),

@@ -215,7 +215,7 @@ async def test_request_that_is_only_validated_makes_no_list_and_leaves_no_record
 
 async def test_ready_gateway_names_its_bundle(served: World, store_url: str) -> None:
     async with gateway_at(served, store_url) as (gateway, _):
-        assert gateway.readiness() == (True, {"reasons": [], "bundle": served.bundle.id})
+        assert gateway.readiness() == (True, {"reasons": [], "bundle": served.bundle.id, "traffic": 1})
 
 
 async def test_edge_and_gateway_answer_over_http_together(served: World, store_url: str) -> None:

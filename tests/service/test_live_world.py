@@ -152,5 +152,5 @@ def gateway_of(live: LiveWorld, kept: KeptDecisions | None = None, *, slow: str 
     stages = ColocatedStages(StateLookup(live._store))
     waiting = SlowStages(stages, slow, 0.5)
     gateway = Gateway(live.world, waiting, kept or KeptDecisions(), Settings(deadline_ms=10_000, explore=explore))
-    live.follow(gateway.use)
+    live.follow(gateway.lanes.use)
     return gateway

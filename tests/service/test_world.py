@@ -35,7 +35,7 @@ NO_STORE = "redis://127.0.0.1:1/0"
 
 
 def test_world_in_service_is_not_loaded_again(published_home: Settings, served: World) -> None:
-    world_of = recorded_worlds(published_home, NO_STORE, served)
+    world_of = recorded_worlds(published_home, NO_STORE, {served.bundle.id: served}.get)
     assert world_of(decision(1, bundle=served.bundle.id, candidates=served.candidates)) is served
     narrow = world_of(decision(2, bundle=served.bundle.id, candidates=50))
     assert narrow.candidates == 50
@@ -45,7 +45,7 @@ def test_world_in_service_is_not_loaded_again(published_home: Settings, served: 
 
 def test_other_bundle_is_loaded_once_from_the_registry(published_home: Settings, served: World) -> None:
     in_service = replace(served, bundle=replace(served.bundle, id="20250101-0123456789ab"))
-    world_of = recorded_worlds(published_home, NO_STORE, in_service)
+    world_of = recorded_worlds(published_home, NO_STORE, {in_service.bundle.id: in_service}.get)
     first, second = (world_of(decision(1, bundle=served.bundle.id, candidates=n)) for n in (200, 77))
     assert first.bundle.id == served.bundle.id
     assert first.bundle is second.bundle is not served.bundle

@@ -1,0 +1,91 @@
+"""From a user and a placement to what answers: a pure function of the traffic table."""
+
+from typing import NamedTuple
+
+from recsys.erased_users import user_digest
+from recsys.experiments.buckets import BUCKETS, bucket, which
+from service.traffic.document import CANARY, CONTROL, Arm, Experiment, Traffic
+
+
+class Assigned(NamedTuple):
+    """What answers one request.
+
+    Attributes:
+        bundle: Its id. arm: Settings where they are not the service's.
+        variants: Of each experiment, and of the rollout, that the user is in: its name and the variant.
+        propensity: Probability of just these variants.
+    """
+
+    bundle: str
+    arm: Arm
+    variants: dict[str, str]
+    propensity: float
+
+
+class Assignment:
+    """Assigns by one version of the table. The same user gets the same in every process."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self.traffic = traffic
+        self._everybody = Assigned(traffic.champion, Arm(), {}, 1.0)
+        self._rollout = traffic.rollout
+        self._running = traffic.running()
+        layers = dict.fromkeys(one.layer for one in self._running)
+        self._layers = [(layer, [one for one in self._running if one.layer == layer]) for layer in layers]
+        self._is_plain = not self._running and self._rollout is None
+
+    def arms(self) -> set[tuple[str, int | None]]:
+        """Every bundle and number of candidates that somebody may get."""
+        traffic = self.traffic
+        of = {(arm.bundle or traffic.champion, arm.candidates) for one in self._running for arm in one.arms()}
+        # Bundles and candidates may come from experiments of different layers: then from both at once.
+        bundles = {traffic.champion, *(bundle for bundle, _ in of)} | (
+            {self._rollout.bundle} if self._rollout else set()
+        )
+        return {(bundle, candidates) for bundle in bundles for candidates in {None, *(n for _, n in of)}}
+
+    def of(self, user_id: str, placement: str) -> Assigned:
+        """What answers a user. Cost: nothing where nothing is tried; else 1 us a draw."""
+        if self._is_plain:
+            return self._everybody
+        traffic = self.traffic
+        chosen = traffic.overrides.get(user_digest(user_id), {}) if traffic.overrides else {}
+        if traffic.holdout and not chosen and bucket("holdout", user_id) < traffic.holdout:
+            return self._everybody._replace(propensity=traffic.holdout / BUCKETS)
+        fields: dict[str, object] = {}
+        variants: dict[str, str] = {}
+        propensity = 1 - traffic.holdout / BUCKETS
+        if self._rollout and self._rollout.share:
+            is_canary = bucket(self._rollout.name, user_id) < self._rollout.share
+            variants[self._rollout.name] = CANARY if is_canary else CONTROL
+            share = self._rollout.share / BUCKETS
+            propensity *= share if is_canary else 1 - share
+            if is_canary:
+                fields["bundle"] = self._rollout.bundle
+        for layer, experiments in self._layers:
+            for one, variant, probability in _drawn(layer, experiments, user_id, placement, chosen):
+                arm = one.variants[variant].arm
+                fields |= {name: getattr(arm, name) for name in arm.changes()}
+                variants[one.name] = one.variants[variant].name
+                propensity *= probability
+        bundle = str(fields.get("bundle", traffic.champion))
+        return Assigned(bundle, Arm(**fields), variants, propensity)  # type: ignore[arg-type]
+
+
+def _drawn(
+    layer: str, experiments: list[Experiment], user_id: str, placement: str, chosen: dict[str, str]
+) -> list[tuple[Experiment, int, float]]:
+    """The experiment of a layer that a user is in, the place of the variant and its probability; none or one."""
+    for one in experiments:
+        if one.name in chosen and _counts(one, placement):
+            return [(one, [variant.name for variant in one.variants].index(chosen[one.name]), 1.0)]
+    place = which([one.share for one in experiments], bucket(f"layer:{layer}", user_id))
+    if place < 0 or not _counts(experiments[place], placement):
+        return []
+    one = experiments[place]
+    variant = which([variant.share for variant in one.variants], bucket(f"experiment:{one.name}", user_id))
+    return [(one, variant, one.share / BUCKETS * one.variants[variant].share / BUCKETS)]
+
+
+def _counts(one: Experiment, placement: str) -> bool:
+    return not one.placements or placement in one.placements

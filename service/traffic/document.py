@@ -1,0 +1,289 @@
+"""The traffic table: one immutable document; every change makes the next version of it.
+
+What it says is whole or not at all: a replica takes a version when it holds every bundle that the version names.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from recsys.experiments.buckets import BUCKETS
+from service.errors import TrafficError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
+CONTROL = "control"
+CANARY = "canary"
+
+Share = Annotated[int, Meta(ge=0, le=BUCKETS)]  # in 0.01 %
+Placement = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+
+
+class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What answers: a bundle, and settings where they are not the service's. None: as everybody's."""
+
+    bundle: str | None = None
+    candidates: Annotated[int, Meta(ge=10, le=2000)] | None = None
+    diversity: Annotated[float, Meta(ge=0, le=1)] | None = None
+    explore: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+    def changes(self) -> set[str]:
+        """Which of its fields are given."""
+        return {name for name in self.__struct_fields__ if getattr(self, name) is not None}
+
+
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One side of an experiment. share: of the experiment's users, in 0.01 %."""
+
+    name: str
+    share: Share
+    arm: Arm = Arm()
+
+
+class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Users are drawn into one experiment of a layer, then into one of its variants, by hashes of their own.
+
+    Attributes:
+        share: Of the layer's users, in 0.01 %. layer: Experiments of one layer share no user; those of different ones
+            may, and so must not change the same thing.
+        placements: Where it counts; none: everywhere.
+        same: Variants may be alike: a test of the test.
+        state: "draft" until it is started; what is stopped is kept for its report.
+        started, stopped: RFC 3339, UTC.
+    """
+
+    name: str
+    variants: tuple[Variant, ...]
+    share: Share = BUCKETS
+    layer: str = "default"
+    placements: tuple[Placement, ...] = ()
+    same: bool = False
+    state: Literal["draft", "running", "stopped"] = "draft"
+    started: str | None = None
+    stopped: str | None = None
+
+    def arms(self) -> list[Arm]:
+        """Of its variants."""
+        return [one.arm for one in self.variants]
+
+    def meets(self, other: "Experiment") -> bool:
+        """Whether a request can be in both: of different layers, with a placement in common."""
+        common = not self.placements or not other.placements or bool({*self.placements} & {*other.placements})
+        return self.layer != other.layer and common
+
+
+class Rollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A bundle on its way to be champion. share: of all users, in 0.01 %. name: Salts the draw."""
+
+    name: str
+    bundle: str
+    share: Share
+
+
+class Shadow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A bundle that answers a share of the requests once more, in 0.01 %, for comparison only."""
+
+    bundle: str
+    share: Share
+
+
+class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One version of the table.
+
+    Attributes:
+        version: One more than that before. time: RFC 3339, UTC. who, reason: Of this version.
+        champion, previous: Bundles; the champion before is held loaded, so that the way back takes no time.
+        prepared: Bundles to be held loaded, though nobody gets them yet.
+        holdout: Share of users who are in no experiment and no rollout, in 0.01 %.
+        overrides: By the digest of a user, the variant of experiments that they get, whatever the hash says: for tests
+            by hand.
+        unregistered: The registry does not know of this champion yet: it could not be reached.
+    """
+
+    version: int
+    time: str
+    who: str
+    reason: str
+    champion: str
+    previous: str | None = None
+    prepared: tuple[str, ...] = ()
+    rollout: Rollout | None = None
+    shadow: Shadow | None = None
+    experiments: tuple[Experiment, ...] = ()
+    holdout: Share = 0
+    overrides: dict[str, dict[str, str]] = {}
+    unregistered: bool = False
+
+    def running(self) -> list[Experiment]:
+        """Experiments that draw users."""
+        return [one for one in self.experiments if one.state == "running"]
+
+    def bundles(self) -> set[str]:
+        """All that a replica has to hold."""
+        of = {self.champion, self.previous, *self.prepared}
+        of |= {arm.bundle for one in self.running() for arm in one.arms()}
+        of |= {one.bundle for one in (self.rollout, self.shadow) if one}
+        return {one for one in of if one is not None}
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment of a name. Raises TrafficError."""
+        for one in self.experiments:
+            if one.name == name:
+                return one
+        known = ", ".join(one.name for one in self.experiments) or "there is none"
+        raise TrafficError(f"no experiment {name!r}; known: {known}")
+
+    def check(self) -> "Traffic":
+        """This document, if it can be obeyed.
+
+        Raises:
+            TrafficError: it cannot; the message says what is at odds with what.
+        """
+        names = [one.name for one in self.experiments]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise TrafficError(f"there are two experiments {', '.join(sorted(twice))}; each needs a name of its own")
+        for one in self.experiments:
+            _check_alone(one)
+        running = self.running()
+        for layer in {one.layer for one in running}:
+            taken = sum(one.share for one in running if one.layer == layer)
+            if taken > BUCKETS:
+                raise TrafficError(f"layer {layer!r} would give away {taken / 100:g} % of its users; lower a share")
+        for place, one in enumerate(running):
+            for other in running[:place]:
+                if one.meets(other) and (both := _changed(one) & _changed(other)):
+                    raise TrafficError(
+                        f"experiments {other.name!r} and {one.name!r} would both change {', '.join(sorted(both))} for "
+                        "the same requests; put them into one layer, or on different placements"
+                    )
+            if self.rollout and "bundle" in _changed(one):
+                raise TrafficError(
+                    f"experiment {one.name!r} and rollout {self.rollout.name!r} would both choose the bundle; stop one"
+                )
+        for user, of in self.overrides.items():
+            for name, variant in of.items():
+                if variant not in [one.name for one in self.experiment(name).variants]:
+                    raise TrafficError(f"the override of user {user}: experiment {name!r} has no variant {variant!r}")
+        return self
+
+
+def decode(value: bytes) -> Traffic:
+    """The document in these bytes.
+
+    Raises:
+        TrafficError: they hold none, or one that cannot be obeyed.
+    """
+    try:
+        return msgspec.json.decode(value, type=Traffic).check()
+    except msgspec.DecodeError as error:
+        raise TrafficError(
+            f"the traffic table cannot be read: {error}; `riffle traffic history` has the versions before"
+        ) from error
+
+
+def encode(traffic: Traffic) -> bytes:
+    """The bytes of a document; the same for equal ones."""
+    return msgspec.json.encode(traffic, order="deterministic")
+
+
+def promoted(traffic: Traffic, bundle: str) -> Traffic:
+    """With another champion; a rollout of it has come to its end.
+
+    Raises:
+        TrafficError: a rollout of another bundle is under way.
+    """
+    if traffic.rollout and traffic.rollout.bundle != bundle:
+        raise TrafficError(
+            f"rollout {traffic.rollout.name!r} of {traffic.rollout.bundle} is under way; `riffle rollout abort` ends it"
+        )
+    previous = traffic.champion if traffic.champion != bundle else traffic.previous
+    return _with(traffic, champion=bundle, previous=previous, rollout=None, prepared=_less(traffic.prepared, bundle))
+
+
+def rolled_back(traffic: Traffic) -> Traffic:
+    """Back to what was before: without the rollout that is under way, else with the champion before.
+
+    Experiments on bundles end as well: whatever is wrong may be theirs.
+
+    Raises:
+        TrafficError: there is nothing to go back to.
+    """
+    calm = tuple(
+        msgspec.structs.replace(one, state="stopped") if one.state == "running" and "bundle" in _changed(one) else one
+        for one in traffic.experiments
+    )
+    if traffic.rollout:
+        return _with(traffic, rollout=None, experiments=calm)
+    if traffic.previous is None:
+        raise TrafficError(f"{traffic.champion} is the first champion; there is none to go back to")
+    return _with(traffic, champion=traffic.previous, previous=traffic.champion, experiments=calm)
+
+
+def prepared(traffic: Traffic, bundle: str) -> Traffic:
+    """With one more bundle that replicas hold."""
+    if bundle in traffic.bundles():
+        return traffic
+    return _with(traffic, prepared=(*traffic.prepared, bundle))
+
+
+def released(traffic: Traffic, bundle: str) -> Traffic:
+    """Without a bundle that was prepared."""
+    return _with(traffic, prepared=_less(traffic.prepared, bundle))
+
+
+def refuse_idle(traffic: Traffic, experiment: Experiment, usual: Arm) -> None:
+    """Refuse an experiment of which two variants would do the same, unless that is what it is for.
+
+    Args:
+        usual: What answers where an arm says nothing, besides the champion.
+    Raises:
+        TrafficError: it names the variants, and what was given without effect.
+    """
+    if experiment.same:
+        return
+    usual = msgspec.structs.replace(usual, bundle=traffic.champion)
+    done: dict[Arm, str] = {}
+    for one in experiment.variants:
+        given = {name: getattr(one.arm, name) for name in one.arm.changes()}
+        if (other := done.setdefault(msgspec.structs.replace(usual, **given), one.name)) != one.name:
+            raise TrafficError(
+                f"variants {other!r} and {one.name!r} of {experiment.name!r} would do the same: "
+                f"{', '.join(f'{name} {value}' for name, value in given.items()) or 'nothing'} is what answers anyway"
+            )
+
+
+def with_experiment(traffic: Traffic, experiment: Experiment) -> Traffic:
+    """With an experiment, new or in place of that of its name."""
+    others = tuple(one for one in traffic.experiments if one.name != experiment.name)
+    return _with(traffic, experiments=(*others, experiment))
+
+
+def _with(traffic: Traffic, **changes: Any) -> Traffic:
+    return msgspec.structs.replace(traffic, **changes).check()
+
+
+def _less(bundles: tuple[str, ...], bundle: str) -> tuple[str, ...]:
+    return tuple(one for one in bundles if one != bundle)
+
+
+def _changed(one: Experiment) -> set[str]:
+    return set().union(*(arm.changes() for arm in one.arms()))
+
+
+def _check_alone(one: Experiment) -> None:
+    for name in (one.name, one.layer, *(variant.name for variant in one.variants)):
+        if not NAME.fullmatch(name):
+            raise TrafficError(f"{name!r} is no name: up to 40 small letters, digits and hyphens, no hyphen first")
+    names = [variant.name for variant in one.variants]
+    if len(names) < 2 or len({*names}) < len(names):
+        raise TrafficError(f"experiment {one.name!r} needs two variants or more, each with a name of its own")
+    total = sum(variant.share for variant in one.variants)
+    if total != BUCKETS:
+        raise TrafficError(f"the variants of {one.name!r} get {total / 100:g} % of its users together; make it 100 %")
+    if 0 in [one.share, *(variant.share for variant in one.variants)]:
+        raise TrafficError(f"a share of {one.name!r} is 0 %: it would learn nothing")
+    arms = one.arms()
+    if not one.same and (alike := [a for place, a in enumerate(arms) if a in arms[:place]]):
+        of = ", ".join(variant.name for variant in one.variants if variant.arm in alike)
+        raise TrafficError(f"variants {of} of {one.name!r} are alike; --same makes that a test of the test")
