@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from recsys.features.products import unit_flags
-from recsys.features.user import RING
+from recsys.features.user import RING, SEEN_MAX
 from recsys.ranking.ranker import Ranker
 from recsys.ranking.trees import DEPTH
 from recsys.retrieval.index import Index
@@ -44,6 +44,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     choose_als: bool = True  # training may take another of the strengths that it knows: decision 0022
     popular: Window = "month"  # over which items are popular
     choose_popularity: bool = True  # training may take another window; a search does not settle it as it does ALS
+    older: Annotated[int, msgspec.Meta(ge=0, le=SEEN_MAX)] = 0  # items beyond the ring that say what a user likes
+    choose_older: bool = True  # training may take OLDER of them: decision 0030
     spectral_factors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64  # half the bytes of 128: decision 0026
     neighbours: int = 100  # kept per item and table
     recent: Annotated[int, msgspec.Meta(ge=1, le=RING)] = 10  # newest interactions that transitions and similar look at

@@ -19,7 +19,7 @@ class Users:
     Attributes:
         states: UserStates [b], the session's items applied.
         history: Their rings in rows of the bundle.
-        vector: float32 [b, d], folded in from the positives of the ring; 0 without one.
+        vector: float32 [b, d], folded in from what they liked (`History.liked`); 0 without anything.
         spectral: float32 [b, d'], their sum in the bundle's spectral space; 0 without one.
     """
 
@@ -35,9 +35,10 @@ class Users:
         states = with_session(batch)
         history = History.of(states, world)
         alpha = bundle.recipe.als_alpha
-        vector = fold_in(bundle.factors, bundle.gram, history.item, history.weight, alpha=alpha)
+        vector = fold_in(bundle.factors, bundle.gram, history.liked, history.liked_weight, alpha=alpha)
         of = bundle.spectral
-        return cls(states, history, vector, spectral_vectors(of.vector, of.count, history.item, history.weight))
+        spectral = spectral_vectors(of.vector, of.count, history.liked, history.liked_weight)
+        return cls(states, history, vector, spectral)
 
 
 def with_session(batch: QueryBatch) -> UserStates:

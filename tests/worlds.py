@@ -26,6 +26,7 @@ SMALL = Recipe(
     neighbours=20,
     trees=25,
     choose_als=False,
+    choose_older=False,
     choose_popularity=False,
     choose_ranker=False,
 )

@@ -19,6 +19,7 @@ from recsys.errors import TrainingError
 from recsys.features.matrix import NAMES
 from recsys.ranking.fit import fit_ranker, importance
 from recsys.training.choose_als import choose_als
+from recsys.training.choose_older import choose_older
 from recsys.training.choose_popularity import choose_popularity
 from recsys.training.choose_ranker import JUDGED, TAUGHT, choose_ranker
 from recsys.training.choose_sources import choose_sources
@@ -137,6 +138,8 @@ def fit_models(
             bundle = fit(dataset, lesson.split.past, recipe, until_s=lesson.split.until_s, threads=threads)
             if recipe.choose_als:  # on the first lesson, for all
                 bundle = choose_als(bundle, lesson.split.past, lesson.questions, lesson.known, threads=threads)
+            if recipe.choose_older:
+                bundle = choose_older(bundle, lesson.questions, lesson.known)
             if recipe.choose_popularity:
                 bundle = choose_popularity(bundle, lesson.questions, lesson.known)
             recipe = bundle.recipe
