@@ -14,11 +14,11 @@ COUNT = 20  # items of a list
 
 
 class Deployed(msgspec.Struct, frozen=True):
-    """What `riffle up` wrote down when it deployed: settings and bundle as they serve now."""
+    """What `riffle up` wrote down when it deployed: settings as they serve now. bundle: The champion that answers."""
 
     settings: Settings
     redis_url: str
-    bundle: str
+    bundle: str = ""
 
 
 def deployed(settings: Settings) -> Deployed:
@@ -33,6 +33,6 @@ def deployed(settings: Settings) -> Deployed:
         found = msgspec.json.decode(record.read_bytes(), type=Deployed)
     except (OSError, msgspec.DecodeError):
         found = None
-    if found is None or serving != found.bundle:
+    if found is None or not serving or not (found.settings.home_path / "registry" / "bundles" / serving).is_dir():
         raise StackError(f"no stack of {settings.home}/ answers at {application.url(settings)}; run `riffle up` first")
-    return found
+    return msgspec.structs.replace(found, bundle=serving)

@@ -9,11 +9,15 @@ import numpy as np
 
 from recsys import digests
 from recsys.reasons import reasons
-from recsys.types import Slates, World
+from recsys.recommend import Retrieved
+from recsys.types import QueryBatch, Slates, World
+from service.asked import Asked, State
 from service.decisions import Decision
 from service.encoding import ItemEncoder
+from service.microbatch import Waiter
 from service.queries import Query
 from service.schemas import RecommendationRequest, SimilarRequest
+from service.serving import Serving
 from service.traffic.assignment import Assigned
 
 Degraded = list[dict[str, str]]
@@ -79,6 +83,39 @@ def reason_codes(
             else [reasons(world, recent[row], int(slates.item[c]), int(slates.sources[c])) for c in cells]
         )
     return codes
+
+
+def answers_of(
+    serving: Serving,
+    batch: QueryBatch,
+    retrieved: Retrieved,
+    waiters: Sequence[Waiter[Asked, Answer]],
+    slates: Slates,
+    found: Sequence[State],
+    degraded: Sequence[Degraded],
+    clock: StageClock,
+) -> list[Answer]:
+    """One answer a row.
+
+    Args:
+        found: The state of each row's user. degraded: What each row is degraded by. clock: Of the batch.
+    """
+    clock.lap("select")
+    codes: list[list[list[str]] | None] = [None] * len(waiters)
+    if any(wanted := [w.asked.reasons for w in waiters]):
+        recent = retrieved.users_of(serving.world, batch).history.item
+        codes = reason_codes(serving.world, recent, slates, wanted)
+    answers = []
+    for row, (waiter, state) in enumerate(zip(waiters, found, strict=True)):
+        timing_ms = {
+            "queue": round((state.began - waiter.since) * 1000, 3),
+            "features": round(state.took_ms, 3),
+            **clock.laps,
+        }
+        share = 1.0 if batch.quality is None else float(batch.quality[row])
+        made = (slates, row, codes[row], state.value, degraded[row], timing_ms, share)
+        answers.append(Answer(serving.world, serving.encoder, *made))
+    return answers
 
 
 def body_of(

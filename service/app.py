@@ -34,7 +34,12 @@ from service.forgetting import Forgetting
 from service.gateway import Gateway
 from service.http import HttpEdge
 from service.items import ItemCatalogue
-from service.log_followers import ArchiverDeployment, FeatureUpdaterDeployment, ItemUpdaterDeployment
+from service.log_followers import (
+    ArchiverDeployment,
+    FeatureUpdaterDeployment,
+    ItemUpdaterDeployment,
+    RolloutControllerDeployment,
+)
 from service.lookup import StateLookup, States
 from service.merging import Merging
 from service.ray_metrics import Counts, gauge
@@ -171,6 +176,12 @@ def build_archiver(settings: Settings, *, redis_url: str) -> Any:
     """The application that keeps the archive, on the head's disk; a busy updater does not wait for it."""
     on_the_head = {**_ONE_IN_THE_BACKGROUND, "ray_actor_options": {"num_cpus": 0, "resources": {_HEAD: 0.001}}}
     return ArchiverDeployment.options(**on_the_head).bind(settings, redis_url)  # type: ignore[attr-defined]
+
+
+def build_rollouts(settings: Settings, *, redis_url: str) -> Any:
+    """The application that takes rollouts forward and back, on the head, where the archive is."""
+    on_the_head = {**_ONE_IN_THE_BACKGROUND, "ray_actor_options": {"num_cpus": 0, "resources": {_HEAD: 0.001}}}
+    return RolloutControllerDeployment.options(**on_the_head).bind(settings, redis_url)  # type: ignore[attr-defined]
 
 
 def build_updaters(settings: Settings, *, redis_url: str) -> list[Any]:

@@ -13,12 +13,12 @@ from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.features.user import UserStates
 from recsys.recommend import Ranked, Retrieved, retrieve, slate
-from recsys.types import QueryBatch, Slates, Source, World
+from recsys.types import QueryBatch, Source, World
 from service.admission import PATIENCE, quality
-from service.answers import Answer, Degraded, StageClock, body_of, decision_of, reason_codes
+from service.answers import Answer, Degraded, StageClock, answers_of, body_of, decision_of
 from service.asked import Asked, State
 from service.decisions import DecisionLog
-from service.errors import FieldError, NotFound
+from service.errors import BatchFailed, FieldError, NotFound
 from service.identifiers import recommendation_id
 from service.lanes import Lane, Lanes, by_lane
 from service.microbatch import MicroBatcher, Waiter
@@ -98,7 +98,7 @@ class Gateway:
         """A personal list; shaped as `RecommendationResponse`.
 
         Raises:
-            Overloaded: shed. Unprocessable: the filter cannot be applied. BatchFailed: a bug.
+            Overloaded: shed. Unprocessable: the filter cannot be applied. BatchFailed: a bug, also the champion's.
         """
         started = time.monotonic() - waited_s
         time_ms = time.time_ns() // 1_000_000
@@ -106,7 +106,16 @@ class Gateway:
         lane, assigned = self.lanes.of(request.user_id, request.placement)
         query = self._resolve(lane, request, assigned.arm, time_ms, identity.seed)
         asked = Asked(request.user_id, query, request.return_.reasons, lane)
-        answer = await self._ask(self._personal, asked, started, request)
+        try:
+            answer = await self._ask(self._personal, asked, started, request)
+        except BatchFailed:
+            if lane is (champion := self.lanes.champion):
+                raise
+            # What is tried fails: nobody goes without a list for that, and the record says so to who watches it.
+            query = self._resolve(champion, request, _AS_USUAL, time_ms, identity.seed)
+            answer = await self._ask(self._personal, asked._replace(query=query, lane=champion), started, request)
+            degraded = [*answer.degraded, self._degraded("bundle", "error", "the champion's list")]
+            answer = msgspec.structs.replace(answer, degraded=degraded)
         body = self._finish(request, query, answer, assigned, identity.text, started, time_ms)
         body["placement"] = request.placement
         body["strategy"] = "personalized" if answer.personal else "cold_start"
@@ -193,7 +202,8 @@ class Gateway:
         slates = slate(serving.world, batch, retrieved, ranked)
         causes = {row: one.cause for row, one in enumerate(found) if one.cause}
         causes |= dict.fromkeys(undecodable, "undecodable_state")
-        return self._answers(serving, batch, retrieved, waiters, slates, found, degraded, causes, clock)
+        own = self._own(degraded, causes, len(waiters))
+        return answers_of(serving, batch, retrieved, waiters, slates, found, own, clock)
 
     async def _run_related(
         self, serving: Serving, waiters: Sequence[Waiter[Asked, Answer]], found: Sequence[State]
@@ -209,7 +219,7 @@ class Gateway:
         filler = candidates.sources == _POPULAR_ONLY
         score = np.where(filler, candidates.retrieval_score - 1, tied + candidates.retrieval_score * _UNTIED)
         slates = slate(serving.world, batch, retrieved, Ranked.by(score, retrieved))
-        return self._answers(serving, batch, retrieved, waiters, slates, found, degraded, {}, clock)
+        return answers_of(serving, batch, retrieved, waiters, slates, found, [degraded] * len(waiters), clock)
 
     def _batch(self, batcher: Batcher, waiters: Sequence[Waiter[Asked, Answer]], states: UserStates) -> QueryBatch:
         """The waiters' queries; the more wait behind them, the lower the quality."""
@@ -230,38 +240,12 @@ class Gateway:
             degraded.append(self._degraded(error.stage, error.reason, "popular items"))
             return retrieve(serving.popular, batch), False
 
-    def _answers(
-        self,
-        serving: Serving,
-        batch: QueryBatch,
-        retrieved: Retrieved,
-        waiters: Sequence[Waiter[Asked, Answer]],
-        slates: Slates,
-        found: Sequence[State],
-        degraded: Degraded,
-        causes: dict[int, str],
-        clock: StageClock,
-    ) -> list[Answer]:
-        """One answer a row; `degraded` holds for all of them, `causes` says whose state is missing, and why."""
-        clock.lap("select")
-        codes: list[list[list[str]] | None] = [None] * len(waiters)
-        if any(wanted := [w.asked.reasons for w in waiters]):
-            recent = retrieved.users_of(serving.world, batch).history.item
-            codes = reason_codes(serving.world, recent, slates, wanted)
-        answers = []
-        for row, (waiter, state) in enumerate(zip(waiters, found, strict=True)):
-            own = degraded
-            if cause := causes.get(row):
-                own = [self._degraded("features", cause, _WITHOUT_STATE), *degraded]
-            timing_ms = {
-                "queue": round((state.began - waiter.since) * 1000, 3),
-                "features": round(state.took_ms, 3),
-                **clock.laps,
-            }
-            share = 1.0 if batch.quality is None else float(batch.quality[row])
-            made = (slates, row, codes[row], state.value, own, timing_ms, share)
-            answers.append(Answer(serving.world, serving.encoder, *made))
-        return answers
+    def _own(self, degraded: Degraded, causes: dict[int, str], rows: int) -> list[Degraded]:
+        """What each row is degraded by: what the whole batch is, and why its own state is missing."""
+        return [
+            [self._degraded("features", causes[row], _WITHOUT_STATE), *degraded] if row in causes else degraded
+            for row in range(rows)
+        ]
 
     def _finish(
         self,

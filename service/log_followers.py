@@ -14,17 +14,25 @@ from service.archived_streams import CatalogueStream, DecisionStreams, EventStre
 from service.archiver import Archiver
 from service.archiver import run as run_archiver
 from service.archives import catalogue_archive, decision_archive, erased_users, event_archive
+from service.decision_records import DecisionRecords
+from service.decision_stream import DecisionStream
 from service.eraser import Eraser
 from service.event_ids import IdCleaner
 from service.forgetting import Forgetting
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
+from service.outcomes import OutcomeReader
 from service.ray_metrics import Counts
 from service.rebuild import count_items_anew
+from service.rollouts import WHO, RolloutController
+from service.rollouts import run as run_rollouts
 from service.round_trips import RoundTrips
 from service.settings import Settings
+from service.traffic.lease import Lease
+from service.traffic.table import LEASE_KEY
 from service.updater import Updater, run
 from service.updater import warm_up as warm_up_updater
+from service.world import registry
 
 LOG_TIMEOUT_MS = 3_000  # the updater waits up to a second for events
 REPORT_S = 5.0
@@ -89,6 +97,32 @@ class ItemUpdaterDeployment:
         """Serve restarts an updater whose loop has ended: a bug, since a failing store is waited for."""
         if self._task.done():
             raise RuntimeError("the item updater has ended") from self._task.exception()
+
+
+@serve.deployment(name="RolloutController", logging_config=_QUIET)
+class RolloutControllerDeployment:
+    """Takes rollouts forward and back. One acts at a time, by a lease."""
+
+    async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
+        os.nice(ARCHIVER_NICENESS)
+        store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
+        records = DecisionRecords(DecisionStream(store), decision_archive(settings))
+
+        async def register(bundle_id: str, reason: str) -> None:
+            await asyncio.to_thread(registry(settings).promote, bundle_id, reason=reason, who=WHO)
+
+        outcomes = OutcomeReader(store, records, event_archive(settings))
+        controller = RolloutController(store, outcomes, Lease(store, LEASE_KEY), register)
+        self._task = _followed(run_rollouts(controller), "rollout controller")
+
+    async def __call__(self) -> str:
+        """Nothing to tell: all that is known of a rollout is in the traffic table."""
+        return "runs"
+
+    def check_health(self) -> None:
+        """Serve restarts a controller whose loop has ended: a bug, since a failing store is waited for."""
+        if self._task.done():
+            raise RuntimeError("the rollout controller has ended") from self._task.exception()
 
 
 @serve.deployment(name="Archiver", logging_config=_QUIET)

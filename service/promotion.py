@@ -16,7 +16,7 @@ from service.errors import StackError
 from service.rebuild import live_source
 from service.settings import Settings
 from service.stack import valkey
-from service.traffic import document, switching
+from service.traffic import changes, switching
 from service.traffic.document import Traffic
 from service.traffic.table import TrafficTable, on_table
 from service.world import registry
@@ -58,10 +58,10 @@ def promote(
             bundles.promote(bundle_id, reason=reason, who=who, expected=expected)  # raises Moved, before all else
 
         def registered(traffic: Traffic) -> Traffic:
-            after = document.promoted(traffic, bundle_id)
+            after = changes.promoted(traffic, bundle_id)
             return msgspec.structs.replace(after, unregistered=False)
 
-        document.promoted(await table.demand(), bundle_id)
+        changes.promoted(await table.demand(), bundle_id)
         await switching.prepare(table, bundle_id, who=who, reason=reason, progress=progress)
         bundles.promote(bundle_id, reason=reason, who=who, expected=expected)
         return (await switching.switch(table, registered, who=who, reason=reason))[1]
@@ -102,7 +102,7 @@ def roll_back(settings: Settings, *, reason: str, who: str) -> tuple[Traffic, fl
 
     async def back(table: TrafficTable) -> tuple[Traffic, float, str | None]:
         def by(traffic: Traffic) -> Traffic:
-            after = document.rolled_back(traffic)
+            after = changes.rolled_back(traffic)
             moved = after.champion != traffic.champion
             return msgspec.structs.replace(after, unregistered=traffic.unregistered or moved)
 

@@ -51,6 +51,12 @@ def archiver(args: dict[str, str]) -> Any:
     return app.build_archiver(settings, redis_url=settings.redis_url)
 
 
+def rollouts(args: dict[str, str]) -> Any:
+    """What takes rollouts forward and back. Raises SettingsError."""
+    settings = _settings(args, set())
+    return app.build_rollouts(settings, redis_url=settings.redis_url)
+
+
 def _settings(args: dict[str, str], known: set[str]) -> Settings:
     if unknown := args.keys() - known:
         raise SettingsError(

@@ -4,8 +4,8 @@ Users are what is drawn, so users are what is counted: lists of one user are no 
 lists divided by lists, and its variance is that of each user's surplus over the rate.
 
 Sources: the delta method: Deng, Knoblich, Lu, "Applying the Delta Method in Metric Analytics", KDD 2018. CUPED, which
-takes away what could be known of a user before: Deng, Xu, Kohavi, Walker, "Improving the Sensitivity of Online Controlled
-Experiments by Utilizing Pre-Experiment Data", WSDM 2013.
+takes away what could be known of a user before: Deng, Xu, Kohavi, Walker, "Improving the Sensitivity of Online
+Controlled Experiments by Utilizing Pre-Experiment Data", WSDM 2013.
 """
 
 from dataclasses import dataclass

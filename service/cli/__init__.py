@@ -14,8 +14,10 @@ from service.cli import (
     data,
     decisions,
     evaluation,
+    experiments,
     features,
     model,
+    rollouts,
     stack,
     traffic,
 )
@@ -31,6 +33,8 @@ app = typer.Typer(
 )
 stack.register(app)
 traffic.register(app)
+rollouts.register(app)
+experiments.register(app)
 data.register(app)
 checks.register(app)
 model.register(app)

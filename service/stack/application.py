@@ -23,6 +23,7 @@ NAME = "riffle"
 UPDATER = "riffle-features"
 ITEM_UPDATER = "riffle-items"
 ARCHIVER = "riffle-archive"
+ROLLOUTS = "riffle-rollouts"
 _READY_S = 120.0
 _WARM_REQUESTS = 50
 
@@ -85,7 +86,7 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
 
 def _applications(settings: Settings, *, redis_url: str, bundle_id: str) -> dict[str, tuple[Any, str | None]]:
     """By its name, each application with its HTTP prefix; beside one another, so that none restarts another."""
-    from service.app import build, build_archiver, build_item_updater, build_updaters  # imports ray
+    from service.app import build, build_archiver, build_item_updater, build_rollouts, build_updaters  # imports ray
 
     updaters = build_updaters(settings, redis_url=redis_url)
     return {
@@ -93,6 +94,7 @@ def _applications(settings: Settings, *, redis_url: str, bundle_id: str) -> dict
         **{f"{UPDATER}-{number}": (updater, None) for number, updater in enumerate(updaters)},
         ITEM_UPDATER: (build_item_updater(redis_url=redis_url), None),
         ARCHIVER: (build_archiver(settings, redis_url=redis_url), None),
+        ROLLOUTS: (build_rollouts(settings, redis_url=redis_url), None),
     }
 
 

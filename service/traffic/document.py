@@ -4,7 +4,7 @@ What it says is whole or not at all: a replica takes a version when it holds eve
 """
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -73,12 +73,30 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         return self.layer != other.layer and common
 
 
-class Rollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A bundle on its way to be champion. share: of all users, in 0.01 %. name: Salts the draw."""
+class Rollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A bundle on its way to be champion.
+
+    Attributes:
+        name: Salts the draw, so that another rollout meets other users first.
+        share: Of all users, in 0.01 %, that get it now.
+        steps: The shares that it goes through; at the last it is promoted.
+        hold_s, hold_users: How long a step lasts at least, and how many users of the bundle it must have seen.
+        since_ms: When this step began, UTC epoch milliseconds by the store's clock.
+        paused: Nothing goes on by itself; what guards still looks.
+    """
 
     name: str
     bundle: str
     share: Share
+    steps: tuple[Share, ...] = ()
+    hold_s: float = 600.0
+    hold_users: int = 0
+    since_ms: int = 0
+    paused: bool = False
+
+    def next_share(self) -> int | None:
+        """The share of the next step; None after the last."""
+        return next((step for step in self.steps if step > self.share), None)
 
 
 class Shadow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,12 +170,12 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
                 raise TrafficError(f"layer {layer!r} would give away {taken / 100:g} % of its users; lower a share")
         for place, one in enumerate(running):
             for other in running[:place]:
-                if one.meets(other) and (both := _changed(one) & _changed(other)):
+                if one.meets(other) and (both := changed_by(one) & changed_by(other)):
                     raise TrafficError(
                         f"experiments {other.name!r} and {one.name!r} would both change {', '.join(sorted(both))} for "
                         "the same requests; put them into one layer, or on different placements"
                     )
-            if self.rollout and "bundle" in _changed(one):
+            if self.rollout and "bundle" in changed_by(one):
                 raise TrafficError(
                     f"experiment {one.name!r} and rollout {self.rollout.name!r} would both choose the bundle; stop one"
                 )
@@ -187,87 +205,8 @@ def encode(traffic: Traffic) -> bytes:
     return msgspec.json.encode(traffic, order="deterministic")
 
 
-def promoted(traffic: Traffic, bundle: str) -> Traffic:
-    """With another champion; a rollout of it has come to its end.
-
-    Raises:
-        TrafficError: a rollout of another bundle is under way.
-    """
-    if traffic.rollout and traffic.rollout.bundle != bundle:
-        raise TrafficError(
-            f"rollout {traffic.rollout.name!r} of {traffic.rollout.bundle} is under way; `riffle rollout abort` ends it"
-        )
-    previous = traffic.champion if traffic.champion != bundle else traffic.previous
-    return _with(traffic, champion=bundle, previous=previous, rollout=None, prepared=_less(traffic.prepared, bundle))
-
-
-def rolled_back(traffic: Traffic) -> Traffic:
-    """Back to what was before: without the rollout that is under way, else with the champion before.
-
-    Experiments on bundles end as well: whatever is wrong may be theirs.
-
-    Raises:
-        TrafficError: there is nothing to go back to.
-    """
-    calm = tuple(
-        msgspec.structs.replace(one, state="stopped") if one.state == "running" and "bundle" in _changed(one) else one
-        for one in traffic.experiments
-    )
-    if traffic.rollout:
-        return _with(traffic, rollout=None, experiments=calm)
-    if traffic.previous is None:
-        raise TrafficError(f"{traffic.champion} is the first champion; there is none to go back to")
-    return _with(traffic, champion=traffic.previous, previous=traffic.champion, experiments=calm)
-
-
-def prepared(traffic: Traffic, bundle: str) -> Traffic:
-    """With one more bundle that replicas hold."""
-    if bundle in traffic.bundles():
-        return traffic
-    return _with(traffic, prepared=(*traffic.prepared, bundle))
-
-
-def released(traffic: Traffic, bundle: str) -> Traffic:
-    """Without a bundle that was prepared."""
-    return _with(traffic, prepared=_less(traffic.prepared, bundle))
-
-
-def refuse_idle(traffic: Traffic, experiment: Experiment, usual: Arm) -> None:
-    """Refuse an experiment of which two variants would do the same, unless that is what it is for.
-
-    Args:
-        usual: What answers where an arm says nothing, besides the champion.
-    Raises:
-        TrafficError: it names the variants, and what was given without effect.
-    """
-    if experiment.same:
-        return
-    usual = msgspec.structs.replace(usual, bundle=traffic.champion)
-    done: dict[Arm, str] = {}
-    for one in experiment.variants:
-        given = {name: getattr(one.arm, name) for name in one.arm.changes()}
-        if (other := done.setdefault(msgspec.structs.replace(usual, **given), one.name)) != one.name:
-            raise TrafficError(
-                f"variants {other!r} and {one.name!r} of {experiment.name!r} would do the same: "
-                f"{', '.join(f'{name} {value}' for name, value in given.items()) or 'nothing'} is what answers anyway"
-            )
-
-
-def with_experiment(traffic: Traffic, experiment: Experiment) -> Traffic:
-    """With an experiment, new or in place of that of its name."""
-    others = tuple(one for one in traffic.experiments if one.name != experiment.name)
-    return _with(traffic, experiments=(*others, experiment))
-
-
-def _with(traffic: Traffic, **changes: Any) -> Traffic:
-    return msgspec.structs.replace(traffic, **changes).check()
-
-
-def _less(bundles: tuple[str, ...], bundle: str) -> tuple[str, ...]:
-    return tuple(one for one in bundles if one != bundle)
-
-
-def _changed(one: Experiment) -> set[str]:
+def changed_by(one: Experiment) -> set[str]:
+    """What its variants change, by the names of their fields."""
     return set().union(*(arm.changes() for arm in one.arms()))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from service.errors import TrafficError
-from service.traffic import document
+from service.traffic import changes
 from service.traffic.document import Traffic
 from service.traffic.table import Report, TrafficTable
 
@@ -29,21 +29,21 @@ async def promote(
     now = await table.demand()
     if now.champion == bundle and now.rollout is None:
         return now, 0.0
-    document.promoted(now, bundle)  # refused before anything is loaded
+    changes.promoted(now, bundle)  # refused before anything is loaded
     await prepare(table, bundle, who=who, reason=reason, progress=progress)
-    return await switch(table, lambda traffic: document.promoted(traffic, bundle), who=who, reason=reason)
+    return await switch(table, lambda traffic: changes.promoted(traffic, bundle), who=who, reason=reason)
 
 
 async def prepare(
     table: TrafficTable, bundle: str, *, who: str, reason: str, progress: Progress = lambda _: None
 ) -> None:
     """Have every replica load a bundle. Raises TrafficError; then it is not wanted any more."""
-    await table.change(lambda traffic: document.prepared(traffic, bundle), who=who, reason=f"load: {reason}")
+    await table.change(lambda traffic: changes.prepared(traffic, bundle), who=who, reason=f"load: {reason}")
     try:
         await loaded(table, bundle, progress=progress)
     except BaseException:
         await table.change(
-            lambda traffic: document.released(traffic, bundle), who=who, reason=f"not loaded everywhere: {reason}"
+            lambda traffic: changes.released(traffic, bundle), who=who, reason=f"not loaded everywhere: {reason}"
         )
         raise
 

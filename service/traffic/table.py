@@ -18,6 +18,7 @@ from service.traffic.document import Traffic, decode, encode
 KEY = "riffle:{traffic}"
 HISTORY = "riffle:{traffic}:history"
 REPORTS = "riffle:{traffic}:replicas"
+LEASE_KEY = "riffle:{traffic}:lease"
 HISTORY_LENGTH = 10_000  # versions; the last before are kept in the document itself
 TELL_S = 1.0  # between reports of a replica
 FRESH_S = 5.0  # since its last report a replica counts as there
@@ -115,6 +116,10 @@ class TrafficTable:
             if await self._swap(value, after):
                 return after
         raise TrafficError(f"{TRIES} other changes came first; try again")
+
+    async def now_ms(self) -> int:
+        """This moment of the store's clock, UTC epoch milliseconds."""
+        return await self._store.now_ms()
 
     async def history(self, count: int) -> list[Traffic]:
         """The newest versions, the newest last. Those that this version of Riffle cannot read are left out."""

@@ -13,7 +13,7 @@ import pytest
 
 from service.imports import imported
 from service.stack import valkey
-from service.traffic import document, switching
+from service.traffic import changes, switching
 from service.traffic.document import Traffic
 from service.traffic.table import TrafficTable, on_table
 from service.world import registry
@@ -146,7 +146,7 @@ def test_a_hundred_swaps_under_load_fail_no_request_mix_no_list_and_leave_memory
             to = pair[(number + 1) % 2]
 
             def promoted(traffic: Traffic, to: str = to) -> Traffic:
-                return document.promoted(traffic, to)
+                return changes.promoted(traffic, to)
 
             took.append((await switching.switch(table, promoted, who="test", reason=f"swap {number}"))[1])
         return took

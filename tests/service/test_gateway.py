@@ -452,7 +452,7 @@ async def test_low_priority_is_shed_before_the_rest(served: World, store_url: st
     async with gateway_at(served, store_url, max_waiting=4_000, max_batch=4, deadline_ms=1_000) as (gateway, _):
         for _ in range(40):
             await gateway.recommend(ask())
-        requests = [ask(f"user-{n % 120:04d}", priority=kinds[n % 3]) for n in range(900)]
+        requests = [ask(f"user-{n % 120:04d}", priority=kinds[n % 3]) for n in range(3_000)]
         answers = await asyncio.gather(*(gateway.recommend(one) for one in requests), return_exceptions=True)
     served_of = {kind: sum(isinstance(one, dict) for one in answers[n::3]) for n, kind in enumerate(kinds)}
     assert {type(one) for one in answers} == {dict, Overloaded}

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from recsys.types import World
+from service import gateway as gateway_module
 from service.errors import BatchFailed
 from service.gateway import Gateway
 from service.lanes import Lane, Lanes, by_lane
@@ -175,6 +176,31 @@ async def test_a_lane_that_fails_fails_its_own_requests_alone(two: dict[str, Wor
     assert all(isinstance(answers[number], BatchFailed) for number in (1, 4, 7))
     with pytest.raises(ArithmeticError):
         await by_lane(run, mixed[1:2], [0])
+
+
+async def test_who_meets_a_broken_bundle_gets_the_list_of_the_champion_and_the_record_says_so(
+    two: dict[str, World], store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = gateway_module.slate
+
+    def slate(world: World, *rest: Any) -> Any:
+        if world.bundle.id == B:
+            raise ArithmeticError("deep in a bundle")
+        return real(world, *rest)
+
+    monkeypatch.setattr(gateway_module, "slate", slate)
+    async with gateway_at(two[A], store_url) as (gateway, records):
+        gateway.lanes.serve(table(rollout=Rollout("r1", B, 5000)), two)
+        answers = await asyncio.gather(*(gateway.recommend(asked(number)) for number in range(24)))
+        canaries = [one for one in answers if one["variants"]["r1"] == "canary"]
+        assert 4 < len(canaries) < 20
+        wanted = [{"stage": "bundle", "cause": "error", "fallback": "the champion's list"}]
+        assert all(one["bundle"] == A and one["degraded"] == wanted and len(one["items"]) == 5 for one in canaries)
+        assert all(not one["degraded"] for one in answers if one not in canaries)
+        assert sum(record.degraded == wanted for record in records) == len(canaries)
+        gateway.lanes.serve(table(B), two)
+        with pytest.raises(BatchFailed):
+            await gateway.recommend(asked(1))
 
 
 def test_a_world_with_other_candidates_shares_what_was_computed(two: dict[str, World]) -> None:

@@ -44,6 +44,7 @@ def test_serve_takes_the_file(config: dict[str, Any]) -> None:
         "riffle-features-0",
         "riffle-items",
         "riffle-archive",
+        "riffle-rollouts",
     ]
 
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from service.errors import TrafficError
-from service.traffic import document
+from service.traffic import changes
 from service.traffic.document import Arm, Rollout, Shadow, Traffic, decode, encode
 from tests.service.traffic.tables import A, B, C, experiment, table
 
@@ -88,31 +88,31 @@ def test_replicas_hold_all_that_anybody_may_get() -> None:
 
 
 def test_promotion_keeps_the_champion_before_and_ends_its_rollout() -> None:
-    after = document.promoted(table(previous=C, prepared=(B,), rollout=Rollout("r", B, 5000)), B)
+    after = changes.promoted(table(previous=C, prepared=(B,), rollout=Rollout("r", B, 5000)), B)
     assert (after.champion, after.previous, after.prepared, after.rollout) == (B, A, (), None)
-    again = document.promoted(after, B)
+    again = changes.promoted(after, B)
     assert (again.champion, again.previous) == (B, A)
     with pytest.raises(TrafficError, match="rollout 'r' of"):
-        document.promoted(table(rollout=Rollout("r", B, 1)), C)
+        changes.promoted(table(rollout=Rollout("r", B, 1)), C)
 
 
 def test_rolling_back_ends_the_rollout_or_returns_to_the_champion_before_and_stops_experiments_on_bundles() -> None:
     rolling = table(previous=C, rollout=Rollout("r", B, 5000))
-    assert document.rolled_back(rolling) == msgspec.structs.replace(rolling, rollout=None)
+    assert changes.rolled_back(rolling) == msgspec.structs.replace(rolling, rollout=None)
     kept, stopped = experiment(), experiment("bundles", layer="bundles", arms=[Arm(), Arm(bundle=C)])
-    back = document.rolled_back(table(B, previous=A, experiments=(kept, stopped)))
+    back = changes.rolled_back(table(B, previous=A, experiments=(kept, stopped)))
     assert (back.champion, back.previous) == (A, B)
     assert [(one.name, one.state) for one in back.experiments] == [("closer", "running"), ("bundles", "stopped")]
-    assert document.rolled_back(back).champion == B
+    assert changes.rolled_back(back).champion == B
     with pytest.raises(TrafficError, match="none to go back to"):
-        document.rolled_back(table())
+        changes.rolled_back(table())
 
 
 def test_what_is_held_anyway_need_not_be_prepared() -> None:
     now = table(previous=B)
-    assert document.prepared(now, B) is now
-    assert document.prepared(now, C).prepared == (C,)
-    assert document.released(document.prepared(now, C), C) == now
+    assert changes.prepared(now, B) is now
+    assert changes.prepared(now, C).prepared == (C,)
+    assert changes.released(changes.prepared(now, C), C) == now
 
 
 @pytest.mark.parametrize(
@@ -127,15 +127,15 @@ def test_a_variant_that_changes_nothing_is_refused(arm: Arm, given: str) -> None
     usual = Arm(candidates=200, diversity=0.05, explore=0.1)
     one = experiment(arms=[Arm(), arm])
     with pytest.raises(TrafficError, match=f"'control' and 'b' of 'closer' would do the same: .*{given.split()[0]}"):
-        document.refuse_idle(table(), one, usual)
-    document.refuse_idle(table(), msgspec.structs.replace(one, same=True), usual)
-    document.refuse_idle(table(B), experiment(arms=[Arm(), Arm(bundle=A)]), usual)
+        changes.refuse_idle(table(), one, usual)
+    changes.refuse_idle(table(), msgspec.structs.replace(one, same=True), usual)
+    changes.refuse_idle(table(B), experiment(arms=[Arm(), Arm(bundle=A)]), usual)
 
 
 def test_an_experiment_takes_the_place_of_that_of_its_name() -> None:
-    first = document.with_experiment(table(), experiment(state="draft"))
-    both = document.with_experiment(first, experiment("other", state="draft"))
-    started = document.with_experiment(both, experiment())
+    first = changes.with_experiment(table(), experiment(state="draft"))
+    both = changes.with_experiment(first, experiment("other", state="draft"))
+    started = changes.with_experiment(both, experiment())
     assert [(one.name, one.state) for one in started.experiments] == [("other", "draft"), ("closer", "running")]
     assert started.experiment("closer").state == "running"
     with pytest.raises(TrafficError, match="no experiment 'third'; known: other, closer"):

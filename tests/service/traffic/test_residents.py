@@ -17,7 +17,7 @@ from service.errors import TrafficError
 from service.lanes import Lanes
 from service.round_trips import RoundTrips
 from service.stages import StageUnavailable
-from service.traffic import document, residents, switching
+from service.traffic import changes, residents, switching
 from service.traffic.document import Rollout, decode, encode
 from service.traffic.residents import Residents
 from service.traffic.table import TrafficTable
@@ -103,7 +103,7 @@ async def test_a_promotion_is_taken_when_the_bundle_is_there_and_the_one_before_
         await traffic.begin(A, who="ann", reason="first")
         await until(lambda: one.traffic.version == 1, one)
         shelf.gates[B] = threading.Event()
-        await traffic.change(lambda now: document.promoted(now, B), who="ann", reason="better")
+        await traffic.change(lambda now: changes.promoted(now, B), who="ann", reason="better")
         for _ in range(5):
             await one.look()
         assert (one.traffic.version, lanes.champion.serving.world.bundle.id) == (1, A)
@@ -121,10 +121,10 @@ async def test_a_rollback_needs_no_loading_and_waits_for_none_that_is_under_way(
 ) -> None:
     async with replica_at(breakable_store.url, shelf, tmp_path) as (one, traffic):
         await traffic.begin(A, who="ann", reason="first")
-        await traffic.change(lambda now: document.promoted(now, B), who="ann", reason="better")
+        await traffic.change(lambda now: changes.promoted(now, B), who="ann", reason="better")
         await until(lambda: one.traffic.champion == B, one)
         shelf.gates[C] = threading.Event()
-        await traffic.change(lambda now: document.promoted(now, C), who="ann", reason="better still")
+        await traffic.change(lambda now: changes.promoted(now, C), who="ann", reason="better still")
         await one.look()
         shelf.damaged[A] = "gone from the disk meanwhile"
         back = msgspec.structs.replace(one.traffic, champion=A, previous=B)
@@ -160,7 +160,7 @@ async def test_what_is_not_needed_is_released_after_a_while(
     async with replica_at(breakable_store.url, shelf, tmp_path) as (one, traffic):
         await traffic.begin(A, who="ann", reason="first")
         for bundle in (B, C):
-            await traffic.change(lambda now, to=bundle: document.promoted(now, to), who="ann", reason="next")  # type: ignore[misc]
+            await traffic.change(lambda now, to=bundle: changes.promoted(now, to), who="ann", reason="next")  # type: ignore[misc]
             await until(lambda to=bundle: one.traffic.champion == to, one)  # type: ignore[misc]
         await until(lambda: set(one.worlds) == {B, C}, one)
 
@@ -170,7 +170,7 @@ async def test_a_table_that_is_damaged_or_out_of_reach_changes_nothing_and_a_los
 ) -> None:
     async with replica_at(breakable_store.url, shelf, tmp_path) as (one, traffic):
         await traffic.begin(A, who="ann", reason="first")
-        after = await traffic.change(lambda now: document.promoted(now, B), who="ann", reason="better")
+        after = await traffic.change(lambda now: changes.promoted(now, B), who="ann", reason="better")
         await until(lambda: one.traffic == after, one)
         store = one._store
         await store.demand([("SET", "riffle:{traffic}", "{}")])
@@ -225,7 +225,7 @@ async def test_other_processes_are_answered_from_any_bundle_that_is_held(
 ) -> None:
     async with replica_at(breakable_store.url, shelf, tmp_path) as (one, traffic):
         await traffic.begin(A, who="ann", reason="first")
-        await traffic.change(lambda now: document.prepared(now, B), who="ann", reason="soon")
+        await traffic.change(lambda now: changes.prepared(now, B), who="ann", reason="soon")
         await until(lambda: B in one.worlds, one)
         version = one.champion.world.item_stats.version
         assert {(await one.of((of, version), "ranking")).bundle.id for of in (A, B)} == {A, B}
@@ -252,7 +252,7 @@ async def test_a_switch_is_done_when_every_replica_obeys(
                 await switching.promote(traffic, C, who="ann", reason="worse")
             now = await traffic.demand()
             assert (now.champion, now.prepared) == (B, ())
-            back, seconds = await switching.switch(traffic, document.rolled_back, who="ann", reason="back")
+            back, seconds = await switching.switch(traffic, changes.rolled_back, who="ann", reason="back")
             assert (one.traffic.champion, two.traffic.champion, back.champion) == (A, A, A)
             for task in looking:
                 task.cancel()
@@ -278,7 +278,7 @@ async def test_a_replica_that_does_not_follow_is_named(
         assert (await traffic.demand()).bundles() == {A}
         with pytest.raises(TrafficError, match="is not obeyed by Gateway one on here"):
             await switching.switch(
-                traffic, lambda now: document.with_experiment(now, experiment()), who="ann", reason="try"
+                traffic, lambda now: changes.with_experiment(now, experiment()), who="ann", reason="try"
             )
 
 

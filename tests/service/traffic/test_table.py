@@ -10,7 +10,7 @@ import redis
 
 from service.errors import StackError, TrafficError
 from service.round_trips import RoundTrips
-from service.traffic import document
+from service.traffic import changes
 from service.traffic.document import Traffic
 from service.traffic.table import FRESH_S, GONE_S, KEY, REPORTS, Report, TrafficTable, on_table
 from tests.service.conftest import BreakableStore
@@ -29,7 +29,7 @@ async def table_at(url: str) -> AsyncIterator[TrafficTable]:
 
 
 def promote(bundle: str) -> object:
-    return lambda traffic: document.promoted(traffic, bundle)
+    return lambda traffic: changes.promoted(traffic, bundle)
 
 
 async def test_the_first_table_is_made_once(breakable_store: BreakableStore) -> None:
@@ -48,7 +48,7 @@ async def test_every_change_is_a_version_and_stays_in_the_history(breakable_stor
     async with table_at(breakable_store.url) as table:
         await table.begin(A, who="ann", reason="the first")
         await table.change(promote(B), who="bob", reason="better")  # type: ignore[arg-type]
-        await table.change(document.rolled_back, who="eve", reason="was not")
+        await table.change(changes.rolled_back, who="eve", reason="was not")
         said = [(one.version, one.champion, one.who, one.reason) for one in await table.history(10)]
         assert said == [(1, A, "ann", "the first"), (2, B, "bob", "better"), (3, A, "eve", "was not")]
         assert [one.version for one in await table.history(2)] == [2, 3]
@@ -61,7 +61,7 @@ async def test_of_many_who_change_at_once_nobody_is_lost(breakable_store: Breaka
 
         def with_one(name: str) -> object:
             one = experiment(name, share=100)
-            return lambda traffic: document.with_experiment(traffic, one)
+            return lambda traffic: changes.with_experiment(traffic, one)
 
         names = [f"e{number}" for number in range(12)]
         await asyncio.gather(*(table.change(with_one(name), who=name, reason="mine") for name in names))  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ async def test_a_change_that_cannot_be_made_leaves_the_table_as_it_is(breakable_
     async with table_at(breakable_store.url) as table:
         first = await table.begin(A, who="ann", reason="the first")
         with pytest.raises(TrafficError, match="none to go back to"):
-            await table.change(document.rolled_back, who="ann", reason="was not")
+            await table.change(changes.rolled_back, who="ann", reason="was not")
         for who, reason in (("", "why"), ("ann", " ")):
             with pytest.raises(TrafficError, match="needs a reason"):
                 await table.change(promote(B), who=who, reason=reason)  # type: ignore[arg-type]
@@ -91,7 +91,7 @@ async def test_whoever_is_always_late_is_told_so(breakable_store: BreakableStore
 
         def meanwhile(traffic: Traffic) -> Traffic:
             client.append(KEY, b" ")  # JSON all the same, but other bytes
-            return document.promoted(traffic, B)
+            return changes.promoted(traffic, B)
 
         with pytest.raises(TrafficError, match="other changes came first"):
             await table.change(meanwhile, who="ann", reason="late")

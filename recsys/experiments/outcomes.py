@@ -1,0 +1,97 @@
+"""What users of each variant were shown and what came of it: one row per user, and the figures made from the rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.experiments.effects import Effect, Side, effect
+from recsys.experiments.sequential import mismatch
+
+METRICS = ("clicked", "converted", "value", "degraded", "latency_ms")
+PER_USER = {"value"}  # divided by users; the others by lists
+WORSE_IF_MORE = {"degraded", "latency_ms"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """The users of an experiment.
+
+    Attributes:
+        names: Of the variants, the control first.
+        variant: int64 [u], places in `names`.
+        lists: float64 [u], lists shown.
+        totals: float64 [len(METRICS), u]: of those, how many were clicked and converted, the value that came of them,
+            how many were degraded, and the milliseconds that they took together.
+        before: float64 [u], events of the user in the time before the experiment.
+        items: Per variant, the items shown, one entry each time: int64.
+    """
+
+    names: tuple[str, ...]
+    variant: np.ndarray
+    lists: np.ndarray
+    totals: np.ndarray
+    before: np.ndarray
+    items: tuple[np.ndarray, ...]
+
+    def users(self) -> list[int]:
+        """By variant."""
+        return np.bincount(self.variant, minlength=len(self.names)).tolist()
+
+    def shown(self) -> list[int]:
+        """Lists by variant."""
+        return np.bincount(self.variant, weights=self.lists, minlength=len(self.names)).astype(int).tolist()
+
+    def side(self, variant: int, metric: str) -> Side:
+        """The users of a variant, as `effects` wants them."""
+        rows = self.variant == variant
+        lists = self.lists[rows]
+        weight = np.ones(len(lists)) if metric in PER_USER else lists
+        return Side(self.totals[METRICS.index(metric)][rows], weight, self.before[rows])
+
+    def effect(self, metric: str, variant: int, *, planned: int, alpha: float) -> Effect:
+        """What a variant does to a metric, beside the control."""
+        return effect(self.side(0, metric), self.side(variant, metric), planned=planned, alpha=alpha)
+
+    def mismatch(self, shares: Sequence[float]) -> float:
+        """As `sequential.mismatch`, of the users by variant."""
+        return mismatch(self.users(), shares)
+
+    def coverage(self, variant: int) -> float:
+        """Distinct items that a variant shows, over those that the control shows in as many places; NaN without any.
+
+        Expected numbers, in as many random places as the one with fewer has (rarefaction: Hurlbert, "The Nonconcept of
+        Species Diversity", Ecology 52(4), 1971): whoever shows more lists shows more items.
+        """
+        own, control = self.items[variant], self.items[0]
+        places = min(len(own), len(control))
+        return distinct_in(own, places) / distinct_in(control, places) if places else float("nan")
+
+
+def distinct_in(items: np.ndarray, places: int) -> float:
+    """How many distinct items are expected in so many of these places, drawn without putting back."""
+    counts = np.unique(items, return_counts=True)[1].astype(np.float64)
+    total = float(len(items))
+    # Of an item that is in c of n places, the chance to be in none of m: (n-c)(n-c-1).../n(n-1)..., nearly (1 - m/n)^c.
+    return float((1 - (1 - places / total) ** counts).sum())
+
+
+def distance(one: Sequence[str], other: Sequence[str], *, p: float = 0.9) -> float:
+    """1 less the rank-biased overlap of two lists as far as the shorter goes, scaled so that equal lists have 0.
+
+    Source: Webber, Moffat, Zobel, "A Similarity Measure for Indefinite Rankings", ACM TOIS 28(4), 2010. p: How far down
+    it looks.
+    """
+    depth = min(len(one), len(other))
+    if not depth:
+        return 0.0 if len(one) == len(other) else 1.0
+    left: set[str] = set()
+    right: set[str] = set()
+    agreed, total = 0.0, 0.0
+    for place in range(depth):
+        left.add(one[place])
+        right.add(other[place])
+        weight = p**place
+        agreed += weight * len(left & right) / (place + 1)
+        total += weight
+    return 1 - agreed / total

@@ -1,0 +1,150 @@
+"""`riffle rollout`: a bundle on its way from few users to all, and back by itself where it is worse."""
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from recsys.experiments.buckets import BUCKETS
+from service.cli.bundles import whoami
+from service.cli.console import output, waiting
+from service.cli.moments import duration_s
+from service.cli.traffic import percent, store_of
+from service.errors import TrafficError
+from service.outcomes import outcomes_of
+from service.rollouts import verdict_on
+from service.settings import load
+from service.traffic import changes, switching
+from service.traffic.document import CANARY, CONTROL, Rollout, Traffic
+from service.traffic.table import TrafficTable, on_table
+from service.world import registry
+
+rollout = typer.Typer(help="A bundle on its way from few users to all, or back.", no_args_is_help=True)
+
+Reason = Annotated[str, typer.Option(help="Kept in the history.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(rollout, name="rollout")
+
+
+@rollout.command("start")
+def start(
+    bundle: Annotated[str, typer.Argument(help="Id, unique prefix or name.")],
+    reason: Reason,
+    steps: Annotated[
+        str, typer.Option(help="Shares of users in percent, rising; at 100 it is champion.")
+    ] = "1,5,25,50,100",
+    hold: Annotated[str, typer.Option(help="How long each step lasts at least: 90s, 10m, 1h.")] = "10m",
+    hold_users: Annotated[int, typer.Option(min=0, help="Users that each step must have seen of it at least.")] = 0,
+) -> None:
+    """Every replica loads the bundle, then the first users get it. It goes on as long as no guard is broken."""
+    settings = load()
+    bundle_id = registry(settings).resolve(bundle)
+    shares, hold_s = shares_of(steps), duration_s(hold)
+
+    async def begin(table: TrafficTable) -> Traffic:
+        now = await table.demand()
+        name = f"rollout-{now.version + 1}"
+        first = Rollout(name, bundle_id, shares[0], shares, hold_s, hold_users)
+        changes.with_rollout(now, first)  # refused before anything is loaded
+        await switching.prepare(table, bundle_id, who=whoami(), reason=reason)
+        since_ms = await table.now_ms()
+
+        def started(traffic: Traffic) -> Traffic:
+            return changes.with_rollout(traffic, msgspec.structs.replace(first, since_ms=since_ms))
+
+        return (await switching.switch(table, started, who=whoami(), reason=reason))[0]
+
+    with waiting("Loading the bundle everywhere"):
+        now = on_table(store_of(settings), begin)
+    assert now.rollout is not None
+    output.print(
+        f"[green]✓[/] {now.rollout.name}: {percent(now.rollout.share)} of all users get [bold]{bundle_id}[/]; "
+        "[bold]riffle rollout status[/] shows how it fares"
+    )
+
+
+@rollout.command("status")
+def status() -> None:
+    """The rollout under way, and what guards say of it."""
+    settings = load()
+    now = on_table(store_of(settings), lambda table: table.demand())
+    if now.rollout is None:
+        output.print("No rollout is under way; [bold]riffle traffic history[/] says how the last one ended.")
+        return
+    one = now.rollout
+    state = "paused" if one.paused else "under way"
+    ahead = one.next_share()
+    output.print(f"{one.name} of {one.bundle}, {state}: {percent(one.share)} of all users", highlight=False)
+    output.print(
+        f"  next: {'champion' if ahead in (None, BUCKETS) else percent(ahead or 0)}, "
+        f"after {one.hold_s:g} s and {one.hold_users:,} users at least",
+        highlight=False,
+    )
+    found = outcomes_of(settings, store_of(settings), one.name, (CONTROL, CANARY), since_ms=one.since_ms)
+    verdict = verdict_on(one, found)
+    output.print(
+        f"  seen in this step: {verdict.users[1]:,} users, {verdict.lists[1]:,} lists; of the champion "
+        f"{verdict.users[0]:,} and {verdict.lists[0]:,}",
+        highlight=False,
+    )
+    for sentence in verdict.seen:
+        colour = "red" if sentence in verdict.broken else "dim"
+        output.print(f"  {sentence}", style=colour, highlight=False, markup=False)
+
+
+@rollout.command("pause")
+def pause(reason: Reason) -> None:
+    """Stay at this share. Guards go on looking."""
+    _change(reason, paused=True)
+    output.print("[green]✓[/] paused; guards go on looking")
+
+
+@rollout.command("resume")
+def resume(reason: Reason) -> None:
+    """Go on."""
+    _change(reason, paused=False)
+    output.print("[green]✓[/] goes on")
+
+
+@rollout.command("abort")
+def abort(reason: Reason) -> None:
+    """End it: everybody gets the champion again."""
+
+    async def end(table: TrafficTable) -> tuple[Traffic, float]:
+        return await switching.switch(table, lambda now: _ended(now), who=whoami(), reason=reason)
+
+    now, seconds = on_table(store_of(load()), end)
+    output.print(f"[green]✓[/] everybody gets [bold]{now.champion}[/] again, everywhere after {seconds:.1f} s")
+
+
+def shares_of(steps: str) -> tuple[int, ...]:
+    """`1,5,25,50,100` in 0.01 %. Raises TrafficError."""
+    try:
+        shares = tuple(round(float(one) * 100) for one in steps.split(","))
+    except ValueError as error:
+        raise TrafficError(f"--steps {steps!r}: give percents, as in 1,5,25,50,100") from error
+    if not all(0 < one <= BUCKETS for one in shares) or list(shares) != sorted({*shares}):
+        raise TrafficError(f"--steps {steps!r}: percents have to rise, from 0.01 to 100")
+    return shares
+
+
+def _change(reason: str, *, paused: bool) -> None:
+    def changed(now: Traffic) -> Traffic:
+        one = _of(now)
+        return changes.with_rollout(now, msgspec.structs.replace(one, paused=paused))
+
+    on_table(store_of(load()), lambda table: table.change(changed, who=whoami(), reason=reason))
+
+
+def _ended(now: Traffic) -> Traffic:
+    _of(now)
+    return msgspec.structs.replace(now, rollout=None)
+
+
+def _of(now: Traffic) -> Rollout:
+    if now.rollout is None:
+        raise TrafficError("no rollout is under way")
+    return now.rollout

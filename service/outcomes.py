@@ -1,0 +1,158 @@
+"""From decision records and events to what came of an experiment, wherever they lie: streams, archives or both."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from redis.exceptions import RedisError
+
+from recsys.archive import Archive, Position
+from recsys.errors import ArchiveError
+from recsys.experiments.outcomes import METRICS, Outcomes
+from recsys.vocabulary import item_key
+from service.archives import decision_archive, event_archive
+from service.decision_records import DecisionRecords
+from service.decision_stream import DecisionStream
+from service.decisions import Decision
+from service.errors import RecordsUnavailable, StackError
+from service.event_log import stream_key
+from service.log_entries import Run, text_of
+from service.round_trips import RoundTrips
+from service.settings import Settings
+from service.state_keys import SHARDS
+
+WINDOW_S = 3_600  # after a list was answered, in which what happens to its items is put down to it
+BEFORE_DAYS = 14  # in which what a user did is taken for how active they are anyway
+CLICKED = {"view", "click", "like", "purchase", "rating"}
+CONVERTED = {"like", "purchase"}
+_COLUMNS = ("ms", "user_id", "type", "recommendation_id", "ts_ms", "value")
+_PAGE = 2_000
+COMMAND_MS = 10_000
+
+Event = tuple[int, str, str, str | None, int, float | None]  # arrived, user, type, list, happened, value
+
+
+class OutcomeReader:
+    """Joins lists and events by the recommendation id.
+
+    Args:
+        store: Of the streams. events: The archive of events.
+    """
+
+    def __init__(self, store: RoundTrips, records: DecisionRecords, events: Archive) -> None:
+        self._store, self._records, self._events = store, records, events
+
+    async def read(self, name: str, variants: Sequence[str], *, since_ms: int, window_s: float = WINDOW_S) -> Outcomes:
+        """What came of one experiment or rollout.
+
+        Args:
+            name: Of it. variants: Their names, the control first; other answers do not count.
+            since_ms: UTC epoch milliseconds, of the first answer that counts.
+        Raises:
+            RecordsUnavailable, ArchiveError: not all can be read.
+            RedisError, OSError, TimeoutError: the store failed.
+        """
+        answered: dict[str, Decision] = {}
+        async for one in self._records.newest(since_ms=since_ms):
+            if isinstance(one, Decision) and one.variants.get(name) in variants:
+                answered[one.id] = one
+        clicked: set[str] = set()
+        converted: set[str] = set()
+        value: dict[str, float] = defaultdict(float)
+        before: Counter[str] = Counter()
+        earliest = datetime.fromtimestamp(since_ms / 1000, UTC) - timedelta(days=BEFORE_DAYS)
+        async for arrived, user, kind, of, happened, amount in self._all_events(earliest):
+            if arrived < since_ms:
+                before[user] += 1
+            if of is None or (record := answered.get(of)) is None or not _in_time(record, happened, window_s):
+                continue
+            if kind in CLICKED:
+                clicked.add(of)
+            if kind in CONVERTED:
+                converted.add(of)
+                value[of] += float(amount or 0.0)
+        return _by_user(list(answered.values()), tuple(variants), name, clicked, converted, value, before)
+
+    async def _all_events(self, since: datetime) -> AsyncIterator[Event]:
+        """The archive, then what of the streams it does not have."""
+        days = [since.date() + timedelta(days=n) for n in range((datetime.now(UTC) - since).days + 3)]
+        until = await asyncio.to_thread(self._events.until)
+        table = await asyncio.to_thread(self._events.read, columns=_COLUMNS, days=days)
+        for row in zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True):
+            yield row
+        for number in range(SHARDS):
+            async for event in self._tail(number, until[number]):
+                yield event
+
+    async def _tail(self, number: int, after: Position) -> AsyncIterator[Event]:
+        start = f"({text_of(after)}"
+        while True:
+            (page,) = await self._store.demand([("XRANGE", stream_key(number), start, "+", "COUNT", str(_PAGE))])
+            if page:
+                run = Run.of(number, page)
+                for position, one in zip(run.positions, run.events, strict=True):
+                    yield position[0], one.user_id, one.type, one.recommendation_id, one.ts_ms, one.value
+                start = f"({page[-1][0].decode()}"
+            if len(page) < _PAGE:
+                return
+
+
+def outcomes_of(
+    settings: Settings, url: str, name: str, variants: Sequence[str], *, since_ms: int, window_s: float = WINDOW_S
+) -> Outcomes:
+    """As `OutcomeReader.read`, for a command that waits for it. Raises StackError: not all can be read."""
+
+    async def read() -> Outcomes:
+        store = RoundTrips(url, timeout_ms=COMMAND_MS, connections=1)
+        try:
+            records = DecisionRecords(DecisionStream(store), decision_archive(settings))
+            reader = OutcomeReader(store, records, event_archive(settings))
+            return await reader.read(name, variants, since_ms=since_ms, window_s=window_s)
+        except (RedisError, OSError, TimeoutError, RecordsUnavailable, ArchiveError) as error:
+            raise StackError(f"what came of it cannot be read: {str(error) or type(error).__name__}") from error
+        finally:
+            await store.close()
+
+    return asyncio.run(read())
+
+
+def _in_time(record: Decision, happened_ms: int, window_s: float) -> bool:
+    """Whether an event is put down to a list; clients' clocks may be a minute early."""
+    return -60_000 <= happened_ms - record.time_ms <= window_s * 1000
+
+
+def _by_user(
+    records: Sequence[Decision],
+    variants: tuple[str, ...],
+    name: str,
+    clicked: set[str],
+    converted: set[str],
+    value: dict[str, float],
+    before: Counter[str],
+) -> Outcomes:
+    """One row for each user of one variant; who was moved from one to another is in none."""
+    of_user: dict[str, set[int]] = defaultdict(set)
+    for one in records:
+        of_user[one.query["user_id"]].add(variants.index(one.variants[name]))
+    number = {user: row for row, user in enumerate(user for user, of in of_user.items() if len(of) == 1)}
+    variant = [next(iter(of_user[user])) for user in number]
+    items: dict[int, list[int]] = defaultdict(list)
+    rows = np.zeros((1 + len(METRICS), len(number)))
+    for one in records:
+        user = one.query["user_id"]
+        if user not in number:
+            continue
+        row, place = number[user], variant[number[user]]
+        total = (one.id in clicked, one.id in converted, value[one.id], bool(one.degraded), one.timing_ms["total"])
+        rows[:, row] += (1, *total)
+        items[place].extend(item_key(item) >> 1 for item in one.items)  # 63 bits
+    return Outcomes(
+        variants,
+        np.array(variant, np.int64),
+        rows[0],
+        rows[1:],
+        np.array([before[user] for user in number], np.float64),
+        tuple(np.array(items[place], np.int64) for place in range(len(variants))),
+    )

@@ -1,0 +1,136 @@
+"""Takes a bundle from few users to all, as long as guards hold; sends it back by itself where one does not.
+
+All that is known of a rollout is in the traffic table, so whoever takes over goes on where the last one stopped. Each
+change is a swap of the table as it was looked at: of two controllers the second changes nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from redis.exceptions import RedisError
+
+from recsys.errors import ArchiveError, BundleError, RegistryError
+from recsys.experiments.buckets import BUCKETS
+from recsys.experiments.guards import ALPHA, Verdict, judge
+from recsys.experiments.outcomes import Outcomes
+from service.errors import RecordsUnavailable, TrafficError
+from service.outcomes import OutcomeReader
+from service.round_trips import RoundTrips
+from service.traffic import changes
+from service.traffic.document import CANARY, CONTROL, Rollout, Traffic
+from service.traffic.lease import Lease
+from service.traffic.table import TrafficTable
+
+LOOK_S = 2.0
+WHO = "riffle rollouts"
+_log = logging.getLogger("ray.serve")
+
+
+class RolloutController:
+    """One step at a time.
+
+    Args:
+        register: Tells the registry of a champion: bundle, reason.
+    """
+
+    def __init__(
+        self, store: RoundTrips, outcomes: OutcomeReader, lease: Lease, register: Callable[[str, str], Awaitable[None]]
+    ) -> None:
+        self._store, self._outcomes, self._lease, self._register = store, outcomes, lease, register
+        self._table = TrafficTable(store)
+
+    async def step(self) -> str | None:
+        """Look at the rollout under way, and do what is to be done; what was done, None where nothing was.
+
+        Raises:
+            RedisError, OSError, TimeoutError, RecordsUnavailable, ArchiveError, TrafficError: not all is known, so
+                nothing is changed.
+        """
+        if not await self._lease.held():
+            return None
+        traffic = await self._table.read()
+        if traffic is None:
+            return None
+        if traffic.rollout is None:
+            return await self._tell_registry(traffic)
+        rollout = traffic.rollout
+        verdict = await self.verdict(rollout)
+        if verdict.broken:
+            return await self._send_back(rollout, verdict)
+        if rollout.paused or not await self._is_held(rollout, verdict):
+            return None
+        return await self._advance(rollout, verdict)
+
+    async def verdict(self, rollout: Rollout) -> Verdict:
+        """What guards say of the step under way; errors as of `step`."""
+        found = await self._outcomes.read(rollout.name, (CONTROL, CANARY), since_ms=rollout.since_ms)
+        return verdict_on(rollout, found)
+
+    async def _is_held(self, rollout: Rollout, verdict: Verdict) -> bool:
+        """Whether the step has lasted as long, and been seen by as many users, as it has to."""
+        waited_s = (await self._store.now_ms() - rollout.since_ms) / 1000
+        return waited_s >= rollout.hold_s and verdict.users[1] >= rollout.hold_users
+
+    async def _advance(self, rollout: Rollout, verdict: Verdict) -> str:
+        share = rollout.next_share()
+        seen = (
+            f"{verdict.users[1]:,} users and {verdict.lists[1]:,} lists at {rollout.share / 100:g} %, no guard broken"
+        )
+        if share is None or share >= BUCKETS:
+            reason = f"rollout {rollout.name} is complete: {seen}"
+
+            def done(now: Traffic) -> Traffic:
+                after = changes.promoted(now, rollout.bundle) if now.rollout == rollout else now
+                return msgspec.structs.replace(after, unregistered=True) if after is not now else now
+
+            await self._tell_registry(await self._table.change(done, who=WHO, reason=reason))
+            return reason
+        reason = f"rollout {rollout.name} goes to {share / 100:g} %: {seen}"
+        further = msgspec.structs.replace(rollout, share=share, since_ms=await self._store.now_ms())
+        await self._swap(rollout, lambda now: changes.with_rollout(now, further), reason)
+        return reason
+
+    async def _send_back(self, rollout: Rollout, verdict: Verdict) -> str:
+        of = f"{verdict.users[1]:,} users and {verdict.lists[1]:,} lists at {rollout.share / 100:g} %"
+        reason = f"rollout {rollout.name} is rolled back after {of}: {'; '.join(verdict.broken)}"
+        await self._swap(rollout, changes.rolled_back, reason)
+        return reason
+
+    async def _swap(self, rollout: Rollout, by: Callable[[Traffic], Traffic], reason: str) -> None:
+        """Change the table, if the rollout is still as it was looked at."""
+        await self._table.change(lambda now: by(now) if now.rollout == rollout else now, who=WHO, reason=reason)
+
+    async def _tell_registry(self, traffic: Traffic) -> str | None:
+        """After a champion that the registry has not heard of."""
+        if not traffic.unregistered:
+            return None
+        try:
+            await self._register(traffic.champion, traffic.reason)
+        except (RegistryError, BundleError, OSError) as error:
+            _log.warning("the registry cannot be told of %s: %s", traffic.champion, error)
+            return None
+
+        def told(now: Traffic) -> Traffic:
+            return msgspec.structs.replace(now, unregistered=False) if now.champion == traffic.champion else now
+
+        await self._table.change(told, who=WHO, reason="the registry follows")
+        return f"the registry knows that {traffic.champion} is champion"
+
+
+def verdict_on(rollout: Rollout, outcomes: Outcomes) -> Verdict:
+    """What guards say of the step under way; each step has its part of ALPHA."""
+    return judge(outcomes, rollout.share / BUCKETS, alpha=ALPHA / max(1, len(rollout.steps)))
+
+
+async def run(controller: RolloutController) -> None:
+    """Step for ever; a store or an archive that is away is waited for, and the rollout holds meanwhile."""
+    while True:
+        try:
+            done = await controller.step()
+            if done:
+                _log.warning("%s", done)
+        except (RedisError, OSError, TimeoutError, RecordsUnavailable, ArchiveError, TrafficError) as error:
+            _log.warning("the rollout holds: %s", str(error) or type(error).__name__)
+        await asyncio.sleep(LOOK_S)

@@ -1,0 +1,105 @@
+"""What is made of a traffic table: pure functions, each from one document to the next that can be obeyed."""
+
+from typing import Any
+
+import msgspec
+
+from service.errors import TrafficError
+from service.traffic.document import Arm, Experiment, Rollout, Traffic, changed_by
+
+
+def promoted(traffic: Traffic, bundle: str) -> Traffic:
+    """With another champion; a rollout of it has come to its end.
+
+    Raises:
+        TrafficError: a rollout of another bundle is under way.
+    """
+    if traffic.rollout and traffic.rollout.bundle != bundle:
+        raise TrafficError(
+            f"rollout {traffic.rollout.name!r} of {traffic.rollout.bundle} is under way; `riffle rollout abort` ends it"
+        )
+    previous = traffic.champion if traffic.champion != bundle else traffic.previous
+    return _with(traffic, champion=bundle, previous=previous, rollout=None, prepared=_less(traffic.prepared, bundle))
+
+
+def rolled_back(traffic: Traffic) -> Traffic:
+    """Back to what was before: without the rollout that is under way, else with the champion before.
+
+    Experiments on bundles end as well: whatever is wrong may be theirs.
+
+    Raises:
+        TrafficError: there is nothing to go back to.
+    """
+    calm = tuple(
+        msgspec.structs.replace(one, state="stopped") if one.state == "running" and "bundle" in changed_by(one) else one
+        for one in traffic.experiments
+    )
+    if traffic.rollout:
+        return _with(traffic, rollout=None, experiments=calm)
+    if traffic.previous is None:
+        raise TrafficError(f"{traffic.champion} is the first champion; there is none to go back to")
+    return _with(traffic, champion=traffic.previous, previous=traffic.champion, experiments=calm)
+
+
+def with_rollout(traffic: Traffic, rollout: Rollout) -> Traffic:
+    """With a rollout, where none is under way, or another state of the one that is.
+
+    Raises:
+        TrafficError: another is under way, its bundle serves already, or its steps do not rise.
+    """
+    if traffic.rollout and traffic.rollout.name != rollout.name:
+        raise TrafficError(
+            f"rollout {traffic.rollout.name!r} of {traffic.rollout.bundle} is under way; `riffle rollout abort` ends it"
+        )
+    if rollout.bundle == traffic.champion:
+        raise TrafficError(f"{rollout.bundle} is the champion already; everybody gets it")
+    if list(rollout.steps) != sorted({*rollout.steps}) or not rollout.steps or rollout.steps[0] == 0:
+        raise TrafficError("the steps of a rollout have to rise, from more than 0 %")
+    return _with(traffic, rollout=rollout, prepared=_less(traffic.prepared, rollout.bundle))
+
+
+def prepared(traffic: Traffic, bundle: str) -> Traffic:
+    """With one more bundle that replicas hold."""
+    if bundle in traffic.bundles():
+        return traffic
+    return _with(traffic, prepared=(*traffic.prepared, bundle))
+
+
+def released(traffic: Traffic, bundle: str) -> Traffic:
+    """Without a bundle that was prepared."""
+    return _with(traffic, prepared=_less(traffic.prepared, bundle))
+
+
+def refuse_idle(traffic: Traffic, experiment: Experiment, usual: Arm) -> None:
+    """Refuse an experiment of which two variants would do the same, unless that is what it is for.
+
+    Args:
+        usual: What answers where an arm says nothing, besides the champion.
+    Raises:
+        TrafficError: it names the variants, and what was given without effect.
+    """
+    if experiment.same:
+        return
+    usual = msgspec.structs.replace(usual, bundle=traffic.champion)
+    done: dict[Arm, str] = {}
+    for one in experiment.variants:
+        given = {name: getattr(one.arm, name) for name in one.arm.changes()}
+        if (other := done.setdefault(msgspec.structs.replace(usual, **given), one.name)) != one.name:
+            raise TrafficError(
+                f"variants {other!r} and {one.name!r} of {experiment.name!r} would do the same: "
+                f"{', '.join(f'{name} {value}' for name, value in given.items()) or 'nothing'} is what answers anyway"
+            )
+
+
+def with_experiment(traffic: Traffic, experiment: Experiment) -> Traffic:
+    """With an experiment, new or in place of that of its name."""
+    others = tuple(one for one in traffic.experiments if one.name != experiment.name)
+    return _with(traffic, experiments=(*others, experiment))
+
+
+def _with(traffic: Traffic, **changes: Any) -> Traffic:
+    return msgspec.structs.replace(traffic, **changes).check()
+
+
+def _less(bundles: tuple[str, ...], bundle: str) -> tuple[str, ...]:
+    return tuple(one for one in bundles if one != bundle)
