@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from recsys.bundle_files import load as load_bundle
-from recsys.changes import Change
+from recsys.changes import CHAMPION, Change
 from recsys.errors import RegistryError
 from recsys.evaluation.report import Report
 from recsys.manifest import read_manifest
@@ -19,6 +19,8 @@ from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.errors import StackError
+from service.gate import judge
+from service.imports import current_dataset, history
 from service.promotion import held
 from service.promotion import promote as promote_everywhere
 from service.round_trips import RoundTrips
@@ -41,6 +43,23 @@ Expected = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.add_typer(bundles, name="bundles")
+
+
+def pass_gate(settings: Settings, bundle_id: str) -> None:
+    """Show every line of the gate.
+
+    Raises:
+        RegistryError: some are not met; it says which, and by how much.
+    """
+    with waiting("Judging at the gate"):
+        lines = judge(settings, bundle_id, history(settings) if current_dataset(settings) else None)
+    table = plain_table(f"Gate of {bundle_id}", "", "line", "found", "wanted")
+    for one in lines:
+        table.add_row("[green]✓[/]" if one.passed else "[red]✗[/]", *map(escape, (one.name, one.found, one.wanted)))
+    output.print(table)
+    if failed := [one for one in lines if not one.passed]:
+        said = "; ".join(f"{one.name}: {one.found}, wanted {one.wanted}" for one in failed)
+        raise RegistryError(f"{bundle_id} does not pass the gate: {said}. --force with a reason goes past it")
 
 
 def whoami() -> str:
@@ -91,14 +110,33 @@ def verify(bundle: Reference = "champion") -> None:
     output.print(f"[green]✓[/] {manifest.id}: {len(manifest.files)} files, all as published")
 
 
+@bundles.command("gate")
+def gate(bundle: Reference) -> None:
+    """What a bundle has to show before it may answer users; exit code 1 where a line is not met."""
+    settings = load()
+    pass_gate(settings, registry(settings).resolve(bundle))
+    output.print("[green]✓[/] every line is met")
+
+
 @bundles.command("promote")
-def promote(bundle: Reference, reason: Reason, expect: Expected = None) -> None:
+def promote(
+    bundle: Reference,
+    reason: Reason,
+    expect: Expected = None,
+    force: Annotated[bool, typer.Option("--force", help="Past the gate; the reason is kept.")] = False,
+) -> None:
     """Make a bundle the champion. What runs loads it beside the others, then all replicas switch; nothing restarts.
 
-    Refused, where a replica cannot load it, or there are no live user states for its features.
+    It has to pass the gate, unless it was the champion before. Refused also where a replica cannot load it, or there
+    are no live user states for its features.
     """
     settings = load()
-    _, manifest = load_bundle(registry(settings).path(bundle))
+    found = registry(settings)
+    _, manifest = load_bundle(found.path(bundle))
+    if force:
+        reason = f"past the gate: {reason}" if reason.strip() else reason
+    elif manifest.id not in {one.to_id for one in found.audit() if one.name == CHAMPION}:
+        pass_gate(settings, manifest.id)
     with waiting("Promoting"):
         seconds = promote_everywhere(settings, manifest.id, reason=reason, who=whoami(), expected=expect)
     where = "run [bold]riffle serve[/] to serve it" if seconds is None else f"everywhere after {seconds:.1f} s"

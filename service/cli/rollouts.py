@@ -6,7 +6,7 @@ import msgspec
 import typer
 
 from recsys.experiments.buckets import BUCKETS
-from service.cli.bundles import whoami
+from service.cli.bundles import pass_gate, whoami
 from service.cli.console import output, waiting
 from service.cli.moments import duration_s
 from service.cli.traffic import percent, store_of
@@ -38,11 +38,16 @@ def start(
     ] = "1,5,25,50,100",
     hold: Annotated[str, typer.Option(help="How long each step lasts at least: 90s, 10m, 1h.")] = "10m",
     hold_users: Annotated[int, typer.Option(min=0, help="Users that each step must have seen of it at least.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Past the gate; the reason is kept.")] = False,
 ) -> None:
-    """Every replica loads the bundle, then the first users get it. It goes on as long as no guard is broken."""
+    """Through the gate; every replica loads the bundle; then the first users get it. It goes on while guards hold."""
     settings = load()
     bundle_id = registry(settings).resolve(bundle)
     shares, hold_s = shares_of(steps), duration_s(hold)
+    if force:
+        reason = f"past the gate: {reason}"
+    else:
+        pass_gate(settings, bundle_id)
 
     async def begin(table: TrafficTable) -> Traffic:
         now = await table.demand()

@@ -1,0 +1,144 @@
+"""What a bundle has to show before it may answer users in place of the champion: a line for each, with its figures."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.evaluation.baselines import Pipeline
+from recsys.evaluation.compare import HEADLINE, Asked, compare
+from recsys.evaluation.report import Report
+from recsys.experiments.outcomes import distance
+from recsys.recommend import recommend
+from recsys.retrieval.index import Index
+from recsys.training.questions import Known, Questions
+from recsys.types import QueryBatch, World
+from recsys.users import Users
+
+CHAMPION = "champion"
+MARGIN = 0.05  # of the champion's NDCG@10: how much worse it may possibly be
+COVERAGE = 0.5  # of the champion's: different items in the first ten
+RECALL, RECALL_AT, RECALL_OF = 0.95, 128, 64  # of exact search, for the vectors of so many users
+SLOWER = 2.0  # times the champion's CPU of a request
+LARGER = 3.0  # times the champion's files
+CHANGED = 0.9  # mean distance of recorded lists: beyond it nothing is left of what users know
+BATCH, ROUNDS = 16, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One demand. passed: Whether it is met. found, wanted: For people, with figures."""
+
+    name: str
+    passed: bool
+    found: str
+    wanted: str
+
+
+def quality(world: World, champion: World, asked: Asked, *, protocol: str, seed: int) -> list[Line]:
+    """No surely relevant loss against the champion on the same questions, and no shrunken catalogue.
+
+    Non-inferiority: the lower end of the paired 95 % interval of the difference lies above -MARGIN of the champion's.
+    """
+    report = compare(world, asked, protocol=protocol, seed=seed, beside={CHAMPION: Pipeline(champion)})
+    own, other = report.rows[:2]
+    difference, before = report.over(CHAMPION), other.metrics[HEADLINE].mean
+    coverage = own.beyond["coverage"] / max(other.beyond["coverage"], 1e-9)
+    return [
+        Line(
+            f"{HEADLINE} beside the champion",
+            difference.low >= -MARGIN * before,
+            f"{own.metrics[HEADLINE].mean:.4f} and {before:.4f}, difference {difference.mean:+.4f} "
+            f"[{difference.low:+.4f}, {difference.high:+.4f}]",
+            f"surely not below {-MARGIN * before:+.4f}",
+        ),
+        Line(
+            "different items in the first ten",
+            coverage >= COVERAGE,
+            f"{coverage:.0%} of the champion's",
+            f"{COVERAGE:.0%} at least",
+        ),
+    ]
+
+
+def floor(report: Report) -> Line:
+    """Not surely behind any simple pipeline in its own report."""
+    behind = [name for name in report.behind() if name != CHAMPION]
+    return Line("beside simple pipelines", not behind, f"behind {', '.join(behind) or 'none'}", "surely behind none")
+
+
+def recall(world: World, questions: Questions, known: Known) -> Line:
+    """What the index finds of the best items by exact search, for the vectors of users."""
+    rows = np.arange(min(len(questions), RECALL_OF))
+    batch = questions.batch(known, rows, count=1, seed=1)
+    found = _found(world, batch, world.bundle.index, world.bundle.factors)
+    return Line(
+        f"index, of the best {RECALL_AT}", found >= RECALL, f"{found:.3f} of exact search", f"{RECALL:.2f} at least"
+    )
+
+
+def cost(world: World, champion: World, questions: Questions, known: Known) -> Line:
+    """CPU of a request in batches, beside the champion's, measured in turns."""
+    rows = np.arange(min(len(questions), BATCH))
+    batch = questions.batch(known, rows, count=20, seed=1)
+    took = {"own": [0.0], "champion": [0.0]}
+    for name, one in (("own", world), ("champion", champion)) * ROUNDS:
+        recommend(one, batch)
+        began = time.process_time()
+        recommend(one, batch)
+        took[name].append(time.process_time() - began)
+    own, other = (min(took[name][1:]) / len(rows) * 1e3 for name in ("own", "champion"))
+    return Line(
+        "CPU of a request",
+        own <= SLOWER * max(other, 1e-6),
+        f"{own:.2f} ms and {other:.2f} ms",
+        f"at most {SLOWER:g} times the champion's",
+    )
+
+
+def size(own_bytes: int, champion_bytes: int) -> Line:
+    """Files, which are mapped, beside the champion's."""
+    return Line(
+        "files",
+        own_bytes <= LARGER * champion_bytes,
+        f"{own_bytes / 2**20:.1f} MB and {champion_bytes / 2**20:.1f} MB",
+        f"at most {LARGER:g} times the champion's",
+    )
+
+
+def recorded(served: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> Line:
+    """How far lists that were served are from those that it would make of the same requests and states."""
+    if not served:
+        return Line("recorded lists", True, "none on record", f"mean distance at most {CHANGED}")
+    apart = [distance(one, other) for one, other in zip(served, now, strict=True)]
+    mean = float(np.mean(apart))
+    return Line(
+        "recorded lists",
+        mean <= CHANGED,
+        f"{len(apart):,} made again, mean distance {mean:.2f} (0: the same lists)",
+        f"mean distance at most {CHANGED}",
+    )
+
+
+def checked(name: str, check: Callable[[], str], wanted: str) -> Line:
+    """A demand that is met where a check raises nothing; what it raises is what was found."""
+    try:
+        return Line(name, True, check(), wanted)
+    except Exception as error:
+        return Line(name, False, str(error)[:300] or type(error).__name__, wanted)
+
+
+def _found(world: World, batch: QueryBatch, index: Index, table: np.ndarray) -> float:
+    vectors = Users.of(world, batch).vector
+    vectors = vectors[np.any(vectors, axis=1)]
+    every = np.full((len(table) + 7) // 8, 255, np.uint8)
+    shares = []
+    for vector in vectors:
+        score = table @ vector
+        k = min(RECALL_AT, int((score > 0).sum()))
+        best = set(np.argsort(-score, kind="stable")[:k].tolist())
+        got = {one for one in index.search(vector, RECALL_AT, every)[0].tolist() if one >= 0}
+        if best:
+            shares.append(len(best & got) / len(best))
+    return float(np.mean(shares)) if shares else 1.0

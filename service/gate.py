@@ -1,0 +1,126 @@
+"""The gate of a home: what `recsys.evaluation.gate` asks for, of this registry, these data and these records."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from recsys.bundle_files import load
+from recsys.datasets.dataset import Dataset
+from recsys.errors import RecsysError
+from recsys.evaluation import gate
+from recsys.evaluation.compare import Asked
+from recsys.evaluation.gate import Line
+from recsys.evaluation.report import Report
+from recsys.features.codec import unpack
+from recsys.features.matrix import SCHEMA_HASH
+from recsys.recommend import recommend
+from recsys.training.log import Log
+from recsys.training.splits import DESCRIBED, after
+from recsys.types import World
+from service.archives import decision_archive
+from service.decision_records import DecisionRecords
+from service.decision_stream import DecisionStream
+from service.decisions import Decision
+from service.errors import ServiceError
+from service.queries import batch_of
+from service.rebuild import live_source
+from service.replay import query_of
+from service.round_trips import RoundTrips
+from service.settings import Settings
+from service.stack import valkey
+from service.world import registry
+
+QUESTIONS = 4_000
+PER_USER = 20
+RECORDED = 200  # lists made again
+TIMEOUT_MS = 10_000
+
+
+def judge(settings: Settings, bundle_id: str, dataset: Dataset | None) -> list[Line]:
+    """Every line of the gate; where there is no champion to be compared with, those that need none.
+
+    Args:
+        dataset: What both are asked about: import and archive; None: nothing is imported.
+    Raises:
+        RegistryError: no such bundle.
+    """
+    bundles = registry(settings)
+    path = bundles.path(bundle_id)
+    lines = [gate.checked("files", lambda: f"{len(load(path)[1].files)} as published", "every byte as published")]
+    if not lines[0].passed:
+        return lines
+    bundle, manifest = load(path)
+    world = World(bundle, bundle.item_stats, settings.candidates)
+    lines.append(gate.checked("user states", lambda: _live(settings, manifest.fields), "live ones for its features"))
+    lines.append(gate.floor(Report.from_json(manifest.fields["metrics"])))
+    champion_id = bundles.champion()
+    if champion_id is None or champion_id == manifest.id:
+        return lines
+    other, before = load(bundles.path(champion_id))
+    champion = World(other, other.item_stats, settings.candidates)
+    if dataset is not None:
+        lines += _beside(world, champion, dataset, manifest.fields, before.fields, settings)
+    sizes = [sum(one.size for one in of.files.values()) for of in (manifest, before)]
+    lines.append(gate.size(*sizes))
+    lines.append(gate.recorded(*asyncio.run(_recorded(settings, world))))
+    return lines
+
+
+def _live(settings: Settings, fields: dict[str, Any]) -> str:
+    store, schema = valkey.address(settings), fields["feature_schema_hash"]
+    if store is None:
+        return "no store runs, so none are needed yet"
+    if live_source(store, schema) is None:
+        raise LookupError(f"none of schema {schema[:8]}; `riffle features rebuild` makes them")
+    return f"of schema {schema[:8]}"
+
+
+def _beside(
+    world: World, champion: World, dataset: Dataset, own: dict[str, Any], other: dict[str, Any], settings: Settings
+) -> list[Line]:
+    """What neither has learnt from, asked of both."""
+    until = max(fields["data_window"]["split"] for fields in (own, other))
+    split_s = int(datetime.fromisoformat(until).timestamp())
+    split = after(Log.of(dataset), split_s, per_user=PER_USER, seed=settings.seed)
+    asked = split.questions.limited(QUESTIONS, seed=settings.seed)
+    if len(set(asked.user.tolist())) < 2:
+        return [gate.checked("beside the champion", lambda: _nobody(until), "two users to ask")]
+    known = asked.known(split.history)
+    protocol = DESCRIBED["temporal-next"]
+    return [
+        *gate.quality(world, champion, Asked(asked, known), protocol=protocol, seed=settings.seed),
+        gate.recall(world, asked, known),
+        gate.cost(world, champion, asked, known),
+    ]
+
+
+def _nobody(until: str) -> str:
+    raise LookupError(f"nobody liked anything new after {until}, where both have stopped to learn")
+
+
+async def _recorded(settings: Settings, world: World) -> tuple[list[list[str]], list[list[str]]]:
+    """Lists as they were served, and as this world makes them: newest first, whole ones only."""
+    url = valkey.address(settings)
+    if url is None:
+        return [], []
+    served, now = [], []
+    store = RoundTrips(url, timeout_ms=TIMEOUT_MS, connections=1)
+    try:
+        async for one in DecisionRecords(DecisionStream(store), decision_archive(settings)).newest():
+            if not isinstance(one, Decision) or one.kind != "recommendations" or one.degraded or not one.items:
+                continue
+            try:
+                query = query_of(one, world.bundle)
+            except (RecsysError, ServiceError, msgspec.ValidationError):
+                continue
+            states, _ = unpack([one.user_state], SCHEMA_HASH)
+            slates = recommend(world, batch_of([query], states))
+            served.append(one.items)
+            now.append([world.bundle.vocabulary.item_id[row] for row in slates.item])
+            if len(served) == RECORDED:
+                break
+    finally:
+        await store.close()
+    return served, now
