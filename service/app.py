@@ -46,6 +46,7 @@ from service.ray_metrics import Counts, gauge
 from service.recorded_answers import RecordedAnswers
 from service.round_trips import RoundTrips
 from service.settings import Settings
+from service.shadow import Shadow
 from service.stages import ColocatedStages, DistributedStages, Named, Stages
 from service.state_keys import SHARDS
 from service.traffic.residents import LOOK_S, Residents
@@ -124,6 +125,8 @@ class GatewayDeployment:
         decisions = DecisionLog(written, queue=settings.decision_queue, stream_length=settings.decision_stream_length)
         self._gateway = Gateway(world, stages, decisions, settings)
         self._gateway.troubles = residents.troubles
+        shadow = Shadow(self._gateway.lanes, settings, self._gateway.is_busy, written)
+        self._gateway.sent = shadow.offer
         self._decisions = decisions
         for one in await warm_up_gateway(lambda: residents.champion.world, stages, decisions, settings):
             _log.warning("ready, but degraded: %s", one)

@@ -36,6 +36,7 @@ _AS_USUAL = Arm()
 _WITHOUT_STATE = "no history; seen items are not filtered"
 
 
+Sent = Callable[[RecommendationRequest, Query, Arm, Answer, list[str]], None]
 Batcher = MicroBatcher[Asked, State, Answer]
 
 
@@ -50,12 +51,14 @@ class Gateway:
     Attributes:
         lanes: What answers; to be given newer worlds, and other traffic tables.
         troubles: Says why not all is as it should be, for `/readyz`.
+        sent: Is told of each personal list: the request, the query, the arm, the answer, and the ids of its items.
     """
 
     def __init__(self, world: World, stages: Stages, decisions: DecisionLog, settings: Settings) -> None:
         self._stages, self._decisions, self._settings = stages, decisions, settings
         self.lanes = Lanes(world)
         self.troubles: Callable[[], list[str]] = list
+        self.sent: Sent = lambda *_: None
         self._most_s = PATIENCE["normal"] * settings.deadline_ms / 1000
         limits = {"max_batch": settings.max_batch, "max_waiting": settings.max_waiting}
         self._personal: Batcher = MicroBatcher(self._look_up, partial(by_lane, self._run_personal), **limits)
@@ -79,6 +82,10 @@ class Gateway:
     def room(self) -> int:
         """How many lists of normal priority may be under way here before one more would be shed."""
         return self._personal.room(self._most_s)
+
+    def is_busy(self) -> bool:
+        """Whether any list is waited for."""
+        return self._personal.is_busy() or self._related.is_busy()
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """A gateway exists only with a verified bundle, warmed up; a dead store degrades answers, not readiness.
@@ -119,6 +126,7 @@ class Gateway:
         body = self._finish(request, query, answer, assigned, identity.text, started, time_ms)
         body["placement"] = request.placement
         body["strategy"] = "personalized" if answer.personal else "cold_start"
+        self.sent(request, query, assigned.arm, answer, [item["item_id"] for item in body["items"]])
         return body
 
     async def similar(self, request: SimilarRequest, *, waited_s: float = 0.0) -> dict[str, Any]:

@@ -66,6 +66,12 @@ class Lanes:
         self.champion = lanes[traffic.champion, None]
         self._lanes, self._assignment = lanes, assignment
 
+    @property
+    def shadow(self) -> Lane | None:
+        """What answers once more for comparison, where anything does."""
+        of = self.traffic.shadow
+        return self._lanes.get((of.bundle, None)) if of else None
+
     def use(self, world: World) -> None:
         """Answer from a newer world of a bundle that is served; batches under way end in the one they began in."""
         for (bundle_id, candidates), lane in self._lanes.items():

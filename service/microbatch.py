@@ -68,6 +68,10 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def is_busy(self) -> bool:
+        """Whether anybody waits or is being answered."""
+        return bool(self._waiting or self._size)
+
     def room(self, within_s: float) -> int:
         """How many requests may be here at once, so that one more would be answered within so long.
 

@@ -18,6 +18,7 @@ from service.cli import (
     features,
     model,
     rollouts,
+    shadow,
     stack,
     traffic,
 )
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 stack.register(app)
 traffic.register(app)
+shadow.register(app)
 rollouts.register(app)
 experiments.register(app)
 data.register(app)

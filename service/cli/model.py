@@ -50,6 +50,7 @@ def train_(
         typer.Option(help="Data as for `riffle import`, not imported; the bundle is published, but never promoted."),
     ] = None,
     promote: Annotated[bool, typer.Option(help="Make the new bundle the champion.")] = True,
+    name: Annotated[str | None, typer.Option(help="Of the new bundle, such as challenger; see `bundles name`.")] = None,
     budget: Annotated[
         str | None, typer.Option(help="Search for a better recipe first, for as long as 90s, 10m or 1h.")
     ] = None,
@@ -66,8 +67,11 @@ def train_(
         settings, dataset, imported=data is None, promote=promote, budget_s=budget_s, parallel=parallel
     )
     output.print(report_table(report, f"What was held out of {dataset.title}"))
+    if name is not None:
+        registry(settings).name(name, bundle_id, reason="named by riffle train", who=whoami())
     output.print(
         f"[green]✓[/] published [bold]{bundle_id}[/]"
+        + (f" as {name}" if name else "")
         + (", now champion" if registry(settings).champion() == bundle_id else "")
     )
 

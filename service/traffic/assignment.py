@@ -35,13 +35,12 @@ class Assignment:
         self._is_plain = not self._running and self._rollout is None
 
     def arms(self) -> set[tuple[str, int | None]]:
-        """Every bundle and number of candidates that somebody may get."""
+        """Every bundle and number of candidates that somebody may get, or that shadows."""
         traffic = self.traffic
         of = {(arm.bundle or traffic.champion, arm.candidates) for one in self._running for arm in one.arms()}
         # Bundles and candidates may come from experiments of different layers: then from both at once.
-        bundles = {traffic.champion, *(bundle for bundle, _ in of)} | (
-            {self._rollout.bundle} if self._rollout else set()
-        )
+        bundles = {traffic.champion, *(bundle for bundle, _ in of)}
+        bundles |= {one.bundle for one in (self._rollout, traffic.shadow) if one}
         return {(bundle, candidates) for bundle in bundles for candidates in {None, *(n for _, n in of)}}
 
     def of(self, user_id: str, placement: str) -> Assigned:

@@ -132,6 +132,11 @@ class TrafficTable:
                 continue
         return versions
 
+    async def entries(self, stream: str, field: bytes) -> list[bytes]:
+        """What a stream beside the table holds, the oldest first."""
+        (found,) = await self._store.demand([("XRANGE", stream, "-", "+")])
+        return [dict(zip(fields[::2], fields[1::2], strict=True)).get(field, b"") for _, fields in found]
+
     async def report(self, of: Report) -> None:
         """Say what a replica has taken."""
         await self._store.demand([("EVAL", _REPORT, "1", REPORTS, of.replica, msgspec.json.encode(of))])

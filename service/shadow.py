@@ -1,0 +1,179 @@
+"""A bundle that answers some requests once more, after their answers were sent, and is compared list by list.
+
+It never delays anybody: only where no request waits or runs is a small batch made, and what has waited too long is
+dropped, and counted.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from redis.exceptions import RedisError
+
+from recsys.digests import Stage, differing
+from recsys.experiments.buckets import BUCKETS
+from recsys.experiments.outcomes import distance
+from recsys.features.codec import unpack
+from recsys.features.matrix import NAMES, SCHEMA_HASH
+from recsys.recommend import recommend
+from recsys.types import World
+from service.answers import Answer
+from service.errors import HttpError
+from service.lanes import Lanes
+from service.queries import Query, batch_of, resolve_request
+from service.round_trips import RoundTrips
+from service.schemas import RecommendationRequest
+from service.settings import Settings
+from service.traffic.document import Arm
+
+STREAM = "riffle:{traffic}:shadow"
+STREAM_LENGTH = 20_000
+QUEUE = 64
+BATCH = 4  # requests computed at a time: who comes meanwhile waits 2 ms at most
+STALE_S = 1.0
+PAUSE_S = 0.02
+HEAD = 10  # items of a list that are looked at
+
+_log = logging.getLogger("ray.serve")
+
+
+class Compared(msgspec.Struct, frozen=True, array_like=True):
+    """One list beside that of the shadow.
+
+    Attributes:
+        bundle, shadow: Who made them. personal: Whether anything of the user was known.
+        distance: As `outcomes.distance`. overlap: Items of the first HEAD that both have, as a share.
+        stage: The first that made something else; "" where none did.
+        entered, left: Items of the first HEAD that only the shadow has, and that only the answer had.
+    """
+
+    bundle: str
+    shadow: str
+    personal: bool
+    distance: float
+    overlap: float
+    stage: str
+    entered: list[str]
+    left: list[str]
+
+
+class _Sent(NamedTuple):
+    at: float
+    request: RecommendationRequest
+    query: Query
+    arm: Arm
+    answer: Answer
+    items: list[str]
+
+
+class Shadow:
+    """Takes answers that were sent, and makes some of them again with the bundle of the traffic table's shadow.
+
+    Args:
+        is_busy: Whether any request waits or is being answered.
+        store: Takes what was compared.
+    """
+
+    def __init__(self, lanes: Lanes, settings: Settings, is_busy: Callable[[], bool], store: RoundTrips) -> None:
+        self._lanes, self._settings, self._is_busy, self._store = lanes, settings, is_busy, store
+        self._queue: deque[_Sent] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self.counts: Counter[str] = Counter()  # "compared", "dropped", "failed"
+
+    def offer(self, request: RecommendationRequest, query: Query, arm: Arm, answer: Answer, items: list[str]) -> None:
+        """An answer that has been made; costs nothing where there is no shadow."""
+        shadow = self._lanes.traffic.shadow
+        if shadow is None or answer.degraded or (query.seed >> 16) % BUCKETS >= shadow.share:
+            return
+        if len(self._queue) >= QUEUE:
+            self.counts["dropped"] += 1
+            return
+        self._queue.append(_Sent(monotonic(), request, query, arm, answer, items))
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._drain())
+
+    async def settled(self) -> None:
+        """Wait until everything offered so far is compared or dropped."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _drain(self) -> None:
+        try:
+            while self._queue:
+                await asyncio.sleep(PAUSE_S)
+                while self._queue and monotonic() - self._queue[0].at > STALE_S:
+                    self._queue.popleft()
+                    self.counts["dropped"] += 1
+                if not self._queue or self._is_busy():
+                    continue
+                lane = self._lanes.shadow
+                sent = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+                if lane is None:
+                    continue
+                try:
+                    compared = compare(lane.serving.world, sent, self._settings)
+                except Exception as error:
+                    self.counts["failed"] += len(sent)
+                    if not isinstance(error, HttpError):
+                        _log.exception("the shadow failed for %d requests", len(sent))
+                    continue
+                self.counts["compared"] += len(compared)
+                await self._tell(compared)
+        finally:
+            self._task = None
+
+    async def _tell(self, compared: Sequence[Compared]) -> None:
+        commands = [
+            ("XADD", STREAM, "MAXLEN", "~", str(STREAM_LENGTH), "*", "c", msgspec.msgpack.encode(one))
+            for one in compared
+        ]
+        try:
+            await self._store.demand(commands)
+        except (RedisError, OSError, TimeoutError):
+            self.counts["dropped"] += len(commands)
+
+
+def compare(world: World, sent: Sequence[_Sent], settings: Settings) -> list[Compared]:
+    """The same requests, states, moments and seeds in another world. Raises Unprocessable: a category it lacks."""
+    queries = [
+        resolve_request(world.bundle, one.request, one.arm, settings, seed=one.query.seed, now_s=one.query.now_s)
+        for one in sent
+    ]
+    queries = [
+        msgspec.structs.replace(query, quality=one.answer.quality or 1.0)
+        for query, one in zip(queries, sent, strict=True)
+    ]
+    states, _ = unpack([one.answer.user_state for one in sent], SCHEMA_HASH)
+    slates = recommend(world, batch_of(queries, states))
+    found = []
+    for row, one in enumerate(sent):
+        cells = slates.item[slates.indptr[row] : slates.indptr[row + 1]]
+        other = [world.bundle.vocabulary.item_id[item] for item in cells]
+        head, served = other[:HEAD], one.items[:HEAD]
+        both = {*head} & {*served}
+        found.append(
+            Compared(
+                bundle=one.answer.world.bundle.id,
+                shadow=world.bundle.id,
+                personal=one.answer.personal,
+                distance=distance(one.items, other),
+                overlap=len(both) / max(len(head), len(served), 1),
+                stage=_first_difference(
+                    one.answer.slates.digests[one.answer.row], slates.digests[row], alike=one.items == other
+                ),
+                entered=[item for item in head if item not in both],
+                left=[item for item in served if item not in both],
+            )
+        )
+    return found
+
+
+def _first_difference(one: np.ndarray, other: np.ndarray, *, alike: bool) -> str:
+    """The first stage whose digests differ; of lists that are alike "" where none does."""
+    stage, _ = differing(one, other, NAMES)
+    return stage or ("" if alike else Stage.SELECTION)
