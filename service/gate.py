@@ -42,7 +42,7 @@ def judge(settings: Settings, bundle_id: str, dataset: Dataset | None) -> list[L
     """Every line of the gate; where there is no champion to be compared with, those that need none.
 
     Args:
-        dataset: What both are asked about: import and archive; None: nothing is imported.
+        dataset: What both are asked about, as `imports.unprompted_history`; None: nothing is imported.
     Raises:
         RegistryError: no such bundle.
     """

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from recsys.datasets import dataset as storage
 from recsys.datasets.dataset import Dataset
 from recsys.datasets.detect import read_dataset
@@ -58,6 +60,22 @@ def history(settings: Settings, path: Path | None = None, *, ordered: bool = Tru
         return extended(imported(settings), event_archive(settings).read(columns=COLUMNS))
     dataset = read_dataset(path, positive_rating=settings.positive_rating, ordered=ordered)
     return without_users(dataset, erased_users(settings).among(dataset.user_id))
+
+
+def unprompted_history(settings: Settings) -> Dataset | None:
+    """As `history`, without what came of lists that were served; None where nothing is imported.
+
+    What the champion's own lists brought about speaks for the champion: with a minute of simulated clicks on them in
+    the archive, a bundle that differs by its seed alone seemed to lose .05 of NDCG@10.
+
+    Raises:
+        DatasetError, ArchiveError: as `history`.
+    """
+    dataset = current_dataset(settings)
+    if dataset is None:
+        return None
+    rows = event_archive(settings).read(columns=(*COLUMNS, "recommendation_id"))
+    return extended(dataset, rows.filter(pc.is_null(rows["recommendation_id"])).select(COLUMNS))
 
 
 def folder_of(settings: Settings) -> Path:

@@ -24,7 +24,7 @@ from service.traffic.lease import Lease
 from service.traffic.table import TrafficTable
 
 LOOK_S = 2.0
-WHO = "riffle rollouts"
+WHO = "rollout controller"
 _log = logging.getLogger("ray.serve")
 
 

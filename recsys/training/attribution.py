@@ -15,6 +15,8 @@ def attributed(log: Log, impressions: Impressions) -> np.ndarray:
     position the item was taken, the newest one there.
     """
     found = np.full(len(log), -1)
+    if not len(impressions):  # all were shown after the end of the log
+        return found
     taken, shown = _pairs(log.user, log.item), _pairs(impressions.user, impressions.item)
     taken, shown = np.split(np.unique(np.concatenate([taken, shown]), return_inverse=True)[1], [len(taken)])
     taken_s, shown_s = log.ts_s.astype(np.int64), impressions.ts_ms // 1000

@@ -20,7 +20,7 @@ from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.errors import StackError
 from service.gate import judge
-from service.imports import current_dataset, history
+from service.imports import unprompted_history
 from service.promotion import held
 from service.promotion import promote as promote_everywhere
 from service.round_trips import RoundTrips
@@ -52,7 +52,7 @@ def pass_gate(settings: Settings, bundle_id: str) -> None:
         RegistryError: some are not met; it says which, and by how much.
     """
     with waiting("Judging at the gate"):
-        lines = judge(settings, bundle_id, history(settings) if current_dataset(settings) else None)
+        lines = judge(settings, bundle_id, unprompted_history(settings))
     table = plain_table(f"Gate of {bundle_id}", "", "line", "found", "wanted")
     for one in lines:
         table.add_row("[green]✓[/]" if one.passed else "[red]✗[/]", *map(escape, (one.name, one.found, one.wanted)))

@@ -7,6 +7,7 @@ import numpy as np
 from recsys.datasets.impressions import Impressions
 from recsys.training.attribution import ATTRIBUTED_S, attributed
 from recsys.training.log import Log
+from recsys.training.worth import valued
 from recsys.verbs import Verb
 from tests.worlds import START_S, dataset_of
 
@@ -45,6 +46,14 @@ def test_position_of_the_click_says_which_list_it_came_from() -> None:
     impressions = shown((0, 0, 80, 5), (0, 0, 90, 2))
     log = log_of(("u", "a", 100), ("u", "a", 101), ("u", "a", 102), position=(5, 0, 9))
     assert attributed(log, impressions).tolist() == [0, 1, -1]
+
+
+def test_where_all_was_shown_after_the_log_nothing_came_from_it() -> None:
+    """The first impressions of a service whose imported data are years old; training stopped with an error."""
+    log = log_of(("u", "a", 100))
+    later = shown((0, 0, 500, 1))
+    assert attributed(log, later.until((START_S + 200) * 1000)).tolist() == [-1]
+    assert valued(log, later, {})[1] is None
 
 
 def test_what_is_no_positive_came_from_nowhere() -> None:

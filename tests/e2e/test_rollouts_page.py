@@ -1,0 +1,86 @@
+"""docs/rollouts.md, done: every command in its order, and what it prints, but for ids, times and figures."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import Riffle
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "rollouts.md"
+_BLOCK = re.compile(r"^```(sh)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ENDS = 40.0  # seconds that a rollout may take longer on a slow machine than the page waits
+
+
+def blocks() -> list[tuple[str, str]]:
+    """Commands and what stands below them: "" where nothing does."""
+    found: list[tuple[str, str]] = []
+    for kind, text in _BLOCK.findall(PAGE.read_text("utf-8")):
+        if kind:
+            found.append((text.strip().replace("\\\n", " "), ""))
+        else:
+            found[-1] = (found[-1][0], text)
+    return found
+
+
+def words(line: str) -> list[str]:
+    """The words of a line that do not depend on data, machine or moment."""
+    kept = re.sub(r"[0-9]{8}-[0-9a-f]{12}|\S*[0-9@]\S*|[^\w\s]+", " ", line).split()
+    return [word for word in kept if len(word) > 2 and word not in ("nan", "inf")]
+
+
+def test_the_page_has_commands_and_what_they_print() -> None:
+    commands = [command for command, _ in blocks()]
+    assert len(commands) > 15
+    assert sum(bool(printed) for _, printed in blocks()) > 8
+    for part in ("train", "gate", "shadow report", "rollout start", "rollback", "experiments report"):
+        assert any(part in command for command in commands)
+
+
+@pytest.fixture
+def busy(colocated: httpx.Client, riffle: Riffle, tmp_path: Path) -> Iterator[Riffle]:
+    """The simulated users of the page."""
+    (command,) = [command for command, _ in blocks() if "demo_traffic" in command]
+    arguments = [sys.executable, *shlex.split(command)[1:]]
+    assert colocated.get("/readyz").json()["ready"]
+    said = tmp_path / "demo-traffic"
+    with said.open("wb") as file:
+        environ = {**os.environ, **riffle.environ}
+        process = subprocess.Popen(arguments, cwd=ROOT, env=environ, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield riffle
+        assert process.poll() is None, said.read_text("utf-8")[-2000:]
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_every_command_does_what_the_page_says(busy: Riffle) -> None:
+    for command, printed in blocks():
+        if command.startswith("make up") or "demo_traffic" in command:
+            continue
+        if command.startswith("sleep"):
+            time.sleep(float(command.split()[1]))
+            continue
+        environ = dict(re.findall(r"^([A-Z_]+)=(\S+) ", command))
+        arguments = shlex.split(command)[len(environ) + 1 :]
+        said = busy.must(*arguments, COLUMNS="240", **environ)
+        if command == "riffle traffic history":
+            until = time.monotonic() + ENDS
+            while "is complete" not in said and "is rolled back" not in said and time.monotonic() < until:
+                time.sleep(2)
+                said = busy.must(*arguments, COLUMNS="240")
+        every = words(said)
+        for line in printed.splitlines():
+            missing = [word for word in words(line) if word not in every]
+            assert not missing, f"{command}: {line!r} has {missing}, which was not said:\n{said}"
