@@ -1,7 +1,7 @@
 """A bundle that answers some requests once more, after their answers were sent, and is compared list by list.
 
 It never delays anybody: only where no request waits or runs is a small batch made, and what has waited too long is
-dropped, and counted.
+dropped, and counted. It is asked as of the item stats that the answer was made with: what differs is the bundle.
 """
 
 import asyncio
@@ -64,6 +64,7 @@ class Compared(msgspec.Struct, frozen=True, array_like=True):
 
 class _Sent(NamedTuple):
     at: float
+    world: World
     request: RecommendationRequest
     query: Query
     arm: Arm
@@ -87,13 +88,15 @@ class Shadow:
 
     def offer(self, request: RecommendationRequest, query: Query, arm: Arm, answer: Answer, items: list[str]) -> None:
         """An answer that has been made; costs nothing where there is no shadow."""
-        shadow = self._lanes.traffic.shadow
-        if shadow is None or answer.degraded or (query.seed >> 16) % BUCKETS >= shadow.share:
+        shadow, lane = self._lanes.traffic.shadow, self._lanes.shadow
+        if shadow is None or lane is None or answer.degraded or (query.seed >> 16) % BUCKETS >= shadow.share:
             return
-        if len(self._queue) >= QUEUE:
+        served, other = answer.world, lane.serving.world
+        world = served if other.bundle.id == served.bundle.id else other
+        if len(self._queue) >= QUEUE or not _as_of_one_moment(world, served):
             self.counts["dropped"] += 1
             return
-        self._queue.append(_Sent(monotonic(), request, query, arm, answer, items))
+        self._queue.append(_Sent(monotonic(), world, request, query, arm, answer, items))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._drain())
 
@@ -111,12 +114,11 @@ class Shadow:
                     self.counts["dropped"] += 1
                 if not self._queue or self._is_busy():
                     continue
-                lane = self._lanes.shadow
-                sent = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
-                if lane is None:
-                    continue
+                sent = [self._queue.popleft()]
+                while self._queue and len(sent) < BATCH and self._queue[0].world is sent[0].world:
+                    sent.append(self._queue.popleft())
                 try:
-                    compared = compare(lane.serving.world, sent, self._settings)
+                    compared = compare(sent[0].world, sent, self._settings)
                 except Exception as error:
                     self.counts["failed"] += len(sent)
                     if not isinstance(error, HttpError):
@@ -171,6 +173,12 @@ def compare(world: World, sent: Sequence[_Sent], settings: Settings) -> list[Com
             )
         )
     return found
+
+
+def _as_of_one_moment(world: World, other: World) -> bool:
+    """Whether both know the same item stats; each bundle has its own until the store has any."""
+    versions = world.item_stats.version, other.item_stats.version
+    return versions[0] == versions[1] or any(one.startswith("bundle-") for one in versions)
 
 
 def _first_difference(one: np.ndarray, other: np.ndarray, *, alike: bool) -> str:

@@ -123,16 +123,18 @@ def segments(world: World, asked: Asked, answers: Mapping[str, Answers]) -> dict
 
 
 def beyond_accuracy(world: World, answers: Answers, known: Known) -> dict[str, float]:
-    """What the first ten of the lists do to the catalogue, to variety and to the mixture that a user likes."""
+    """What the first ten of the lists do to the catalogue, to variety and, with categories, to what is liked."""
     lists, bundle = answers.lists[:, :10], world.bundle
     history = History.of(known.states, world)
     flags = (bundle.category_flags(np.arange(len(bundle.vocabulary))) > 0).astype(np.float32)
     liked = np.where(history.positive, history.item, -1)
     n = len(bundle.vocabulary)
+    share = flags / np.maximum(flags.sum(axis=1, keepdims=True), 1)
+    of_categories = {"miscalibration": metrics.miscalibration(lists, liked, share)} if flags.any() else {}
     return {
         "coverage": metrics.coverage(lists, n),
         "Gini": metrics.exposure_gini(lists, n),
         "novelty": metrics.novelty(lists, bundle.item_stats.popularity),
         "diversity": metrics.intra_list_diversity(lists, bundle.spectral.vector),
-        "miscalibration": metrics.miscalibration(lists, liked, flags / np.maximum(flags.sum(axis=1, keepdims=True), 1)),
+        **of_categories,
     }

@@ -16,7 +16,7 @@ from recsys.bundle import Recipe
 from recsys.datasets.dataset import Dataset
 from recsys.datasets.detect import read_dataset
 from recsys.errors import DatasetError
-from recsys.evaluation.baselines import baselines, with_ease
+from recsys.evaluation.baselines import Pipeline, baselines, with_ease
 from recsys.evaluation.compare import HEADLINE, Asked, compare
 from recsys.evaluation.plots import plot_pipelines
 from recsys.evaluation.report import Report
@@ -25,7 +25,7 @@ from recsys.manifest import Manifest, read_manifest
 from recsys.training.learn import learn
 from recsys.training.log import Log
 from recsys.training.splits import ASKED_PER_USER, DESCRIBED, PROTOCOLS, Split, after, given, held_out_items
-from recsys.training.train import JUDGED_MAX, judge
+from recsys.training.train import CHAMPION, JUDGED_MAX, judge
 from recsys.types import World
 from service.cli.cold_start import show_ceiling, show_cold_start
 from service.cli.conditions import conditions
@@ -102,7 +102,7 @@ def evaluate(
             show_ceiling(world, dataset, split_s, settings)
         return
     name, split = _rest(manifest.fields, dataset, split_s, per_user, settings.seed)
-    beside = baselines(world) | with_ease(world, split.past)
+    beside = baselines(world) | with_ease(world, split.past) | _champion(settings, manifest)
     report = judge(world, split, name, beside=beside, seed=settings.seed, step=step)
     report = replace(report, conditions=conditions(settings))
     _show(report, f"Bundle {world.bundle.id}")
@@ -111,6 +111,19 @@ def evaluate(
     if trade_off:
         show_trade_off(world, split, name, dataset, settings, folder)
     _write(report, folder, f"{name}-{dataset.name}", f"{dataset.title}, {name}")
+
+
+def _champion(settings: Settings, judged: Manifest) -> dict[str, Pipeline]:
+    """The champion, to be compared in pairs, where it is another bundle and has learnt nothing of what is asked."""
+    champion = registry(settings).champion()
+    if champion is None or champion == judged.id:
+        return {}
+    own, other = judged.fields, _manifest(settings, champion).fields
+    same = other["dataset"]["fingerprint"] == own["dataset"]["fingerprint"] and other["protocol"] == own["protocol"]
+    if not same or other["data_window"]["split"] > own["data_window"]["split"]:
+        output.print("[yellow]The champion is not beside it: it may have learnt what is asked.[/]")
+        return {}
+    return {CHAMPION: Pipeline(load_world(settings, champion))}
 
 
 def _rest(fields: dict[str, Any], dataset: Dataset, split_s: int, per_user: int, seed: int) -> tuple[str, Split]:

@@ -78,8 +78,6 @@ def start(name: Name, reason: Reason) -> None:
 
     async def begin(table: TrafficTable) -> float:
         one = (await table.demand()).experiment(name)
-        for bundle in sorted({arm.bundle for arm in one.arms() if arm.bundle}):
-            await switching.prepare(table, bundle, who=whoami(), reason=reason)
         at = datetime.fromtimestamp(await table.now_ms() / 1000, UTC).isoformat(timespec="milliseconds")
 
         def started(now: Traffic) -> Traffic:
@@ -87,12 +85,10 @@ def start(name: Name, reason: Reason) -> None:
             if one.state != "draft":
                 raise TrafficError(f"experiment {name!r} is {one.state}; create another one")
             changes.refuse_idle(now, one, usual(settings))
-            now = changes.with_experiment(now, msgspec.structs.replace(one, state="running", started=at))
-            for bundle in now.prepared:
-                now = changes.released(now, bundle) if bundle in {arm.bundle for arm in one.arms()} else now
-            return now
+            return changes.with_experiment(now, msgspec.structs.replace(one, state="running", started=at))
 
-        return (await switching.switch(table, started, who=whoami(), reason=reason))[1]
+        bundles = [arm.bundle for arm in one.arms() if arm.bundle]
+        return (await switching.load_and_switch(table, bundles, started, who=whoami(), reason=reason))[1]
 
     with waiting("Starting everywhere"):
         seconds = on_table(store_of(settings), begin)
@@ -217,6 +213,8 @@ def report(
 
 def sentence(variant: str, metric: str, effect: Effect) -> str:
     """What an effect says, for people."""
+    if effect.control == effect.treatment == 0:
+        return f"{variant}, {NAMES[metric]}: 0 on both sides"
     share, low, high = effect.relative
     sure = "surely more" if effect.low > 0 else "surely less" if effect.high < 0 else "not sure yet"
     return (

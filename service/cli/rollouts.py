@@ -52,15 +52,13 @@ def start(
     async def begin(table: TrafficTable) -> Traffic:
         now = await table.demand()
         name = f"rollout-{now.version + 1}"
-        first = Rollout(name, bundle_id, shares[0], shares, hold_s, hold_users)
+        first = Rollout(name, bundle_id, shares[0], shares, hold_s, hold_users, await table.now_ms())
         changes.with_rollout(now, first)  # refused before anything is loaded
-        await switching.prepare(table, bundle_id, who=whoami(), reason=reason)
-        since_ms = await table.now_ms()
 
         def started(traffic: Traffic) -> Traffic:
-            return changes.with_rollout(traffic, msgspec.structs.replace(first, since_ms=since_ms))
+            return changes.with_rollout(traffic, first)
 
-        return (await switching.switch(table, started, who=whoami(), reason=reason))[0]
+        return (await switching.load_and_switch(table, [bundle_id], started, who=whoami(), reason=reason))[0]
 
     with waiting("Loading the bundle everywhere"):
         now = on_table(store_of(settings), begin)

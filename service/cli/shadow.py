@@ -15,7 +15,7 @@ from service.cli.traffic import percent, store_of
 from service.errors import TrafficError
 from service.settings import load
 from service.shadow import HEAD, STREAM, Compared
-from service.traffic import changes, switching
+from service.traffic import switching
 from service.traffic.document import Shadow, Traffic
 from service.traffic.table import TrafficTable, on_table
 from service.world import registry
@@ -43,12 +43,10 @@ def start(
     bundle_id, of = registry(settings).resolve(bundle), basis_points(share)
 
     async def begin(table: TrafficTable) -> None:
-        await switching.prepare(table, bundle_id, who=whoami(), reason=reason)
-
         def started(now: Traffic) -> Traffic:
-            return msgspec.structs.replace(changes.released(now, bundle_id), shadow=Shadow(bundle_id, of)).check()
+            return msgspec.structs.replace(now, shadow=Shadow(bundle_id, of)).check()
 
-        await switching.switch(table, started, who=whoami(), reason=reason)
+        await switching.load_and_switch(table, [bundle_id], started, who=whoami(), reason=reason)
 
     with waiting("Loading the bundle everywhere"):
         on_table(store_of(settings), begin)

@@ -1,13 +1,13 @@
 """From a table that is wanted to replicas that obey it. It says done only when all of them have said so."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 from service.errors import TrafficError
 from service.traffic import changes
 from service.traffic.document import Traffic
-from service.traffic.table import Report, TrafficTable
+from service.traffic.table import Report, TrafficTable, check_named
 
 LOADED_S = 120.0  # in which a bundle has to be loaded by all replicas
 REACHED_S = 10.0
@@ -38,6 +38,7 @@ async def prepare(
     table: TrafficTable, bundle: str, *, who: str, reason: str, progress: Progress = lambda _: None
 ) -> None:
     """Have every replica load a bundle. Raises TrafficError; then it is not wanted any more."""
+    check_named(who, reason)
     await table.change(lambda traffic: changes.prepared(traffic, bundle), who=who, reason=f"load: {reason}")
     try:
         await loaded(table, bundle, progress=progress)
@@ -45,6 +46,26 @@ async def prepare(
         await table.change(
             lambda traffic: changes.released(traffic, bundle), who=who, reason=f"not loaded everywhere: {reason}"
         )
+        raise
+
+
+async def load_and_switch(
+    table: TrafficTable, bundles: Iterable[str], by: Callable[[Traffic], Traffic], *, who: str, reason: str
+) -> tuple[Traffic, float]:
+    """`prepare` bundles, then `switch` to a table that names them; they are let go of where that cannot be."""
+    wanted = sorted(set(bundles))
+    for bundle in wanted:
+        await prepare(table, bundle, who=who, reason=reason)
+
+    def released(traffic: Traffic) -> Traffic:
+        for bundle in wanted:
+            traffic = changes.released(traffic, bundle) if bundle in traffic.prepared else traffic
+        return traffic
+
+    try:
+        return await switch(table, lambda traffic: released(by(traffic)), who=who, reason=reason)
+    except TrafficError:
+        await table.change(released, who=who, reason=f"could not be: {reason}")
         raise
 
 

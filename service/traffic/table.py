@@ -102,8 +102,7 @@ class TrafficTable:
         Raises:
             TrafficError: the change cannot be made, no reason or nobody is named, or others always came first.
         """
-        if not reason.strip() or not who.strip():
-            raise TrafficError("a change of traffic needs a reason and somebody who makes it; both are kept")
+        check_named(who, reason)
         for _ in range(TRIES):
             value = await self.value()
             if not value:
@@ -157,6 +156,12 @@ class TrafficTable:
         value = encode(after.check())
         command = ("EVAL", _SWAP, "2", KEY, HISTORY, before, value, str(HISTORY_LENGTH))
         return bool((await self._store.demand([command]))[0])
+
+
+def check_named(who: str, reason: str) -> None:
+    """Raise TrafficError where a change has no reason, or nobody makes it."""
+    if not reason.strip() or not who.strip():
+        raise TrafficError("a change of traffic needs a reason and somebody who makes it; both are kept")
 
 
 def on_table(url: str, work: Callable[[TrafficTable], Awaitable[Result]]) -> Result:

@@ -117,6 +117,24 @@ async def test_while_anybody_waits_nothing_is_compared_and_what_grows_old_is_dro
         assert shadow.counts["compared"] == 3
 
 
+async def test_item_stats_that_are_newer_than_the_answer_are_no_difference_of_the_bundle(
+    two: dict[str, World], store_url: str
+) -> None:
+    def as_of(world: World, version: str) -> World:
+        return replace(world, item_stats=replace(world.item_stats, version=version))
+
+    early = {name: as_of(world, "s.1") for name, world in two.items()}
+    for shadow_of, compared_ in ((A, 5), (B, 0)):
+        traffic = table(shadow=document.Shadow(shadow_of, 10_000))
+        async with shadowed(early, store_url, traffic) as (gateway, shadow, store):
+            gateway.lanes.use(as_of(two[B], "s.2"))  # this bundle heard first
+            await ask(gateway, range(5))
+            gateway.lanes.use(as_of(two[A], "s.2"))
+            await shadow.settled()
+            assert (shadow.counts["compared"], shadow.counts["dropped"]) == (compared_, 5 - compared_)
+            assert {(one.distance, one.stage) for one in await on_record(store)} <= {(0.0, "")}
+
+
 async def test_a_shadow_that_fails_fails_alone(two: dict[str, World], store_url: str) -> None:
     broken = {**two, B: replace(two[B], bundle=replace(two[B].bundle, factors=two[B].bundle.factors[:1]))}
     async with shadowed(broken, store_url, table(shadow=document.Shadow(B, 10_000))) as (gateway, shadow, store):

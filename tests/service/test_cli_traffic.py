@@ -1,0 +1,225 @@
+"""`riffle traffic`, `rollback`, `rollout`, `experiments` and `shadow`, on a table that no replica follows."""
+
+import re
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+
+from service.cli.experiments import basis_points, variant_of
+from service.cli.rollouts import shares_of
+from service.errors import TrafficError
+from service.settings import Settings
+from service.shadow import STREAM, Compared
+from service.traffic import changes
+from service.traffic.document import Arm, Traffic, Variant
+from service.traffic.table import on_table
+from tests.service.conftest import BreakableStore
+from tests.service.test_cli import Home, make_bundle_of, refused
+
+pytestmark = pytest.mark.valkey
+
+WHY = ("--reason", "why not")
+
+
+class Shop:
+    """The command on a home with a champion, and a store with its traffic table; another bundle is published."""
+
+    def __init__(self, home: Home, url: str) -> None:
+        self.home, self.url = home, url
+        self._environ = {"redis_url": url}
+        self.champion = str(home.registry.champion())
+        self.other = make_bundle_of(home, day=1)
+        on_table(url, lambda table: table.begin(self.champion, who="test", reason="first"))
+
+    def says(self, *words: str) -> str:
+        run = self.home.riffle(*words, **self._environ)
+        assert run.code == 0, run
+        return run.out
+
+    def refuses(self, *words: str) -> str:
+        return refused(self.home.riffle(*words, **self._environ))
+
+    @property
+    def table(self) -> Traffic:
+        return on_table(self.url, lambda table: table.demand())
+
+
+@pytest.fixture
+def home(tmp_path: Path, published_home: Settings) -> Home:
+    """A home with a champion, where nothing runs."""
+    shutil.copytree(published_home.home_path / "registry", tmp_path / "state" / "registry")
+    return Home(tmp_path)
+
+
+@pytest.fixture
+def running(home: Home, breakable_store: BreakableStore) -> Shop:
+    return Shop(home, breakable_store.url)
+
+
+def test_the_table_its_history_and_the_way_back_are_shown(running: Shop) -> None:
+    assert re.search(rf"Version 1 of .*, by test: first\n +champion +{running.champion}", running.says("traffic"))
+    assert "No replica has reported" in running.says("traffic")
+    assert "is the first champion" in running.refuses("rollback", *WHY)
+    on_table(
+        running.url, lambda table: table.change(lambda now: changes.promoted(now, running.other), who="t", reason="r")
+    )
+    said = running.says("rollback", "--reason", "no good")
+    assert f"everybody gets {running.champion} again" in said
+    assert (running.table.champion, running.table.unregistered) == (running.champion, False)
+    history = running.says("traffic", "history")
+    assert [reason for reason in ("first", "r", "no good") if reason in history] == ["first", "r", "no good"]
+
+
+def test_a_rollout_is_started_paused_resumed_and_aborted(running: Shop) -> None:
+    assert "No rollout is under way" in running.says("rollout", "status")
+    for command in ("pause", "resume", "abort"):
+        assert "no rollout is under way" in running.refuses("rollout", command, *WHY)
+    start = ("rollout", "start", running.other, "--steps", "0.5,50,100", "--hold", "90s", "--hold-users", "7")
+    assert "does not pass the gate: files" in running.refuses(*start, *WHY)
+    assert "0.5 % of all users get" in running.says(*start, "--force", *WHY)
+    one = running.table.rollout
+    assert one is not None
+    assert (one.bundle, one.share, one.steps, one.hold_s, one.hold_users) == (
+        running.other,
+        50,
+        (50, 5000, 10_000),
+        90,
+        7,
+    )
+    assert one.since_ms > 0
+    assert running.table.reason == "past the gate: why not"
+    status = running.says("rollout", "status")
+    assert "under way: 0.5 % of all users" in status
+    assert "next: 50 %, after 90 s and 7 users at least" in status
+    assert "is under way" in running.refuses(*start, "--force", *WHY)
+    running.says("rollout", "pause", *WHY)
+    assert "paused" in running.says("rollout", "status")
+    running.says("rollout", "resume", *WHY)
+    assert running.table.rollout == one
+    running.says("rollout", "abort", *WHY)
+    assert (running.table.rollout, running.table.champion) == (None, running.champion)
+    assert "the champion already" in running.refuses("rollout", "start", "champion", "--force", *WHY)
+
+
+@pytest.mark.parametrize("steps", ["", "a", "0,100", "5,1", "1,1", "50,101", "-1"])
+def test_steps_that_do_not_rise_to_a_hundred_are_refused(steps: str) -> None:
+    with pytest.raises(TrafficError, match="--steps"):
+        shares_of(steps)
+    assert shares_of("0.01,1,100") == (1, 100, 10_000)
+
+
+def test_an_experiment_lives_through_its_states(running: Shop) -> None:
+    assert "There is none" in running.says("experiments", "list")
+    create = ("experiments", "create", "closer", "--variant", "control=50", "--variant", "b=50,diversity=0.3")
+    running.says(*create, "--placement", "home", *WHY)
+    assert "there is an experiment 'closer' already" in running.refuses(*create, *WHY)
+    assert "has not been started" in running.refuses("experiments", "report", "closer")
+    assert "does not run: it is draft" in running.refuses("experiments", "stop", "closer", *WHY)
+    running.says("experiments", "start", "closer", *WHY)
+    one = running.table.experiment("closer")
+    assert (one.state, one.placements, one.variants[1].arm) == ("running", ("home",), Arm(diversity=0.3))
+    assert "is running; create another one" in running.refuses("experiments", "start", "closer", *WHY)
+    report = running.says("experiments", "report", "closer", "--report", "out")
+    assert "probability 1" in report
+    assert "not sure yet" in report
+    assert (running.home.path / "out" / "experiment-closer.png").read_bytes().startswith(b"\x89PNG")
+    running.says("experiments", "override", "closer", "--user", "ann", "--variant", "b", *WHY)
+    assert list(running.table.overrides.values()) == [{"closer": "b"}]
+    assert "has no variant 'x'" in running.refuses(
+        "experiments", "override", "closer", "--user", "a", "--variant", "x", *WHY
+    )
+    running.says("experiments", "override", "closer", "--user", "ann", "--variant", "none", *WHY)
+    assert running.table.overrides == {}
+    running.says("experiments", "holdout", "2.5", *WHY)
+    assert running.table.holdout == 250
+    assert "101 % is not 0 to 100" in running.refuses("experiments", "holdout", "101", *WHY)
+    running.says("experiments", "stop", "closer", *WHY)
+    assert running.table.experiment("closer").state == "stopped"
+    assert "closer" in running.says("experiments", "list")
+    assert "no experiment 'further'" in running.refuses("experiments", "report", "further")
+
+
+REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
+    "without effect": (("control=50", "b=50,diversity=0.05"), "would do the same: diversity 0.05"),
+    "the champion": (("control=50", "b=50,bundle=champion"), "would do the same: bundle"),
+    "99 percent": (("control=50", "b=49,diversity=0.3"), "99 % of its users together"),
+    "a bundle that is not there": (("control=50", "b=50,bundle=nope"), "no bundle 'nope'"),
+    "no setting": (("control=50", "b=50,speed=3"), "'speed=3' is no setting"),
+    "no value": (("control=50", "b=50,diversity=high"), "--variant"),
+    "out of range": (("control=50", "b=50,diversity=2"), "--variant"),
+    "no share": (("control", "b=50,diversity=0.3"), "is no percentage"),
+    "a thousandth": (("control=50.001", "b=49.999,diversity=0.3"), "in steps of 0.01"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_experiments_that_cannot_be_are_refused_in_a_sentence(running: Shop, case: str) -> None:
+    variants, said = REFUSED[case]
+    words = [word for one in variants for word in ("--variant", one)]
+    assert said in running.refuses("experiments", "create", "e", *words, *WHY)
+    assert running.table.experiments == ()
+
+
+def test_variants_are_read_with_their_bundles(running: Shop) -> None:
+    settings = Settings(home=str(running.home.path / "state"))
+    given = f"b=12.34,bundle={running.other[:14]},candidates=400,explore=0"
+    assert variant_of(settings, given) == Variant("b", 1234, Arm(running.other, 400, None, 0.0))
+    assert basis_points("0.01") == 1
+
+
+def test_a_shadow_is_started_reported_and_stopped(running: Shop) -> None:
+    assert "no bundle shadows" in running.refuses("shadow", "stop", *WHY)
+    running.says("shadow", "start", running.other, "--share", "12.5", *WHY)
+    assert running.table.shadow is not None
+    assert (running.table.shadow.bundle, running.table.shadow.share) == (running.other, 1250)
+    assert "has shadowed nothing yet" in running.refuses("shadow", "report", running.other)
+    rows = [
+        Compared(
+            running.champion, running.other, n % 4 > 0, 0.5 * (n % 2), 0.9, "retrieval" if n % 2 else "", ["x"], ["y"]
+        )
+        for n in range(40)
+    ]
+    with redis.Redis.from_url(running.url) as client:
+        for row in rows:
+            client.xadd(STREAM, {"c": msgspec.msgpack.encode(row)})
+        client.xadd(STREAM, {"c": b"\xc1"})
+    report = running.says("shadow", "report", running.other)
+    assert re.search(r"all +40 +50% +0\.900 +0\.250 +(none 50%, retrieval 50%|retrieval 50%, none 50%)", report)
+    assert re.search(r"cold starts +10 ", report)
+    assert "enter the first 10 most often: x (100% of the lists)" in report
+    running.says("shadow", "stop", *WHY)
+    assert running.table.shadow is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("traffic",), ("traffic", "history"), ("rollback", *WHY), ("rollout", "status"), ("rollout", "abort", *WHY),
+        ("experiments", "list"), ("shadow", "report", "champion"), ("experiments", "start", "e", *WHY),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_where_nothing_runs_the_sentence_says_so(home: Home, words: tuple[str, ...]) -> None:
+    assert "nothing runs" in refused(home.riffle(*words))
+
+
+def test_a_change_needs_a_reason(running: Shop) -> None:
+    for words in (("rollback",), ("shadow", "start", running.other), ("experiments", "holdout", "1")):
+        assert "--reason" in running.home.riffle(*words).err
+        assert "needs a reason" in running.refuses(*words, "--reason", " ") or words == ("rollback",)
+    assert running.table.version == 1
+
+
+def test_what_was_loaded_for_a_change_that_cannot_be_is_let_go_of(running: Shop) -> None:
+    variants = ("--variant", "control=50", "--variant", f"b=50,bundle={running.other}")
+    running.says("experiments", "create", "e", *variants, *WHY)
+    running.says("experiments", "start", "e", *WHY)
+    running.says("experiments", "create", "f", *variants, "--layer", "other", *WHY)
+    assert "would both change bundle" in running.refuses("experiments", "start", "f", *WHY)
+    third = make_bundle_of(running.home, day=2)
+    assert "would both choose the bundle" in running.refuses("rollout", "start", third, "--force", *WHY)
+    assert running.table.prepared == ()
+    assert running.table.bundles() == {running.champion, running.other}
