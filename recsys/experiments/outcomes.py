@@ -34,6 +34,14 @@ class Outcomes:
     before: np.ndarray
     items: tuple[np.ndarray, ...]
 
+    def first(self, users: int) -> "Outcomes":
+        """The first of the users, and as large a part of the items shown."""
+        rows = slice(0, users)
+        part = min(1.0, users / max(1, len(self.variant)))
+        items = tuple(one[: int(part * len(one))] for one in self.items)
+        columns = self.variant[rows], self.lists[rows], self.totals[:, rows], self.before[rows]
+        return Outcomes(self.names, *columns, items)
+
     def users(self) -> list[int]:
         """By variant."""
         return np.bincount(self.variant, minlength=len(self.names)).tolist()

@@ -1,47 +1,20 @@
 """Guards send back what is worse, and what is no worse they let pass."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from recsys.experiments.guards import ALPHA, judge
 from recsys.experiments.outcomes import METRICS, Outcomes, distance, distinct_in
+from recsys.simulation.outcomes import simulated_outcomes
 
-USERS, LISTS = 6000, 8.0
+USERS = 6000
 
 
-def outcomes(
-    rng: np.random.Generator,
-    *,
-    users: int = USERS,
-    share: float = 0.5,
-    clicks: float = 0.3,
-    likes: float = 0.05,
-    slower_ms: float = 0.0,
-    degraded: float = 0.0,
-    lost_items: float = 0.0,
-    lost_users: float = 0.0,
-) -> Outcomes:
-    """Users who look at some lists of ten; `clicks` and what follows is what the bundle does; champion: .3, .05, 0."""
-    variant = (rng.random(users) < share).astype(np.int64)
-    kept = ~((variant == 1) & (rng.random(users) < lost_users))
-    variant = variant[kept]
-    taste = rng.beta(4, 4, len(variant)) * 2
-    lists = 1.0 + rng.poisson(LISTS, len(variant))
-    rate = np.where(variant == 1, clicks, 0.3) * taste
-    liking = np.where(variant == 1, likes, 0.05) * taste
-    clicked = rng.binomial(lists.astype(int), np.clip(rate, 0, 1))
-    liked = rng.binomial(lists.astype(int), np.clip(liking, 0, 1))
-    bad = rng.binomial(lists.astype(int), np.where(variant == 1, degraded, 0.0001))
-    took = lists * rng.gamma(4, 2, len(variant)) + np.where(variant == 1, slower_ms, 0) * lists
-    items = []
-    for one in (0, 1):
-        catalogue = int(1000 * (1 - (lost_items if one else 0)))
-        shown = int(lists[variant == one].sum()) * 10
-        items.append(np.minimum(rng.zipf(1.2, shown) - 1, 10**6) % catalogue)
-    totals = np.array([clicked, liked, liked * 2.0, bad, took], float)
-    return Outcomes(("control", "canary"), variant, lists, totals, rng.poisson(10 * taste).astype(float), tuple(items))
+def outcomes(rng: np.random.Generator, **fields: Any) -> Outcomes:
+    return simulated_outcomes(rng, **{"users": USERS, **fields})
 
 
 FAULTS = {
@@ -57,7 +30,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_is_named_by_its_guard(fault: str) -> None:
     fields, said = FAULTS[fault]
-    verdict = judge(outcomes(np.random.default_rng(1), **fields), 0.5)  # type: ignore[arg-type]
+    verdict = judge(outcomes(np.random.default_rng(1), **fields), 0.5)
     assert any(sentence.startswith(said) for sentence in verdict.broken), verdict.seen
     assert set(verdict.broken) <= set(verdict.seen)
 
@@ -66,18 +39,9 @@ def test_what_is_no_worse_passes_in_all_but_alpha_of_rollouts() -> None:
     rng = np.random.default_rng(2)
     sent_back = 0
     for _ in range(150):
-        users = rng.permutation(4000)
         whole = outcomes(rng, users=4000)
         for size in (500, 1000, 2000, 4000):  # whoever looks four times
-            rows = np.sort(users[users < len(whole.variant)][:size])
-            part = Outcomes(
-                whole.names,
-                whole.variant[rows],
-                whole.lists[rows],
-                whole.totals[:, rows],
-                whole.before[rows],
-                whole.items,
-            )
+            part = whole.first(size)
             if judge(part, 0.5).broken:
                 sent_back += 1
                 break

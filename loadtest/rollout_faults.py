@@ -1,0 +1,102 @@
+"""How many users and lists a rollout takes to send a bad bundle back, and how often it sends a good one back.
+
+    python -m loadtest.rollout_faults --runs 40
+
+Users of `recsys.simulation.outcomes` arrive in growing numbers, half of them in the bundle, and the guards of
+`recsys.experiments.guards` look at twenty moments. Prints a Markdown table; the JSON file in results/ is that table.
+Beside it stands what a test with one look at the end needs for the same change of clicks.
+"""
+
+import argparse
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtest import machine
+from loadtest.deployed import RESULTS
+from recsys.experiments.guards import ALPHA, judge
+from recsys.experiments.sequential import users_for
+from recsys.simulation.outcomes import CLICKS, simulated_outcomes
+
+STEPS = 5  # of a rollout: each has its part of alpha
+LOOKS = np.unique(np.geomspace(200, 50_000, 20).astype(int))
+FAULTS: dict[str, dict[str, float]] = {
+    "clicks -5 %": {"clicks": 0.95 * CLICKS},
+    "clicks -20 %": {"clicks": 0.80 * CLICKS},
+    "20 ms slower": {"slower_ms": 20.0},
+    "1 % of lists fail": {"degraded": 0.01},
+    "a broken feature (clicks and likes -50 %)": {"clicks": 0.5 * CLICKS, "likes": 0.025},
+    "an index without a third of its items": {"lost_items": 1 / 3},
+    "a tenth of its users never arrives": {"lost_users": 0.1},
+    "no fault": {},
+    "a better bundle (clicks +5 %)": {"clicks": 1.05 * CLICKS},
+}
+
+
+def until_sent_back(fields: dict[str, float], seed: int) -> tuple[int, int, str] | None:
+    """Users and lists of both sides at the look that broke a guard, and which; None where none did by the last look."""
+    whole = simulated_outcomes(np.random.default_rng(seed), users=int(LOOKS[-1]), **fields)
+    for users in LOOKS:
+        part = whole.first(int(users))
+        verdict = judge(part, 0.5, alpha=ALPHA / STEPS)
+        if verdict.broken:
+            guard = verdict.broken[0].partition(":")[0]
+            return sum(verdict.users), sum(verdict.lists), re.sub(r"^users .*", "users as drawn", guard)
+    return None
+
+
+def measure(runs: int, seed: int) -> dict[str, Any]:
+    """All faults, `runs` times each."""
+    found: dict[str, Any] = {}
+    for name, fields in FAULTS.items():
+        sent = [until_sent_back(fields, seed + run) for run in range(runs)]
+        back = [one for one in sent if one is not None]
+        found[name] = {
+            "sent_back": len(back),
+            "runs": runs,
+            "users": float(np.median([one[0] for one in back])) if back else None,
+            "lists": float(np.median([one[1] for one in back])) if back else None,
+            "guards": sorted({one[2] for one in back}),
+        }
+    some = simulated_outcomes(np.random.default_rng(seed), users=20_000)
+    side = some.side(0, "clicked")
+    surplus = (side.total - side.rate() * side.weight) / side.weight.mean()
+    one_look = users_for(0.05 * CLICKS, float(surplus.std()), alpha=0.05, power=0.8)
+    about = {"looks": LOOKS.tolist(), "alpha_a_step": ALPHA / STEPS, "one_look_users": one_look}
+    return {**machine.facts(), **about, "faults": found}
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The table."""
+    lines = ["| what is wrong | sent back | after users, median | lists | by |", "|---|---|---|---|---|"]
+    for name, one in found["faults"].items():
+        users, lists = ("" if one[of] is None else f"{one[of]:,.0f}" for of in ("users", "lists"))
+        back = f"{one['sent_back']} of {one['runs']}"
+        lines.append(f"| {name} | {back} | {users} | {lists} | {', '.join(one['guards'])} |")
+    needed = f"{found['one_look_users']:,} users"
+    tail = f"A test with one look at the end needs {needed} for clicks -5 % at a power of 80 %."
+    return "\n".join([*lines, "", tail])
+
+
+def main() -> None:
+    """Command line entry."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    given = parser.parse_args()
+    if given.runs < 1:
+        parser.error("--runs must be at least 1")
+    found = measure(given.runs, given.seed)
+    given.results.mkdir(parents=True, exist_ok=True)
+    path = given.results / f"{datetime.now(UTC):%Y-%m-%d}-rollout-faults.json"
+    path.write_text(json.dumps(found, indent=1), "utf-8")
+    print(markdown(found))
+
+
+if __name__ == "__main__":
+    main()
