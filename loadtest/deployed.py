@@ -33,6 +33,6 @@ def deployed(settings: Settings) -> Deployed:
         found = msgspec.json.decode(record.read_bytes(), type=Deployed)
     except (OSError, msgspec.DecodeError):
         found = None
-    if found is None or not serving or not (found.settings.home_path / "registry" / "bundles" / serving).is_dir():
+    if found is None or not serving or not (settings.home_path / "registry" / "bundles" / serving).is_dir():
         raise StackError(f"no stack of {settings.home}/ answers at {application.url(settings)}; run `riffle up` first")
     return msgspec.structs.replace(found, bundle=serving)

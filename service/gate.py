@@ -60,7 +60,9 @@ def judge(settings: Settings, bundle_id: str, dataset: Dataset | None) -> list[L
         return lines
     other, before = load(bundles.path(champion_id))
     champion = World(other, other.item_stats, settings.candidates)
-    if dataset is not None:
+    if dataset is None:
+        lines.append(gate.checked("beside the champion", _no_data, "data to ask both about"))
+    else:
         lines += _beside(world, champion, dataset, manifest.fields, before.fields, settings)
     sizes = [sum(one.size for one in of.files.values()) for of in (manifest, before)]
     lines.append(gate.size(*sizes))
@@ -94,6 +96,10 @@ def _beside(
         gate.recall(world, asked, known),
         gate.cost(world, champion, asked, known),
     ]
+
+
+def _no_data() -> str:
+    raise LookupError("nothing is imported, so they cannot be compared; `riffle import` first")
 
 
 def _nobody(until: str) -> str:

@@ -18,7 +18,7 @@ from service.admission import PATIENCE, quality
 from service.answers import Answer, Degraded, StageClock, answers_of, body_of, decision_of
 from service.asked import Asked, State
 from service.decisions import DecisionLog
-from service.errors import BatchFailed, FieldError, NotFound
+from service.errors import BatchFailed, FieldError, NotFound, Unprocessable
 from service.identifiers import recommendation_id
 from service.lanes import Lane, Lanes, by_lane
 from service.microbatch import MicroBatcher, Waiter
@@ -111,16 +111,17 @@ class Gateway:
         time_ms = time.time_ns() // 1_000_000
         identity = recommendation_id(time_ms)
         lane, assigned = self.lanes.of(request.user_id, request.placement)
-        query = self._resolve(lane, request, assigned.arm, time_ms, identity.seed)
-        asked = Asked(request.user_id, query, request.return_.reasons, lane)
         try:
+            query = self._resolve(lane, request, assigned.arm, time_ms, identity.seed)
+            asked = Asked(request.user_id, query, request.return_.reasons, lane)
             answer = await self._ask(self._personal, asked, started, request)
-        except BatchFailed:
+        except (BatchFailed, Unprocessable):
             if lane is (champion := self.lanes.champion):
                 raise
             # What is tried fails: nobody goes without a list for that, and the record says so to who watches it.
             query = self._resolve(champion, request, _AS_USUAL, time_ms, identity.seed)
-            answer = await self._ask(self._personal, asked._replace(query=query, lane=champion), started, request)
+            asked = Asked(request.user_id, query, request.return_.reasons, champion)
+            answer = await self._ask(self._personal, asked, started, request)
             degraded = [*answer.degraded, self._degraded("bundle", "error", "the champion's list")]
             answer = msgspec.structs.replace(answer, degraded=degraded)
         body = self._finish(request, query, answer, assigned, identity.text, started, time_ms)

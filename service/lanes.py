@@ -59,8 +59,10 @@ class Lanes:
             worlds: By bundle; all that the table names.
         """
         assignment, before = Assignment(traffic), self._lanes
-        lanes = {name: lane for name, lane in before.items() if name[0] in traffic.bundles()}
-        for name in sorted(assignment.arms() - lanes.keys(), key=str):
+        arms = assignment.arms()
+        kept = arms | {(bundle_id, None) for bundle_id in traffic.bundles()}
+        lanes = {name: lane for name, lane in before.items() if name in kept}
+        for name in sorted(arms - lanes.keys(), key=str):
             bundle_id, candidates = name
             lanes[name] = Lane(_serving(worlds[bundle_id], candidates, None))
         self.champion = lanes[traffic.champion, None]

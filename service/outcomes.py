@@ -44,12 +44,21 @@ class OutcomeReader:
     def __init__(self, store: RoundTrips, records: DecisionRecords, events: Archive) -> None:
         self._store, self._records, self._events = store, records, events
 
-    async def read(self, name: str, variants: Sequence[str], *, since_ms: int, window_s: float = WINDOW_S) -> Outcomes:
+    async def read(
+        self,
+        name: str,
+        variants: Sequence[str],
+        *,
+        since_ms: int,
+        began_ms: int | None = None,
+        window_s: float = WINDOW_S,
+    ) -> Outcomes:
         """What came of one experiment or rollout.
 
         Args:
             name: Of it. variants: Their names, the control first; other answers do not count.
             since_ms: UTC epoch milliseconds, of the first answer that counts.
+            began_ms: When any user first got a variant, where that was earlier: what they did since is no "before".
         Raises:
             RecordsUnavailable, ArchiveError: not all can be read.
             RedisError, OSError, TimeoutError: the store failed.
@@ -64,7 +73,7 @@ class OutcomeReader:
         before: Counter[str] = Counter()
         earliest = datetime.fromtimestamp(since_ms / 1000, UTC) - timedelta(days=BEFORE_DAYS)
         async for arrived, user, kind, of, happened, amount in self._all_events(earliest):
-            if arrived < since_ms:
+            if arrived < (since_ms if began_ms is None else began_ms):
                 before[user] += 1
             if of is None or (record := answered.get(of)) is None or not _in_time(record, happened, window_s):
                 continue
@@ -80,7 +89,8 @@ class OutcomeReader:
         days = [since.date() + timedelta(days=n) for n in range((datetime.now(UTC) - since).days + 3)]
         until = await asyncio.to_thread(self._events.until)
         table = await asyncio.to_thread(self._events.read, columns=_COLUMNS, days=days)
-        for row in zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True):
+        columns = await asyncio.to_thread(lambda: [table[name].to_pylist() for name in _COLUMNS])
+        for row in zip(*columns, strict=True):
             yield row
         for number in range(SHARDS):
             async for event in self._tail(number, until[number]):
@@ -100,7 +110,14 @@ class OutcomeReader:
 
 
 def outcomes_of(
-    settings: Settings, url: str, name: str, variants: Sequence[str], *, since_ms: int, window_s: float = WINDOW_S
+    settings: Settings,
+    url: str,
+    name: str,
+    variants: Sequence[str],
+    *,
+    since_ms: int,
+    began_ms: int | None = None,
+    window_s: float = WINDOW_S,
 ) -> Outcomes:
     """As `OutcomeReader.read`, for a command that waits for it. Raises StackError: not all can be read."""
 
@@ -109,7 +126,7 @@ def outcomes_of(
         try:
             records = DecisionRecords(DecisionStream(store), decision_archive(settings))
             reader = OutcomeReader(store, records, event_archive(settings))
-            return await reader.read(name, variants, since_ms=since_ms, window_s=window_s)
+            return await reader.read(name, variants, since_ms=since_ms, began_ms=began_ms, window_s=window_s)
         except (RedisError, OSError, TimeoutError, RecordsUnavailable, ArchiveError) as error:
             raise StackError(f"what came of it cannot be read: {str(error) or type(error).__name__}") from error
         finally:
@@ -139,20 +156,23 @@ def _by_user(
     number = {user: row for row, user in enumerate(user for user, of in of_user.items() if len(of) == 1)}
     variant = [next(iter(of_user[user])) for user in number]
     items: dict[int, list[int]] = defaultdict(list)
+    owners: dict[int, list[int]] = defaultdict(list)
     rows = np.zeros((1 + len(METRICS), len(number)))
     for one in records:
         user = one.query["user_id"]
         if user not in number:
             continue
         row, place = number[user], variant[number[user]]
-        total = (one.id in clicked, one.id in converted, value[one.id], bool(one.degraded), one.timing_ms["total"])
-        rows[:, row] += (1, *total)
+        # Its own batch's computation: from waiting to answer a list takes as long as all lanes of its micro-batch.
+        took_ms = sum(one.timing_ms.get(stage, 0.0) for stage in ("retrieve", "rank", "select"))
+        rows[:, row] += (1, one.id in clicked, one.id in converted, value[one.id], bool(one.degraded), took_ms)
         items[place].extend(item_key(item) >> 1 for item in one.items)  # 63 bits
+        owners[place].extend([row] * len(one.items))
     return Outcomes(
         variants,
         np.array(variant, np.int64),
         rows[0],
         rows[1:],
         np.array([before[user] for user in number], np.float64),
-        tuple(np.array(items[place], np.int64) for place in range(len(variants))),
+        *(tuple(np.array(of[place], np.int64) for place in range(len(variants))) for of in (items, owners)),
     )

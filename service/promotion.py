@@ -12,7 +12,7 @@ import msgspec
 from recsys.errors import BundleError, RegistryError
 from recsys.manifest import read_manifest
 from recsys.registry import Registry
-from service.errors import StackError
+from service.errors import StackError, TrafficError
 from service.rebuild import live_source
 from service.settings import Settings
 from service.stack import valkey
@@ -57,14 +57,17 @@ def promote(
         if expected is not None and bundles.champion() != bundles.resolve(expected):
             bundles.promote(bundle_id, reason=reason, who=who, expected=expected)  # raises Moved, before all else
 
-        def registered(traffic: Traffic) -> Traffic:
-            after = changes.promoted(traffic, bundle_id)
-            return msgspec.structs.replace(after, unregistered=False)
+        def promoted(traffic: Traffic) -> Traffic:
+            return msgspec.structs.replace(changes.promoted(traffic, bundle_id), unregistered=True)
 
         changes.promoted(await table.demand(), bundle_id)
-        await switching.prepare(table, bundle_id, who=who, reason=reason, progress=progress)
+        # The table first: it remembers that the registry has to be told, whatever interrupts this here.
+        after, seconds = await switching.load_and_switch(
+            table, [bundle_id], promoted, who=who, reason=reason, progress=progress
+        )
         bundles.promote(bundle_id, reason=reason, who=who, expected=expected)
-        return (await switching.switch(table, registered, who=who, reason=reason))[1]
+        await _register(table, bundles, after)
+        return seconds
 
     return on_table(store, everywhere)
 
@@ -82,6 +85,8 @@ def settle(settings: Settings, store: str, champion: str, *, who: str) -> str:
         if now.unregistered:
             await _register(table, bundles, now)
             return now.champion
+        if now.champion == champion:
+            return champion  # and a rollout that is under way goes on
         await switching.promote(table, champion, who=who, reason="the champion of the registry")
         return champion
 
@@ -101,7 +106,13 @@ def roll_back(settings: Settings, *, reason: str, who: str) -> tuple[Traffic, fl
         raise StackError("nothing runs, so nothing is to be rolled back; `riffle bundles promote previous` does it")
 
     async def back(table: TrafficTable) -> tuple[Traffic, float, str | None]:
+        seen = await table.demand()
+
         def by(traffic: Traffic) -> Traffic:
+            if (traffic.champion, traffic.rollout) != (seen.champion, seen.rollout):
+                raise TrafficError(
+                    f"{traffic.who} changed it just now ({traffic.reason}): {traffic.champion} answers; look again"
+                )
             after = changes.rolled_back(traffic)
             moved = after.champion != traffic.champion
             return msgspec.structs.replace(after, unregistered=traffic.unregistered or moved)

@@ -24,6 +24,7 @@ from service.traffic.lease import Lease
 from service.traffic.table import TrafficTable
 
 LOOK_S = 2.0
+SETTLE_MS = 2_000  # after a change, in which all replicas take it: lists of that time are of neither step
 WHO = "rollout controller"
 _log = logging.getLogger("ray.serve")
 
@@ -59,22 +60,32 @@ class RolloutController:
         verdict = await self.verdict(rollout)
         if verdict.broken:
             return await self._send_back(rollout, verdict)
-        if rollout.paused or not await self._is_held(rollout, verdict):
+        if rollout.paused or not await self._is_held(rollout, verdict) or not await self._is_obeyed(traffic):
             return None
         return await self._advance(rollout, verdict)
 
     async def verdict(self, rollout: Rollout) -> Verdict:
         """What guards say of the step under way; errors as of `step`."""
-        found = await self._outcomes.read(rollout.name, (CONTROL, CANARY), since_ms=rollout.since_ms)
+        found = await self._outcomes.read(
+            rollout.name, (CONTROL, CANARY), since_ms=rollout.since_ms, began_ms=rollout.began_ms
+        )
         return verdict_on(rollout, found)
 
     async def _is_held(self, rollout: Rollout, verdict: Verdict) -> bool:
-        """Whether the step has lasted as long, and been seen by as many users, as it has to."""
+        """Whether the step has lasted as long, and been seen by as many users, as it has to; by some in any case."""
         waited_s = (await self._store.now_ms() - rollout.since_ms) / 1000
-        return waited_s >= rollout.hold_s and verdict.users[1] >= rollout.hold_users
+        seen = min(verdict.users) > 0 or (verdict.users[1] > 0 and rollout.share == BUCKETS)
+        return seen and waited_s >= rollout.hold_s and verdict.users[1] >= rollout.hold_users
 
-    async def _advance(self, rollout: Rollout, verdict: Verdict) -> str:
+    async def _is_obeyed(self, traffic: Traffic) -> bool:
+        """Whether replicas report, and all of them obey this very table: one that cannot load the bundle does not."""
+        reports = await self._table.reports()
+        return bool(reports) and all(one.version == traffic.version for one in reports)
+
+    async def _advance(self, rollout: Rollout, verdict: Verdict) -> str | None:
         share = rollout.next_share()
+        if share is None and rollout.share < BUCKETS:
+            return None  # its last step is not everybody: there it stays
         seen = (
             f"{verdict.users[1]:,} users and {verdict.lists[1]:,} lists at {rollout.share / 100:g} %, no guard broken"
         )
@@ -88,7 +99,7 @@ class RolloutController:
             await self._tell_registry(await self._table.change(done, who=WHO, reason=reason))
             return reason
         reason = f"rollout {rollout.name} goes to {share / 100:g} %: {seen}"
-        further = msgspec.structs.replace(rollout, share=share, since_ms=await self._store.now_ms())
+        further = msgspec.structs.replace(rollout, share=share, since_ms=await self._store.now_ms() + SETTLE_MS)
         await self._swap(rollout, lambda now: changes.with_rollout(now, further), reason)
         return reason
 
@@ -133,4 +144,6 @@ async def run(controller: RolloutController) -> None:
                 _log.warning("%s", done)
         except (RedisError, OSError, TimeoutError, RecordsUnavailable, ArchiveError, TrafficError) as error:
             _log.warning("the rollout holds: %s", str(error) or type(error).__name__)
+        except Exception:  # a bug: what is under way holds, and the next look may do better
+            _log.exception("the rollout holds")
         await asyncio.sleep(LOOK_S)

@@ -7,19 +7,20 @@ looks, each of each step with its part of ALPHA: a bundle that is no worse is se
 from dataclasses import dataclass
 
 from recsys.experiments.outcomes import METRICS, WORSE_IF_MORE, Outcomes
+from recsys.experiments.sequential import LEAST
 
 ALPHA = 0.05
 PLANNED = 5_000  # users at which intervals are tightest
 SLOWER_MS = 5.0  # tolerated
 DEGRADED = 0.001  # share of lists, tolerated
 LOPSIDED = 0.001  # of users by variant: below it they were not drawn as they should have been
-COVERAGE, COVERAGE_PLACES = 0.75, 2_000  # of the items that the champion shows in as many places
+COVERAGE, COVERAGE_USERS = 0.75, 200  # of the items that the champion shows as many users; no interval, so far below 1
 NAMES = {
     "clicked": "lists clicked",
     "converted": "lists liked or bought from",
     "value": "value per user",
     "degraded": "degraded lists",
-    "latency_ms": "milliseconds of a list",
+    "latency_ms": "milliseconds of computation",
 }
 TOLERATED = {"degraded": DEGRADED, "latency_ms": SLOWER_MS}
 
@@ -63,9 +64,11 @@ def judge(outcomes: Outcomes, share: float, *, alpha: float = ALPHA) -> Verdict:
         seen.append(f"users {users[0]:,} and {users[1]:,}, {share:.2%} wanted: probability {chance:.2g}")
         if chance < LOPSIDED:
             broken.append(seen[-1])
+    if min(users) < LEAST:
+        seen.append(f"below {LEAST} users of a side nothing but who was drawn is judged")
     coverage = outcomes.coverage(1)
-    if min(len(one) for one in outcomes.items) >= COVERAGE_PLACES:
-        seen.append(f"different items: {coverage:.0%} of what the champion shows in as many places")
+    if min(users) >= COVERAGE_USERS:
+        seen.append(f"different items: {coverage:.0%} of what the champion shows as many users")
         if coverage < COVERAGE:
             broken.append(seen[-1])
     return Verdict(tuple(broken), (users[0], users[1]), (lists[0], lists[1]), tuple(seen))

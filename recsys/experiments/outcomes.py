@@ -24,7 +24,7 @@ class Outcomes:
         totals: float64 [len(METRICS), u]: of those, how many were clicked and converted, the value that came of them,
             how many were degraded, and the milliseconds that they took together.
         before: float64 [u], events of the user in the time before the experiment.
-        items: Per variant, the items shown, one entry each time: int64.
+        items, owners: Per variant, the items shown, one entry each time, and to whom, as rows: int64.
     """
 
     names: tuple[str, ...]
@@ -33,14 +33,17 @@ class Outcomes:
     totals: np.ndarray
     before: np.ndarray
     items: tuple[np.ndarray, ...]
+    owners: tuple[np.ndarray, ...]
 
     def first(self, users: int) -> "Outcomes":
-        """The first of the users, and as large a part of the items shown."""
+        """The first of the users, and what they were shown."""
         rows = slice(0, users)
-        part = min(1.0, users / max(1, len(self.variant)))
-        items = tuple(one[: int(part * len(one))] for one in self.items)
+        kept = [one < users for one in self.owners]
+        items, owners = (
+            tuple(one[of] for one, of in zip(columns, kept, strict=True)) for columns in (self.items, self.owners)
+        )
         columns = self.variant[rows], self.lists[rows], self.totals[:, rows], self.before[rows]
-        return Outcomes(self.names, *columns, items)
+        return Outcomes(self.names, *columns, items, owners)
 
     def users(self) -> list[int]:
         """By variant."""
@@ -66,14 +69,20 @@ class Outcomes:
         return mismatch(self.users(), shares)
 
     def coverage(self, variant: int) -> float:
-        """Distinct items that a variant shows, over those that the control shows in as many places; NaN without any.
+        """Distinct items that a variant shows, over those that the control shows as many users in as many places.
 
-        Expected numbers, in as many random places as the one with fewer has (rarefaction: Hurlbert, "The Nonconcept of
-        Species Diversity", Ecology 52(4), 1971): whoever shows more lists shows more items.
+        As many users, the first of each: a user's lists repeat themselves, so few users see fewer items in as many
+        places. Then expected numbers in as many random places (rarefaction: Hurlbert, "The Nonconcept of Species
+        Diversity", Ecology 52(4), 1971). NaN without any.
         """
-        own, control = self.items[variant], self.items[0]
+        users = min(self.users()[variant], self.users()[0])
+        own, control = (self._shown_to_first(users, one) for one in (variant, 0))
         places = min(len(own), len(control))
         return distinct_in(own, places) / distinct_in(control, places) if places else float("nan")
+
+    def _shown_to_first(self, users: int, variant: int) -> np.ndarray:
+        rows = np.flatnonzero(self.variant == variant)[:users]
+        return self.items[variant][np.isin(self.owners[variant], rows)]
 
 
 def distinct_in(items: np.ndarray, places: int) -> float:
@@ -85,20 +94,20 @@ def distinct_in(items: np.ndarray, places: int) -> float:
 
 
 def distance(one: Sequence[str], other: Sequence[str], *, p: float = 0.9) -> float:
-    """1 less the rank-biased overlap of two lists as far as the shorter goes, scaled so that equal lists have 0.
+    """1 less the rank-biased overlap of two lists as far as the longer goes, scaled so that equal lists have 0.
 
     Source: Webber, Moffat, Zobel, "A Similarity Measure for Indefinite Rankings", ACM TOIS 28(4), 2010. p: How far down
     it looks.
     """
-    depth = min(len(one), len(other))
+    depth = max(len(one), len(other))
     if not depth:
-        return 0.0 if len(one) == len(other) else 1.0
+        return 0.0
     left: set[str] = set()
     right: set[str] = set()
     agreed, total = 0.0, 0.0
     for place in range(depth):
-        left.add(one[place])
-        right.add(other[place])
+        left.update(one[place : place + 1])
+        right.update(other[place : place + 1])
         weight = p**place
         agreed += weight * len(left & right) / (place + 1)
         total += weight

@@ -17,17 +17,18 @@ LEAST = 100  # users of a side before anything is said: the intervals are asympt
 PRIOR = 100.0  # pseudo-users of the prior on shares, spread as the shares should be
 
 
-def half_width(variance: float, users: int, *, planned: int, alpha: float) -> float:
+def half_width(variance: float, users: int, *, planned: int, alpha: float, fewest: int | None = None) -> float:
     """Half the width of the interval around an estimate, valid whenever one looks.
 
     Args:
         variance: Of the estimate, from these users; it falls as 1 / users.
         planned: Users at which the interval is to be tightest. It is valid at any other number, and a bit wider.
         alpha: Probability that the truth is ever outside.
+        fewest: Users of the smaller side; half of all where it is not given.
     Returns:
-        Infinity below 2 * LEAST users.
+        Infinity below LEAST users of a side.
     """
-    if users < 2 * LEAST or not math.isfinite(variance):
+    if (users // 2 if fewest is None else fewest) < LEAST or not math.isfinite(variance):
         return math.inf
     log = -2 * math.log(alpha)
     ratio = (log + math.log(log + 1)) * users / planned

@@ -39,11 +39,13 @@ def simulated_outcomes(
     liked = rng.binomial(whole, np.clip(np.where(variant == 1, likes, LIKES) * taste, 0, 1))
     bad = rng.binomial(whole, np.where(variant == 1, degraded, DEGRADED))
     took = lists * rng.gamma(4, 2, len(variant)) + np.where(variant == 1, slower_ms, 0) * lists
-    items = []
+    items, owners = [], []
     for one in (0, 1):
         catalogue = int(CATALOGUE * (1 - (lost_items if one else 0)))
-        shown = int(lists[variant == one].sum()) * SHOWN
-        items.append(np.minimum(rng.zipf(POPULARITY, shown) - 1, 10**6) % catalogue)
+        rows = np.flatnonzero(variant == one)
+        of = np.repeat(rows, whole[rows] * SHOWN)
+        owners.append(of)
+        items.append(np.minimum(rng.zipf(POPULARITY, len(of)) - 1, 10**6) % catalogue)
     totals = np.array([clicked, liked, liked * 2.0, bad, took], float)
     before = rng.poisson(10 * taste).astype(float)
-    return Outcomes(("control", "canary"), variant, lists, totals, before, tuple(items))
+    return Outcomes(("control", "canary"), variant, lists, totals, before, tuple(items), tuple(owners))

@@ -1,5 +1,6 @@
 """`riffle rollout`: a bundle on its way from few users to all, and back by itself where it is worse."""
 
+import uuid
 from typing import Annotated
 
 import msgspec
@@ -12,7 +13,7 @@ from service.cli.moments import duration_s
 from service.cli.traffic import percent, store_of
 from service.errors import TrafficError
 from service.outcomes import outcomes_of
-from service.rollouts import verdict_on
+from service.rollouts import SETTLE_MS, verdict_on
 from service.settings import load
 from service.traffic import changes, switching
 from service.traffic.document import CANARY, CONTROL, Rollout, Traffic
@@ -37,7 +38,10 @@ def start(
         str, typer.Option(help="Shares of users in percent, rising; at 100 it is champion.")
     ] = "1,5,25,50,100",
     hold: Annotated[str, typer.Option(help="How long each step lasts at least: 90s, 10m, 1h.")] = "10m",
-    hold_users: Annotated[int, typer.Option(min=0, help="Users that each step must have seen of it at least.")] = 0,
+    hold_users: Annotated[
+        int,
+        typer.Option(min=1, help="Users of it that a step must have seen; below 100 guards say next to nothing."),
+    ] = 100,
     force: Annotated[bool, typer.Option("--force", help="Past the gate; the reason is kept.")] = False,
 ) -> None:
     """Through the gate; every replica loads the bundle; then the first users get it. It goes on while guards hold."""
@@ -45,15 +49,18 @@ def start(
     bundle_id = registry(settings).resolve(bundle)
     shares, hold_s = shares_of(steps), duration_s(hold)
     if force:
-        reason = f"past the gate: {reason}"
+        reason = f"past the gate: {reason}" if reason.strip() else reason
     else:
         pass_gate(settings, bundle_id)
 
     async def begin(table: TrafficTable) -> Traffic:
         now = await table.demand()
-        name = f"rollout-{now.version + 1}"
-        first = Rollout(name, bundle_id, shares[0], shares, hold_s, hold_users, await table.now_ms())
+        name = f"rollout-{uuid.uuid4().hex[:6]}"
+        first = Rollout(name, bundle_id, shares[0], shares, hold_s, hold_users)
         changes.with_rollout(now, first)  # refused before anything is loaded
+        await switching.prepare(table, bundle_id, who=whoami(), reason=reason)
+        at_ms = await table.now_ms()
+        first = msgspec.structs.replace(first, since_ms=at_ms + SETTLE_MS, began_ms=at_ms)
 
         def started(traffic: Traffic) -> Traffic:
             return changes.with_rollout(traffic, first)
@@ -86,7 +93,9 @@ def status() -> None:
         f"after {one.hold_s:g} s and {one.hold_users:,} users at least",
         highlight=False,
     )
-    found = outcomes_of(settings, store_of(settings), one.name, (CONTROL, CANARY), since_ms=one.since_ms)
+    found = outcomes_of(
+        settings, store_of(settings), one.name, (CONTROL, CANARY), since_ms=one.since_ms, began_ms=one.began_ms
+    )
     verdict = verdict_on(one, found)
     output.print(
         f"  seen in this step: {verdict.users[1]:,} users, {verdict.lists[1]:,} lists; of the champion "

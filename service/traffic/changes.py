@@ -47,7 +47,7 @@ def with_rollout(traffic: Traffic, rollout: Rollout) -> Traffic:
     Raises:
         TrafficError: another is under way, its bundle serves already, or its steps do not rise.
     """
-    if traffic.rollout and traffic.rollout.name != rollout.name:
+    if traffic.rollout and (traffic.rollout.name, traffic.rollout.bundle) != (rollout.name, rollout.bundle):
         raise TrafficError(
             f"rollout {traffic.rollout.name!r} of {traffic.rollout.bundle} is under way; `riffle rollout abort` ends it"
         )

@@ -81,7 +81,8 @@ class Rollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         share: Of all users, in 0.01 %, that get it now.
         steps: The shares that it goes through; at the last it is promoted.
         hold_s, hold_users: How long a step lasts at least, and how many users of the bundle it must have seen.
-        since_ms: When this step began, UTC epoch milliseconds by the store's clock.
+        since_ms, began_ms: Since when this step counts, and when the first one began: UTC epoch milliseconds by the
+            store's clock.
         paused: Nothing goes on by itself; what guards still looks.
     """
 
@@ -90,8 +91,9 @@ class Rollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     share: Share
     steps: tuple[Share, ...] = ()
     hold_s: float = 600.0
-    hold_users: int = 0
+    hold_users: int = 100
     since_ms: int = 0
+    began_ms: int = 0
     paused: bool = False
 
     def next_share(self) -> int | None:

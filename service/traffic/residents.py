@@ -135,8 +135,11 @@ class Residents:
         if not value:  # of a new store, or of one that lost what it had: what is obeyed here is the table
             value = encode(await self._table.restore(self._wanted or self.traffic))
         if value != self._seen:
-            self._wanted = decode(value)
-            self._seen = value
+            found = decode(value)
+            if found.version < self.traffic.version:  # an old copy of the store came back: what was changed since holds
+                await self._table.put_back(value, self.traffic)
+                return
+            self._wanted, self._seen = found, value
             self._retry_at.clear()
         before = self.traffic.version
         self.settle()

@@ -50,12 +50,16 @@ async def prepare(
 
 
 async def load_and_switch(
-    table: TrafficTable, bundles: Iterable[str], by: Callable[[Traffic], Traffic], *, who: str, reason: str
+    table: TrafficTable,
+    bundles: Iterable[str],
+    by: Callable[[Traffic], Traffic],
+    *,
+    who: str,
+    reason: str,
+    progress: Progress = lambda _: None,
 ) -> tuple[Traffic, float]:
     """`prepare` bundles, then `switch` to a table that names them; they are let go of where that cannot be."""
     wanted = sorted(set(bundles))
-    for bundle in wanted:
-        await prepare(table, bundle, who=who, reason=reason)
 
     def released(traffic: Traffic) -> Traffic:
         for bundle in wanted:
@@ -63,8 +67,10 @@ async def load_and_switch(
         return traffic
 
     try:
+        for bundle in wanted:
+            await prepare(table, bundle, who=who, reason=reason, progress=progress)
         return await switch(table, lambda traffic: released(by(traffic)), who=who, reason=reason)
-    except TrafficError:
+    except BaseException:
         await table.change(released, who=who, reason=f"could not be: {reason}")
         raise
 

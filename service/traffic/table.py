@@ -87,6 +87,10 @@ class TrafficTable:
         """The document; this one, where there is none: a new store, or one that lost what it had."""
         return traffic if await self._swap(b"", traffic) else await self.demand()
 
+    async def put_back(self, value: bytes, traffic: Traffic) -> bool:
+        """This document in the place of an older one, whose bytes are given; False where something else is there."""
+        return await self._swap(value, traffic)
+
     async def demand(self) -> Traffic:
         """The document. Raises TrafficError: there is none, or it cannot be read."""
         found = await self.read()

@@ -61,6 +61,7 @@ class Shop:
         return RecommendationResponse(
             recommendation_id=name,
             bundle="shop",
+            variants={},
             items=[Item(item_id=one, rank=rank) for rank, one in enumerate(shown, 1)],
             degraded=[DEGRADED] if degraded else [],
             quality=1.0,
@@ -79,6 +80,7 @@ class Shop:
         return SimilarResponse(
             recommendation_id=name,
             bundle="shop",
+            variants={},
             items=[Item(item_id=one, rank=rank) for rank, one in enumerate(shown, 1)],
             degraded=[],
             quality=1.0,

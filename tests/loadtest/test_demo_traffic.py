@@ -33,7 +33,8 @@ def home(synthetic_dataset: Dataset, tmp_path: Path) -> Path:
     current = {"name": "synthetic", "source": None, "positive_rating": Settings().positive_rating}
     (tmp_path / "data" / "current.json").write_text(json.dumps(current), "utf-8")
     (tmp_path / "run").mkdir()
-    deployed = {"settings": msgspec.to_builtins(Settings()), "redis_url": "redis://nowhere", "bundle": BUNDLE}
+    (tmp_path / "registry" / "bundles" / BUNDLE).mkdir(parents=True)
+    deployed = {"settings": msgspec.to_builtins(Settings()), "redis_url": "redis://nowhere"}
     (tmp_path / "run" / "application.json").write_text(json.dumps(deployed), "utf-8")
     return tmp_path
 

@@ -8,14 +8,16 @@ import msgspec
 import pytest
 import redis
 
+from service import promotion
 from service.cli.experiments import basis_points, variant_of
 from service.cli.rollouts import shares_of
 from service.errors import TrafficError
+from service.promotion import settle
 from service.settings import Settings
 from service.shadow import STREAM, Compared
 from service.traffic import changes
 from service.traffic.document import Arm, Traffic, Variant
-from service.traffic.table import on_table
+from service.traffic.table import TrafficTable, on_table
 from tests.service.conftest import BreakableStore
 from tests.service.test_cli import Home, make_bundle_of, refused
 
@@ -204,6 +206,34 @@ def test_a_shadow_is_started_reported_and_stopped(running: Shop) -> None:
 )  # fmt: skip
 def test_where_nothing_runs_the_sentence_says_so(home: Home, words: tuple[str, ...]) -> None:
     assert "nothing runs" in refused(home.riffle(*words))
+
+
+def test_what_comes_up_in_the_middle_of_a_rollout_goes_on_with_it(running: Shop) -> None:
+    running.says("rollout", "start", running.other, "--force", *WHY)
+    before = running.table
+    settings = Settings(home=str(running.home.path / "state"))
+    assert settle(settings, running.url, running.champion, who="test") == running.champion
+    assert running.table == before
+
+
+def test_of_two_who_roll_back_at_once_the_second_is_told_and_undoes_nothing(
+    running: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def promoted(now: Traffic) -> Traffic:
+        return changes.promoted(now, running.other)
+
+    on_table(running.url, lambda table: table.change(promoted, who="t", reason="r"))
+    settings = Settings(home=str(running.home.path / "state"), redis_url=running.url)
+    real = promotion.switching.switch
+
+    async def late(table: TrafficTable, *rest: object, **more: object) -> object:
+        await table.change(changes.rolled_back, who="bob", reason="was quicker")
+        return await real(table, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(promotion.switching, "switch", late)
+    with pytest.raises(TrafficError, match=r"bob changed it just now \(was quicker\)"):
+        promotion.roll_back(settings, reason="mine", who="ann")
+    assert running.table.champion == running.champion
 
 
 def test_a_change_needs_a_reason(running: Shop) -> None:

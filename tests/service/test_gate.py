@@ -61,9 +61,10 @@ def test_without_a_champion_or_data_the_lines_that_need_none_are_asked(
 ) -> None:
     settings, first, second = home
     assert len(judge(settings, first, synthetic_dataset)) == 3
-    assert {one.name for one in judge(settings, second, None)} == {
-        "files", "user states", "beside simple pipelines", "recorded lists",
-    }  # fmt: skip
+    without = by_name(judge(settings, second, None))
+    assert set(without) == {"files", "user states", "beside simple pipelines", "beside the champion", "recorded lists"}
+    assert "nothing is imported" in without["beside the champion"].found
+    assert not without["beside the champion"].passed
 
 
 def test_a_damaged_bundle_fails_at_the_first_line(home: tuple[Settings, str, str], synthetic_dataset: Dataset) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from recsys.types import World
 from service import gateway as gateway_module
-from service.errors import BatchFailed
+from service.errors import BatchFailed, Unprocessable
 from service.gateway import Gateway
 from service.lanes import Lane, Lanes, by_lane
-from service.schemas import RecommendationRequest, SimilarRequest
+from service.schemas import CategoryFilter, Filter, RecommendationRequest, SimilarRequest
 from service.serving import Serving
 from service.settings import Settings
 from service.traffic.document import Arm, Rollout
@@ -201,6 +201,30 @@ async def test_who_meets_a_broken_bundle_gets_the_list_of_the_champion_and_the_r
         gateway.lanes.serve(table(B), two)
         with pytest.raises(BatchFailed):
             await gateway.recommend(asked(1))
+
+
+async def test_what_a_bundle_on_trial_refuses_the_champion_answers(two: dict[str, World], store_url: str) -> None:
+    """A filter by a category that only the champion knows."""
+    category = two[A].bundle.category_name[0]
+    names = tuple(f"other-{name}" for name in two[A].bundle.category_name)
+    other = replace(two[A], bundle=replace(two[A].bundle, id=B, category_name=names))
+    async with gateway_at(two[A], store_url) as (gateway, _):
+        gateway.lanes.serve(table(rollout=Rollout("r1", B, 5000)), {A: two[A], B: other})
+        wanted = Filter(categories=CategoryFilter(any_of=[category]))
+        answers = [await gateway.recommend(asked(number, filter=wanted)) for number in range(12)]
+        degraded = {one["variants"]["r1"]: bool(one["degraded"]) for one in answers}
+        assert degraded == {"canary": True, "control": False}
+        assert {one["bundle"] for one in answers} == {A}
+        with pytest.raises(Unprocessable):
+            await gateway.recommend(asked(1, filter=Filter(categories=CategoryFilter(any_of=["nobody has it"]))))
+
+
+def test_lanes_of_an_experiment_that_has_ended_are_let_go_of(two: dict[str, World]) -> None:
+    lanes = Lanes(two[A])
+    lanes.serve(table(experiments=(experiment(arms=[Arm(), Arm(candidates=60)]),)), two)
+    assert (A, 60) in lanes._lanes
+    lanes.serve(table(), two)
+    assert set(lanes._lanes) == {(A, None)}
 
 
 def test_a_world_with_other_candidates_shares_what_was_computed(two: dict[str, World]) -> None:

@@ -30,7 +30,7 @@ def record(user: str, variant: str, at_ms: int, **fields: Any) -> Decision:
     usual = {
         "kind": "recommendations", "bundle": "b", "item_stats": "s", "candidates": 200, "propensity": 0.5,
         "user_state": None, "seed": 0, "now_s": 0, "items": ["i1", "i2"], "scores": [1.0, 0.5], "degraded": [],
-        "timing_ms": {"total": 5.0}, "variants": {"r1": variant},
+        "timing_ms": {"total": 50.0, "retrieve": 2.0, "rank": 2.5, "select": 0.5}, "variants": {"r1": variant},
     }  # fmt: skip
     identity = recommendation_id(at_ms).text
     return Decision(id=identity, time_ms=at_ms, query={"user_id": user}, **{**usual, **fields})
@@ -83,7 +83,14 @@ def world(breakable_store: BreakableStore, tmp_path: Path) -> World:
 
 async def test_what_happens_to_a_list_is_put_down_to_its_users_variant(world: World) -> None:
     ann, ann_again = record("ann", "control", START_MS), record("ann", "control", START_MS + 60_000)
-    bob = record("bob", "canary", START_MS + 1, degraded=[{"stage": "ranking"}], timing_ms={"total": 9.0}, items=["i3"])
+    bob = record(
+        "bob",
+        "canary",
+        START_MS + 1,
+        degraded=[{"stage": "ranking"}],
+        timing_ms={"total": 90.0, "rank": 9.0},
+        items=["i3"],
+    )
     world.answer(ann, bob, ann_again)
     world.log(
         event("ann", "click", ann),
@@ -101,7 +108,8 @@ async def test_what_happens_to_a_list_is_put_down_to_its_users_variant(world: Wo
     assert dict(zip(METRICS, by_user[1], strict=True)) == {
         "clicked": 1, "converted": 1, "value": 7.5, "degraded": 1, "latency_ms": 9.0,
     }  # fmt: skip
-    assert [len(one) for one in found.items] == [4, 1]
+    assert [len(one) for one in found.items] == [4, 1] == [len(one) for one in found.owners]
+    assert found.variant[found.owners[0]].tolist() == [0] * 4
 
 
 async def test_events_count_once_wherever_they_lie_and_only_within_the_window(world: World) -> None:
@@ -136,6 +144,8 @@ async def test_what_a_user_did_before_is_known(world: World) -> None:
     world.log(*before[3:], event("ann", "click", None, 30))
     found = await world.read()
     assert dict(zip(found.variant.tolist(), found.before.tolist(), strict=True)) == {0: 5.0, 1: 0.0}
+    began = await world.read(began_ms=START_MS - 3_602_500)  # the first step; what came after it is no "before"
+    assert dict(zip(began.variant.tolist(), began.before.tolist(), strict=True)) == {0: 3.0, 1: 0.0}
 
 
 async def test_nobody_is_nobody(world: World) -> None:

@@ -13,18 +13,25 @@ import pytest
 from recsys.errors import RegistryError
 from recsys.experiments.buckets import BUCKETS
 from recsys.experiments.outcomes import Outcomes
+from service import rollouts
 from service.errors import RecordsUnavailable, TrafficError
 from service.rollouts import RolloutController
 from service.round_trips import RoundTrips
 from service.traffic import changes
 from service.traffic.document import Rollout
 from service.traffic.lease import Lease
-from service.traffic.table import LEASE_KEY, TrafficTable
+from service.traffic.table import LEASE_KEY, Report, TrafficTable
 from tests.recsys.experiments.test_guards import outcomes
 from tests.service.conftest import BreakableStore
 from tests.service.traffic.tables import A, B, C
 
 pytestmark = pytest.mark.valkey
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step counts from its first moment on."""
+    monkeypatch.setattr(rollouts, "SETTLE_MS", 0)
 
 
 @dataclass
@@ -35,7 +42,8 @@ class Seen:
     error: Exception | None = None
     asked: list[tuple[str, int]] = field(default_factory=list)
 
-    async def read(self, name: str, variants: Sequence[str], *, since_ms: int) -> Outcomes:
+    async def read(self, name: str, variants: Sequence[str], *, since_ms: int, began_ms: int) -> Outcomes:
+        assert began_ms == 0
         assert variants == ("control", "canary")
         self.asked.append((name, since_ms))
         if self.error:
@@ -67,10 +75,18 @@ async def controller_at(
 
 
 async def begun(table: TrafficTable, **fields: Any) -> Rollout:
-    one = Rollout("r1", B, 500, (500, 5000, BUCKETS), **{"hold_s": 0.0, **fields})
+    one = Rollout("r1", B, 500, (500, 5000, BUCKETS), **{"hold_s": 0.0, "hold_users": 1, **fields})
     await table.begin(A, who="ann", reason="first")
     await table.change(lambda now: changes.with_rollout(now, one), who="ann", reason="try")
+    await obeyed(table)
     return one
+
+
+async def obeyed(table: TrafficTable, *, replicas: Sequence[str] = ("one", "two"), behind: int = 0) -> None:
+    """Let replicas say that they obey the table as it is."""
+    now = await table.demand()
+    for name in replicas:
+        await table.report(Report(name, "Gateway", "n", now.version - behind, now.champion, sorted(now.bundles()), {}))
 
 
 async def test_a_good_bundle_goes_step_by_step_and_is_champion_at_the_end(breakable_store: BreakableStore) -> None:
@@ -82,6 +98,7 @@ async def test_a_good_bundle_goes_step_by_step_and_is_champion_at_the_end(breaka
             rollout = (await table.demand()).rollout
             assert rollout is not None
             assert rollout.share == share
+            await obeyed(table)
             assert await controller.step()
         now = await table.demand()
         assert (now.champion, now.previous, now.rollout, now.unregistered) == (B, A, None, False)
@@ -119,6 +136,7 @@ async def test_a_step_lasts_as_long_and_is_seen_by_as_many_as_it_has_to(breakabl
         await begun(table, hold_users=500)
         assert await controller.step() is None
         seen.fields["users"] = 12_000
+        await obeyed(table)
         assert "goes to 50 %" in (await controller.step() or "")
     async with controller_at(breakable_store.url, seen) as (controller, table):
         one = (await table.demand()).rollout
@@ -127,6 +145,39 @@ async def test_a_step_lasts_as_long_and_is_seen_by_as_many_as_it_has_to(breakabl
         await table.change(lambda now: changes.with_rollout(now, later), who="ann", reason="slower")
         seen.fields["share"] = 0.5
         assert await controller.step() is None
+
+
+async def test_while_a_replica_does_not_obey_or_none_reports_it_goes_no_further(
+    breakable_store: BreakableStore,
+) -> None:
+    async with controller_at(breakable_store.url, Seen({"share": 0.05})) as (controller, table):
+        await begun(table)
+        await obeyed(table, replicas=["two"], behind=1)
+        assert await controller.step() is None
+        for name in ("one", "two"):
+            await table.withdraw(name)
+        assert await controller.step() is None
+        await obeyed(table)
+        assert "goes to 50 %" in (await controller.step() or "")
+
+
+async def test_without_anybody_who_was_seen_it_goes_no_further(breakable_store: BreakableStore) -> None:
+    for fields in ({"users": 0}, {"users": 50, "share": 0.0}, {"users": 50, "share": 1.0}):
+        async with controller_at(breakable_store.url, Seen(fields)) as (controller, table):
+            if not fields["users"]:
+                await begun(table)
+            await obeyed(table)
+            assert await controller.step() is None
+
+
+async def test_a_last_step_that_is_not_everybody_is_where_it_stays(breakable_store: BreakableStore) -> None:
+    async with controller_at(breakable_store.url, Seen({"share": 0.05})) as (controller, table):
+        one = Rollout("r1", B, 500, (500,), hold_s=0.0, hold_users=1)
+        await table.begin(A, who="ann", reason="first")
+        await table.change(lambda now: changes.with_rollout(now, one), who="ann", reason="try")
+        await obeyed(table)
+        assert await controller.step() is None
+        assert (await table.demand()).rollout == one
 
 
 async def test_what_is_paused_stays_and_is_still_guarded(breakable_store: BreakableStore) -> None:
@@ -164,6 +215,7 @@ async def test_of_two_controllers_one_leads_and_the_other_takes_over_when_it_is_
         assert await second.step() is None
         assert second_saw.asked == []
         await asyncio.sleep(0.7)  # the first has died
+        await obeyed(table)
         assert "is complete" in (await second.step() or "")
         assert (await table.demand()).champion == B
 
@@ -186,6 +238,7 @@ async def test_a_registry_that_is_away_is_told_later(breakable_store: BreakableS
             who="ann",
             reason="further",
         )
+        await obeyed(table)
         assert "is complete" in (await controller.step() or "")
         assert (await table.demand()).unregistered
         assert await controller.step() is None
@@ -203,6 +256,8 @@ def test_rollouts_that_cannot_be_are_refused() -> None:
         changes.with_rollout(table(B), rising)
     with pytest.raises(TrafficError, match=r"'r1' of .* is under way"):
         changes.with_rollout(table(rollout=rising), Rollout("r2", C, 100, (100,)))
+    with pytest.raises(TrafficError, match=r"'r1' of .* is under way"):
+        changes.with_rollout(table(rollout=rising), Rollout("r1", C, 100, (100,)))
     for steps in ((), (0, 100), (500, 100), (100, 100)):
         with pytest.raises(TrafficError, match="have to rise"):
             changes.with_rollout(table(), Rollout("r1", B, 100, steps))

@@ -1,12 +1,13 @@
 """Guards send back what is worse, and what is no worse they let pass."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from recsys.experiments.guards import ALPHA, judge
+from recsys.experiments.guards import ALPHA, COVERAGE_USERS, judge
 from recsys.experiments.outcomes import METRICS, Outcomes, distance, distinct_in
 from recsys.simulation.outcomes import simulated_outcomes
 
@@ -19,7 +20,7 @@ def outcomes(rng: np.random.Generator, **fields: Any) -> Outcomes:
 
 FAULTS = {
     "a twentieth fewer clicks": ({"clicks": 0.285, "users": 60_000}, "lists clicked"),
-    "20 ms": ({"slower_ms": 20.0}, "milliseconds of a list"),
+    "20 ms": ({"slower_ms": 20.0}, "milliseconds of computation"),
     "one percent fails": ({"degraded": 0.01}, "degraded lists"),
     "a third of the items is lost": ({"lost_items": 1 / 3}, "different items"),
     "a tenth of its users never arrives": ({"lost_users": 0.1}, "users "),
@@ -48,6 +49,46 @@ def test_what_is_no_worse_passes_in_all_but_alpha_of_rollouts() -> None:
     assert sent_back <= 150 * ALPHA + 4
 
 
+@pytest.mark.parametrize("share", [0.01, 0.05])
+@pytest.mark.parametrize("clicks", [0.005, 0.02])
+def test_a_small_share_of_rare_clicks_is_not_taken_for_a_loss(share: float, clicks: float) -> None:
+    """With a hundred users of whom none has clicked yet, the variance of a side seems to be none."""
+    rng = np.random.default_rng(6)
+    looks, sent_back = np.unique(np.geomspace(300, 20_000, 25).astype(int)), 0
+    for _ in range(40):
+        whole = outcomes(rng, users=20_000, share=share)
+        taste = rng.beta(4, 4, len(whole.variant)) * 2  # of both sides alike
+        totals = whole.totals.copy()
+        totals[:2] = rng.binomial(whole.lists.astype(int), np.clip(clicks * taste, 0, 1))
+        whole = replace(whole, totals=totals)
+        sent_back += any(judge(whole.first(int(size)), share, alpha=ALPHA / 5).broken for size in looks)
+    assert sent_back <= 2
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.5])
+def test_few_users_with_tastes_of_their_own_are_no_smaller_catalogue(share: float) -> None:
+    rng = np.random.default_rng(8)
+    whole = outcomes(rng, users=6000, share=share)
+    items, owners = [], []
+    for one in (0, 1):
+        rows = np.flatnonzero(whole.variant == one)
+        of = np.repeat(rows, whole.lists[rows].astype(int) * 10)
+        own = rng.integers(1500, size=(len(whole.variant), 30))  # each user sees thirty items again and again
+        owners.append(of)
+        items.append(own[of, rng.integers(30, size=len(of))])
+    found = replace(whole, items=tuple(items), owners=tuple(owners))
+    if min(found.users()) >= COVERAGE_USERS:
+        assert 0.9 < found.coverage(1) < 1.1
+    assert not any("different items" in one for one in judge(found, share).broken)
+
+
+def test_below_a_hundred_users_of_a_side_nothing_is_said_but_that() -> None:
+    verdict = judge(outcomes(np.random.default_rng(9), users=3000, share=0.02, clicks=0.0, degraded=0.9), 0.02)
+    assert verdict.users[1] < 100
+    assert verdict.broken == ()
+    assert any("below 100 users" in one for one in verdict.seen)
+
+
 def test_a_better_bundle_passes() -> None:
     verdict = judge(outcomes(np.random.default_rng(3), clicks=0.33, users=20_000), 0.5)
     assert verdict.broken == ()
@@ -57,7 +98,8 @@ def test_a_better_bundle_passes() -> None:
 
 def test_before_anybody_came_nothing_is_broken() -> None:
     nothing = np.zeros(0)
-    empty = Outcomes(("control", "canary"), nothing.astype(int), nothing, np.zeros((5, 0)), nothing, (nothing, nothing))
+    none = (np.zeros(0, int), np.zeros(0, int))
+    empty = Outcomes(("control", "canary"), nothing.astype(int), nothing, np.zeros((5, 0)), nothing, none, none)
     verdict = judge(empty, 0.01)
     assert (verdict.broken, verdict.users, verdict.lists) == ((), (0, 0), (0, 0))
 
@@ -81,6 +123,7 @@ def test_lists_are_as_far_apart_as_their_heads() -> None:
     assert distance(list("abc"), list("xyz")) == 1
     assert distance([], []) == 0
     assert distance([], ["a"]) == 1
+    assert distance(list("a"), list("abcdefghij")) > 0.5  # what is missing is no agreement
     head, tail = distance(list("abcdef"), list("bacdef")), distance(list("abcdef"), list("abcdfe"))
     assert 0 < tail < head < 1
     assert math.isclose(distance(list("ab"), list("ba")), 1 / 1.9)

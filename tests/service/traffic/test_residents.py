@@ -189,6 +189,21 @@ async def test_a_table_that_is_damaged_or_out_of_reach_changes_nothing_and_a_los
         assert (two.traffic, two.champion.world.bundle.id) == (after, B)
 
 
+async def test_an_old_copy_of_the_store_does_not_undo_a_rollback(
+    breakable_store: BreakableStore, shelf: Shelf, tmp_path: Path
+) -> None:
+    async with replica_at(breakable_store.url, shelf, tmp_path) as (one, traffic):
+        await traffic.begin(A, who="ann", reason="first")
+        await traffic.change(lambda now: changes.promoted(now, B), who="ann", reason="better")
+        old = await traffic.value()
+        back = await traffic.change(changes.rolled_back, who="ann", reason="was not")
+        await until(lambda: one.traffic == back, one)
+        await one._store.demand([("SET", "riffle:{traffic}", old)])
+        await one.look()
+        assert one.traffic == back
+        assert await traffic.read() == back
+
+
 async def test_a_copy_that_cannot_be_read_gives_way_to_what_was_deployed(
     breakable_store: BreakableStore, shelf: Shelf, tmp_path: Path
 ) -> None:
