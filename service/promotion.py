@@ -85,10 +85,10 @@ def settle(settings: Settings, store: str, champion: str, *, who: str) -> str:
         if now.unregistered:
             await _register(table, bundles, now)
             return now.champion
-        if now.champion == champion:
-            return champion  # and a rollout that is under way goes on
-        await switching.promote(table, champion, who=who, reason="the champion of the registry")
-        return champion
+        intended = bundles.champion() or champion  # by now: the rollout controller may just have told the registry
+        if now.champion != intended:
+            await switching.promote(table, intended, who=who, reason="the champion of the registry")
+        return intended  # and a rollout that is under way goes on
 
     return on_table(store, agree)
 
