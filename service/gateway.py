@@ -36,7 +36,7 @@ _AS_USUAL = Arm()
 _WITHOUT_STATE = "no history; seen items are not filtered"
 
 
-Sent = Callable[[RecommendationRequest, Query, Arm, Answer, list[str]], None]
+Sent = Callable[[RecommendationRequest, Query, Arm, Answer, dict[str, Any]], None]
 Batcher = MicroBatcher[Asked, State, Answer]
 
 
@@ -51,7 +51,7 @@ class Gateway:
     Attributes:
         lanes: What answers; to be given newer worlds, and other traffic tables.
         troubles: Says why not all is as it should be, for `/readyz`.
-        sent: Is told of each personal list: the request, the query, the arm, the answer, and the ids of its items.
+        sent: Is told of each personal list: the request, the query, the arm, the answer and its body.
     """
 
     def __init__(self, world: World, stages: Stages, decisions: DecisionLog, settings: Settings) -> None:
@@ -127,7 +127,7 @@ class Gateway:
         body = self._finish(request, query, answer, assigned, identity.text, started, time_ms)
         body["placement"] = request.placement
         body["strategy"] = "personalized" if answer.personal else "cold_start"
-        self.sent(request, query, assigned.arm, answer, [item["item_id"] for item in body["items"]])
+        self.sent(request, query, assigned.arm, answer, body)
         return body
 
     async def similar(self, request: SimilarRequest, *, waited_s: float = 0.0) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from recsys.types import World
-from service.errors import BatchFailed
+from service.errors import BatchFailed, HttpError
 from service.serving import Serving
 from service.traffic.assignment import Assigned, Assignment
 from service.traffic.document import Traffic
@@ -100,9 +100,11 @@ async def by_lane(
         rows = [row for row, one in enumerate(waiters) if one.asked.lane is lane]
         try:
             own = await run(lane.serving, [waiters[row] for row in rows], [prepared[row] for row in rows])
-        except Exception:
-            _log.exception("%s failed for %d of a micro-batch", lane.serving.world.bundle.id, len(rows))
-            own = [BatchFailed("the batch of this request failed; try again")] * len(rows)  # type: ignore[list-item]
+        except Exception as error:
+            if not isinstance(error, HttpError):
+                _log.exception("%s failed for %d of a micro-batch", lane.serving.world.bundle.id, len(rows))
+                error = BatchFailed("the batch of this request failed; try again")
+            own = [error] * len(rows)  # type: ignore[list-item]
         answers.update(zip(rows, own, strict=True))
     return [answers[row] for row in range(len(waiters))]
 

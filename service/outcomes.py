@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -109,24 +109,14 @@ class OutcomeReader:
                 return
 
 
-def outcomes_of(
-    settings: Settings,
-    url: str,
-    name: str,
-    variants: Sequence[str],
-    *,
-    since_ms: int,
-    began_ms: int | None = None,
-    window_s: float = WINDOW_S,
-) -> Outcomes:
-    """As `OutcomeReader.read`, for a command that waits for it. Raises StackError: not all can be read."""
+def with_outcomes(settings: Settings, url: str, work: Callable[[OutcomeReader], Awaitable[Outcomes]]) -> Outcomes:
+    """Read what came of something, for a command that waits for it. Raises StackError: not all can be read."""
 
     async def read() -> Outcomes:
         store = RoundTrips(url, timeout_ms=COMMAND_MS, connections=1)
         try:
             records = DecisionRecords(DecisionStream(store), decision_archive(settings))
-            reader = OutcomeReader(store, records, event_archive(settings))
-            return await reader.read(name, variants, since_ms=since_ms, began_ms=began_ms, window_s=window_s)
+            return await work(OutcomeReader(store, records, event_archive(settings)))
         except (RedisError, OSError, TimeoutError, RecordsUnavailable, ArchiveError) as error:
             raise StackError(f"what came of it cannot be read: {str(error) or type(error).__name__}") from error
         finally:

@@ -4,7 +4,6 @@ The registry says which bundle is meant to serve, the table which one does. A ro
 that takes two seconds at most and needs no registry.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -29,7 +28,6 @@ def promote(
     reason: str,
     who: str,
     expected: str | None = None,
-    progress: Callable[[str], None] = lambda _: None,
 ) -> float | None:
     """Make a bundle the champion, also of what runs: all replicas load it, the registry says so, all switch.
 
@@ -62,9 +60,7 @@ def promote(
 
         changes.promoted(await table.demand(), bundle_id)
         # The table first: it remembers that the registry has to be told, whatever interrupts this here.
-        after, seconds = await switching.load_and_switch(
-            table, [bundle_id], promoted, who=who, reason=reason, progress=progress
-        )
+        after, seconds = await switching.load_and_switch(table, [bundle_id], promoted, who=who, reason=reason)
         bundles.promote(bundle_id, reason=reason, who=who, expected=expected)
         await _register(table, bundles, after)
         return seconds

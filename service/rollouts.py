@@ -66,10 +66,7 @@ class RolloutController:
 
     async def verdict(self, rollout: Rollout) -> Verdict:
         """What guards say of the step under way; errors as of `step`."""
-        found = await self._outcomes.read(
-            rollout.name, (CONTROL, CANARY), since_ms=rollout.since_ms, began_ms=rollout.began_ms
-        )
-        return verdict_on(rollout, found)
+        return verdict_on(rollout, await step_outcomes(self._outcomes, rollout))
 
     async def _is_held(self, rollout: Rollout, verdict: Verdict) -> bool:
         """Whether the step has lasted as long, and been seen by as many users, as it has to; by some in any case."""
@@ -128,6 +125,11 @@ class RolloutController:
 
         await self._table.change(told, who=WHO, reason="the registry follows")
         return f"the registry knows that {traffic.champion} is champion"
+
+
+async def step_outcomes(outcomes: OutcomeReader, rollout: Rollout) -> Outcomes:
+    """What came of the step under way; errors as of `OutcomeReader.read`."""
+    return await outcomes.read(rollout.name, (CONTROL, CANARY), since_ms=rollout.since_ms, began_ms=rollout.began_ms)
 
 
 def verdict_on(rollout: Rollout, outcomes: Outcomes) -> Verdict:

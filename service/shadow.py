@@ -1,7 +1,8 @@
 """A bundle that answers some requests once more, after their answers were sent, and is compared list by list.
 
-It never delays anybody: only where no request waits or runs is a small batch made, and what has waited too long is
-dropped, and counted. It is asked as of the item stats that the answer was made with: what differs is the bundle.
+Who waits goes first: only where no request waits or runs is a small batch made, for which who comes meanwhile waits.
+What has waited too long is dropped, and counted. It is asked as of the item stats that the answer was made with: what
+differs is the bundle.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -34,7 +35,7 @@ from service.traffic.document import Arm
 STREAM = "riffle:{traffic}:shadow"
 STREAM_LENGTH = 20_000
 QUEUE = 64
-BATCH = 4  # requests computed at a time: who comes meanwhile waits 2 ms at most
+BATCH = 4  # requests computed at a time, while who comes waits
 STALE_S = 1.0
 PAUSE_S = 0.02
 HEAD = 10  # items of a list that are looked at
@@ -86,16 +87,22 @@ class Shadow:
         self._task: asyncio.Task[None] | None = None
         self.counts: Counter[str] = Counter()  # "compared", "dropped", "failed"
 
-    def offer(self, request: RecommendationRequest, query: Query, arm: Arm, answer: Answer, items: list[str]) -> None:
-        """An answer that has been made; costs nothing where there is no shadow."""
-        shadow, lane = self._lanes.traffic.shadow, self._lanes.shadow
-        if shadow is None or lane is None or answer.degraded or (query.seed >> 16) % BUCKETS >= shadow.share:
+    def offer(
+        self, request: RecommendationRequest, query: Query, arm: Arm, answer: Answer, body: dict[str, Any]
+    ) -> None:
+        """An answer that has been made; where there is no shadow this looks no further."""
+        shadow = self._lanes.traffic.shadow
+        if shadow is None or answer.degraded or (query.seed >> 16) % BUCKETS >= shadow.share:
+            return
+        lane = self._lanes.shadow
+        if lane is None:
             return
         served, other = answer.world, lane.serving.world
         world = served if other.bundle.id == served.bundle.id else other
         if len(self._queue) >= QUEUE or not _as_of_one_moment(world, served):
             self.counts["dropped"] += 1
             return
+        items = [item["item_id"] for item in body["items"]]
         self._queue.append(_Sent(monotonic(), world, request, query, arm, answer, items))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._drain())

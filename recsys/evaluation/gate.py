@@ -82,13 +82,13 @@ def cost(world: World, champion: World, questions: Questions, known: Known) -> L
     """CPU of a request in batches, beside the champion's, measured in turns."""
     rows = np.arange(min(len(questions), BATCH))
     batch = questions.batch(known, rows, count=20, seed=1)
-    took = {"own": [0.0], "champion": [0.0]}
-    for name, one in (("own", world), ("champion", champion)) * ROUNDS:
+    took: tuple[list[float], list[float]] = [], []
+    for one, times in ((world, took[0]), (champion, took[1])) * ROUNDS:
         recommend(one, batch)
         began = time.process_time()
         recommend(one, batch)
-        took[name].append(time.process_time() - began)
-    own, other = (min(took[name][1:]) / len(rows) * 1e3 for name in ("own", "champion"))
+        times.append(time.process_time() - began)
+    own, other = (min(times) / len(rows) * 1e3 for times in took)
     return Line(
         "CPU of a request",
         own <= SLOWER * max(other, 1e-6),

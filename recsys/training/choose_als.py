@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
-import numpy as np
 
 from recsys.bundle import Bundle, Recipe
 from recsys.evaluation.answers import ask
@@ -38,9 +37,7 @@ def choose_als(
     Args:
         bundle: Fitted on `past`, which holds none of the answers.
     """
-    rows = np.arange(len(questions))
-    if len(questions) > ASKED:
-        rows = np.sort(np.random.default_rng(bundle.recipe.seed).choice(rows, ASKED, replace=False))
+    rows = questions.drawn(ASKED, seed=bundle.recipe.seed)
     few, known = questions.take(rows), known.take(rows)
     best, most = bundle, -1.0
     for alpha, regularization in strengths:

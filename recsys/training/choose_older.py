@@ -29,9 +29,7 @@ def choose_older(
 
     It is settled then, as the strength of ALS is.
     """
-    rows = np.arange(len(questions))
-    if len(questions) > ASKED:
-        rows = np.sort(np.random.default_rng(bundle.recipe.seed).choice(rows, ASKED, replace=False))
+    rows = questions.drawn(ASKED, seed=bundle.recipe.seed)
     few, known = questions.take(rows), known.take(rows)
 
     def value(older: int) -> float:

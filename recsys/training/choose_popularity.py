@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import get_args
 
 import msgspec
-import numpy as np
 
 from recsys.bundle import Bundle, Window
 from recsys.evaluation.answers import ask
@@ -28,9 +27,7 @@ def choose_popularity(
 
     The window is settled then, as the strength of ALS is.
     """
-    rows = np.arange(len(questions))
-    if len(questions) > ASKED:
-        rows = np.sort(np.random.default_rng(bundle.recipe.seed).choice(rows, ASKED, replace=False))
+    rows = questions.drawn(ASKED, seed=bundle.recipe.seed)
     few, known = questions.take(rows), known.take(rows)
 
     def value(window: Window) -> float:

@@ -29,9 +29,7 @@ def choose_sources(
     Returns:
         The sources, and the share of right answers among the candidates: of all of them, and without each one alone.
     """
-    rows = np.arange(len(questions))
-    if len(questions) > ASKED:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, ASKED, replace=False))
+    rows = questions.drawn(ASKED, seed=seed)
     questions, known = questions.take(rows), known.take(rows)
     chosen: tuple[SourceName, ...] = world.bundle.recipe.sources
     told = 0

@@ -63,9 +63,13 @@ class Questions:
 
     def limited(self, most: int, *, seed: int) -> "Questions":
         """At most this many of the questions, drawn uniformly, in their order."""
+        return self if len(self) <= most else self.take(self.drawn(most, seed=seed))
+
+    def drawn(self, most: int, *, seed: int) -> np.ndarray:
+        """The rows of at most this many of the questions, drawn uniformly, ascending: int64."""
         if len(self) <= most:
-            return self
-        return self.take(np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False)))
+            return np.arange(len(self))
+        return np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False))
 
     def take(self, rows: np.ndarray) -> "Questions":
         """Some of the questions, in this order."""

@@ -16,9 +16,9 @@ from recsys.experiments.plots import plot_effects
 from service.cli.bundles import whoami
 from service.cli.console import output, plain_table, waiting
 from service.cli.moments import duration_s
-from service.cli.traffic import percent, store_of
+from service.cli.traffic import Reason, percent, store_of
 from service.errors import TrafficError
-from service.outcomes import WINDOW_S, outcomes_of
+from service.outcomes import WINDOW_S, with_outcomes
 from service.settings import Settings, load
 from service.traffic import changes, switching
 from service.traffic.document import Arm, Experiment, Traffic, Variant
@@ -31,7 +31,6 @@ ALPHA = 0.05
 experiments = typer.Typer(help="Users drawn into variants, and what the variants do.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Of the experiment.")]
-Reason = Annotated[str, typer.Option(help="Kept in the history.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -185,7 +184,12 @@ def report(
     since_ms = int(datetime.fromisoformat(one.started).timestamp() * 1000)
     names = tuple(variant.name for variant in one.variants)
     with waiting("Reading what came of it"):
-        found = outcomes_of(settings, store_of(settings), name, names, since_ms=since_ms, window_s=duration_s(window))
+        window_s = duration_s(window)
+        found = with_outcomes(
+            settings,
+            store_of(settings),
+            lambda reader: reader.read(name, names, since_ms=since_ms, window_s=window_s),
+        )
     chance = found.mismatch([variant.share / 10_000 for variant in one.variants])
     table = plain_table(None, "variant", "users", "lists", *(NAMES[metric] for metric in METRICS), "different items")
     for place, variant in enumerate(names):

@@ -10,19 +10,17 @@ from recsys.experiments.buckets import BUCKETS
 from service.cli.bundles import pass_gate, whoami
 from service.cli.console import output, waiting
 from service.cli.moments import duration_s
-from service.cli.traffic import percent, store_of
+from service.cli.traffic import Reason, percent, store_of
 from service.errors import TrafficError
-from service.outcomes import outcomes_of
-from service.rollouts import SETTLE_MS, verdict_on
+from service.outcomes import with_outcomes
+from service.rollouts import SETTLE_MS, step_outcomes, verdict_on
 from service.settings import load
 from service.traffic import changes, switching
-from service.traffic.document import CANARY, CONTROL, Rollout, Traffic
+from service.traffic.document import Rollout, Traffic
 from service.traffic.table import TrafficTable, on_table
 from service.world import registry
 
 rollout = typer.Typer(help="A bundle on its way from few users to all, or back.", no_args_is_help=True)
-
-Reason = Annotated[str, typer.Option(help="Kept in the history.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -93,10 +91,7 @@ def status() -> None:
         f"after {one.hold_s:g} s and {one.hold_users:,} users at least",
         highlight=False,
     )
-    found = outcomes_of(
-        settings, store_of(settings), one.name, (CONTROL, CANARY), since_ms=one.since_ms, began_ms=one.began_ms
-    )
-    verdict = verdict_on(one, found)
+    verdict = verdict_on(one, with_outcomes(settings, store_of(settings), lambda reader: step_outcomes(reader, one)))
     output.print(
         f"  seen in this step: {verdict.users[1]:,} users, {verdict.lists[1]:,} lists; of the champion "
         f"{verdict.users[0]:,} and {verdict.lists[0]:,}",

@@ -11,7 +11,7 @@ from rich.markup import escape
 from service.cli.bundles import whoami
 from service.cli.console import output, plain_table, waiting
 from service.cli.experiments import basis_points
-from service.cli.traffic import percent, store_of
+from service.cli.traffic import Reason, percent, store_of
 from service.errors import TrafficError
 from service.settings import load
 from service.shadow import HEAD, STREAM, Compared
@@ -23,8 +23,6 @@ from service.world import registry
 MOVERS = 5
 
 shadow = typer.Typer(help="What a bundle would have answered, beside what was.", no_args_is_help=True)
-
-Reason = Annotated[str, typer.Option(help="Kept in the history.")]
 
 
 def register(app: typer.Typer) -> None:

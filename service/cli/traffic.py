@@ -14,6 +14,8 @@ from service.stack import valkey
 from service.traffic.document import Traffic
 from service.traffic.table import Report, TrafficTable, on_table
 
+Reason = Annotated[str, typer.Option(help="Kept in the history.")]
+
 traffic = typer.Typer(help="Which bundles answer and who gets which.", invoke_without_command=True)
 
 
@@ -69,7 +71,7 @@ def history(count: Annotated[int, typer.Option(min=1, help="The newest.")] = 20)
     output.print(table)
 
 
-def rollback(reason: Annotated[str, typer.Option(help="Kept in the history.")]) -> None:
+def rollback(reason: Reason) -> None:
     """Back to what was before: without the rollout under way, else to the champion before. Needs no registry."""
     with waiting("Rolling back"):
         after, seconds, unregistered = roll_back(load(), reason=reason, who=whoami())

@@ -13,12 +13,8 @@ LOADED_S = 120.0  # in which a bundle has to be loaded by all replicas
 REACHED_S = 10.0
 ASK_S = 0.1
 
-Progress = Callable[[str], None]
 
-
-async def promote(
-    table: TrafficTable, bundle: str, *, who: str, reason: str, progress: Progress = lambda _: None
-) -> tuple[Traffic, float]:
+async def promote(table: TrafficTable, bundle: str, *, who: str, reason: str) -> tuple[Traffic, float]:
     """Make a bundle the champion of every replica: first they all load it, then they all switch.
 
     Returns:
@@ -30,18 +26,16 @@ async def promote(
     if now.champion == bundle and now.rollout is None:
         return now, 0.0
     changes.promoted(now, bundle)  # refused before anything is loaded
-    await prepare(table, bundle, who=who, reason=reason, progress=progress)
+    await prepare(table, bundle, who=who, reason=reason)
     return await switch(table, lambda traffic: changes.promoted(traffic, bundle), who=who, reason=reason)
 
 
-async def prepare(
-    table: TrafficTable, bundle: str, *, who: str, reason: str, progress: Progress = lambda _: None
-) -> None:
+async def prepare(table: TrafficTable, bundle: str, *, who: str, reason: str) -> None:
     """Have every replica load a bundle. Raises TrafficError; then it is not wanted any more."""
     check_named(who, reason)
     await table.change(lambda traffic: changes.prepared(traffic, bundle), who=who, reason=f"load: {reason}")
     try:
-        await loaded(table, bundle, progress=progress)
+        await loaded(table, bundle)
     except BaseException:
         await table.change(
             lambda traffic: changes.released(traffic, bundle), who=who, reason=f"not loaded everywhere: {reason}"
@@ -56,7 +50,6 @@ async def load_and_switch(
     *,
     who: str,
     reason: str,
-    progress: Progress = lambda _: None,
 ) -> tuple[Traffic, float]:
     """`prepare` bundles, then `switch` to a table that names them; they are let go of where that cannot be."""
     wanted = sorted(set(bundles))
@@ -68,7 +61,7 @@ async def load_and_switch(
 
     try:
         for bundle in wanted:
-            await prepare(table, bundle, who=who, reason=reason, progress=progress)
+            await prepare(table, bundle, who=who, reason=reason)
         return await switch(table, lambda traffic: released(by(traffic)), who=who, reason=reason)
     except BaseException:
         await table.change(released, who=who, reason=f"could not be: {reason}")
@@ -96,7 +89,7 @@ async def switch(
     return after, monotonic() - began
 
 
-async def loaded(table: TrafficTable, bundle: str, *, progress: Progress = lambda _: None) -> None:
+async def loaded(table: TrafficTable, bundle: str) -> None:
     """Wait until every replica holds a bundle. Raises TrafficError: one cannot, or does not in LOADED_S."""
     began = monotonic()
     while True:
@@ -110,7 +103,6 @@ async def loaded(table: TrafficTable, bundle: str, *, progress: Progress = lambd
             return
         if monotonic() - began > LOADED_S:
             raise TrafficError(f"{_named(missing)} did not load {bundle} in {LOADED_S:.0f} s; nothing was switched")
-        progress(f"{len(reports) - len(missing)} of {len(reports)} replicas hold {bundle}")
         await asyncio.sleep(ASK_S)
 
 

@@ -144,10 +144,6 @@ class TrafficTable:
         """Say what a replica has taken."""
         await self._store.demand([("EVAL", _REPORT, "1", REPORTS, of.replica, msgspec.json.encode(of))])
 
-    async def withdraw(self, replica: str) -> None:
-        """A replica ends and is not to be waited for."""
-        await self._store.demand([("HDEL", REPORTS, replica)])
-
     async def reports(self) -> list[Report]:
         """Of the replicas that are there: who has reported within FRESH_S."""
         ((seconds, values),) = await self._store.demand([("EVAL", _REPORTS, "1", REPORTS)])

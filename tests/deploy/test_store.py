@@ -37,8 +37,12 @@ from service.merging import Merging
 from service.rebuild import is_live, rebuild
 from service.round_trips import RoundTrips
 from service.settings import Settings
+from service.shadow import STREAM as STREAM_OF_SHADOWS
 from service.stack.valkey import check_version
 from service.state_keys import FIRST, state_key
+from service.traffic import changes
+from service.traffic.lease import Lease
+from service.traffic.table import LEASE_KEY, REPORTS, Report, TrafficTable
 from service.updater import Updater
 from tests import worlds
 from tests.free_ports import free_port
@@ -123,6 +127,25 @@ def test_states_are_made_and_looked_up(port: int, tmp_path: Path) -> None:
     assert not any(causes)
     assert all(values[:-1])
     assert values[-1] is None
+
+
+def test_traffic_is_changed_followed_reported_and_led(port: int) -> None:
+    async def all_of_it() -> None:
+        async with connected(port) as store:
+            table, lease = TrafficTable(store), Lease(store, LEASE_KEY)
+            await table.begin("20260601-000000000001", who="ann", reason="first")
+            after = await table.change(
+                lambda now: changes.promoted(now, "20260601-000000000002"), who="ann", reason="better"
+            )
+            await table.report(Report("one", "Gateway", "n", 2, after.champion, [after.champion], {}))
+            assert [one.version for one in await table.reports()] == [2]
+            assert [one.version for one in await table.history(9)] == [1, 2]
+            assert await lease.held()
+            await store.demand([("XADD", STREAM_OF_SHADOWS, "MAXLEN", "~", "9", "*", "c", b"x")])
+            assert await table.entries(STREAM_OF_SHADOWS, b"c") == [b"x"]
+            await store.demand([("HDEL", REPORTS, "one")])
+
+    asyncio.run(all_of_it())
 
 
 def test_decisions_are_written_read_back_and_archived(port: int, tmp_path: Path) -> None:

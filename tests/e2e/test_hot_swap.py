@@ -103,7 +103,7 @@ def test_a_promotion_reaches_what_runs_and_a_rollback_takes_two_seconds_at_most(
     audit = [(one.to_id, one.reason) for one in registry(riffle.settings).audit()]
     assert audit[-2:] == [(other, "to see it"), (champion, "seen")]
     assert other in riffle.must("traffic")
-    assert "was rolled" not in riffle.must("traffic", "history")
+    assert "to see it" in riffle.must("traffic", "history")
 
 
 def test_a_rollback_needs_no_registry_and_the_registry_learns_of_it_later(

@@ -174,6 +174,14 @@ async def test_a_lane_that_fails_fails_its_own_requests_alone(two: dict[str, Wor
     answers = await by_lane(run, mixed, list(range(0, 90, 10)))
     assert [one for one in answers if not isinstance(one, Exception)] == [0, 22, 33, 55, 66, 88]
     assert all(isinstance(answers[number], BatchFailed) for number in (1, 4, 7))
+
+    async def refuse(serving: Serving, waiters: Sequence[Waiting], prepared: Sequence[int]) -> list[int]:
+        if serving is bad.serving:
+            raise Unprocessable("said by the lane itself")
+        return await run(serving, waiters, prepared)
+
+    answers = await by_lane(refuse, mixed, list(range(0, 90, 10)))
+    assert {type(answers[number]) for number in (1, 4, 7)} == {Unprocessable}
     with pytest.raises(ArithmeticError):
         await by_lane(run, mixed[1:2], [0])
 

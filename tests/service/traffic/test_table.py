@@ -131,8 +131,6 @@ async def test_replicas_that_reported_lately_are_there_and_others_are_not(breaka
                 client.hset(REPORTS, replica, b"%d " % (now_s - age_s) + msgspec.json.encode(report(replica)))
             assert {one.replica for one in await table.reports()} == {"one", "two"}
             assert set(client.hkeys(REPORTS)) == {b"one", b"two", b"late"}
-        await table.withdraw("one")
-        assert [one.replica for one in await table.reports()] == ["two"]
 
 
 def test_a_command_says_that_there_is_no_store(breakable_store: BreakableStore) -> None:
