@@ -36,6 +36,7 @@ from service.http import HttpEdge
 from service.items import ItemCatalogue
 from service.log_followers import (
     ArchiverDeployment,
+    AutopilotDeployment,
     FeatureUpdaterDeployment,
     ItemUpdaterDeployment,
     RolloutControllerDeployment,
@@ -185,6 +186,12 @@ def build_rollouts(settings: Settings, *, redis_url: str) -> Any:
     """The application that takes rollouts forward and back, on the head, where the archive is."""
     on_the_head = {**_ONE_IN_THE_BACKGROUND, "ray_actor_options": {"num_cpus": 0, "resources": {_HEAD: 0.001}}}
     return RolloutControllerDeployment.options(**on_the_head).bind(settings, redis_url)  # type: ignore[attr-defined]
+
+
+def build_autopilot(settings: Settings) -> Any:
+    """The application that trains and rolls out by itself, on the head, where data and registry are."""
+    on_the_head = {**_ONE_IN_THE_BACKGROUND, "ray_actor_options": {"num_cpus": 0, "resources": {_HEAD: 0.001}}}
+    return AutopilotDeployment.options(**on_the_head).bind(settings)  # type: ignore[attr-defined]
 
 
 def build_updaters(settings: Settings, *, redis_url: str) -> list[Any]:

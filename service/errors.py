@@ -4,6 +4,7 @@ ServiceError
   SettingsError             settings cannot be read or are out of range
   StackError                a process of the stack did not start, or a port is taken
   TrafficError              the traffic table cannot be read, or a change of it cannot be made
+  AutopilotError            what is known of runs of the autopilot cannot be read or kept
   HttpError                 answered to the client as `application/problem+json`
     RequestError            400  the request is malformed; points at each field
     NotFound                404  no such route or named resource
@@ -44,6 +45,10 @@ class StackError(ServiceError):
 
 class TrafficError(ServiceError):
     """The traffic table cannot be read, or a change of it cannot be made; it stays as it is."""
+
+
+class AutopilotError(ServiceError):
+    """What is known of runs of the autopilot cannot be read or kept; nothing is done then."""
 
 
 class FieldError(msgspec.Struct, frozen=True):

@@ -14,6 +14,11 @@ from service.archived_streams import CatalogueStream, DecisionStreams, EventStre
 from service.archiver import Archiver
 from service.archiver import run as run_archiver
 from service.archives import catalogue_archive, decision_archive, erased_users, event_archive
+from service.autopilot.controller import AutopilotController
+from service.autopilot.pilot import Pilot
+from service.autopilot.run import Runs
+from service.autopilot.tasks import as_task
+from service.autopilot.works import HomeWorks, policy_of
 from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.eraser import Eraser
@@ -123,6 +128,27 @@ class RolloutControllerDeployment:
         """Serve restarts a controller whose loop has ended: a bug, since a failing store is waited for."""
         if self._task.done():
             raise RuntimeError("the rollout controller has ended") from self._task.exception()
+
+
+@serve.deployment(name="Autopilot", logging_config=_QUIET)
+class AutopilotDeployment:
+    """Trains, judges and rolls out by itself. One leads at a time, by a lock in the home."""
+
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
+        os.nice(ARCHIVER_NICENESS)
+        runs = Runs(settings.home_path / "autopilot")
+        pilot = Pilot(runs, HomeWorks(settings, compute=as_task), policy_of(settings))
+        self._controller = AutopilotController(runs, pilot)
+        self._task = _followed(self._controller.run(), "autopilot")
+
+    async def __call__(self) -> str:
+        """What it did or found last."""
+        return self._controller.said
+
+    def check_health(self) -> None:
+        """Serve restarts a controller whose loop has ended: a bug, since what fails is waited for."""
+        if self._task.done():
+            raise RuntimeError("the autopilot has ended") from self._task.exception()
 
 
 @serve.deployment(name="Archiver", logging_config=_QUIET)

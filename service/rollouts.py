@@ -18,7 +18,7 @@ from recsys.experiments.outcomes import Outcomes
 from service.errors import RecordsUnavailable, TrafficError
 from service.outcomes import OutcomeReader
 from service.round_trips import RoundTrips
-from service.traffic import changes
+from service.traffic import changes, switching
 from service.traffic.document import CANARY, CONTROL, Rollout, Traffic
 from service.traffic.lease import Lease
 from service.traffic.table import TrafficTable
@@ -125,6 +125,35 @@ class RolloutController:
 
         await self._table.change(told, who=WHO, reason="the registry follows")
         return f"the registry knows that {traffic.champion} is champion"
+
+
+async def begin(
+    table: TrafficTable,
+    bundle: str,
+    *,
+    name: str,
+    steps: tuple[int, ...],
+    hold_s: float,
+    hold_users: int,
+    who: str,
+    reason: str,
+) -> Traffic:
+    """Start a rollout: every replica loads the bundle, then the first users get it.
+
+    Raises:
+        TrafficError: another is under way, or a replica cannot load it; nothing was switched then.
+    """
+    now = await table.demand()
+    first = Rollout(name, bundle, steps[0], steps, hold_s, hold_users)
+    changes.with_rollout(now, first)  # refused before anything is loaded
+    await switching.prepare(table, bundle, who=who, reason=reason)
+    at_ms = await table.now_ms()
+    first = msgspec.structs.replace(first, since_ms=at_ms + SETTLE_MS, began_ms=at_ms)
+
+    def started(traffic: Traffic) -> Traffic:
+        return changes.with_rollout(traffic, first)
+
+    return (await switching.load_and_switch(table, [bundle], started, who=who, reason=reason))[0]
 
 
 async def step_outcomes(outcomes: OutcomeReader, rollout: Rollout) -> Outcomes:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from recsys.experiments.buckets import rising_shares
 from recsys.verbs import Objective, event_types
 from service.errors import SettingsError
 from service.store_url import check_url
@@ -85,6 +86,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     decision_stream_length: Annotated[int, Meta(ge=100)] = 40_000  # approximate MAXLEN of the stream
     decision_kept: Annotated[int, Meta(ge=1)] = 10_000  # beyond, those archived a move ago are dropped
 
+    # --- retraining by itself ---
+    autopilot: bool = False  # a controller beside the service trains, judges and rolls out by itself
+    autopilot_every_s: Annotated[float, Meta(ge=60)] = 86_400.0  # after so long training is due, if anything is new
+    autopilot_share: Annotated[float, Meta(gt=0)] = 0.1  # of the known events: so many new ones are reason enough
+    autopilot_least: Annotated[int, Meta(ge=1)] = 1_000  # fewer new events are never reason enough
+    autopilot_rest_s: Annotated[float, Meta(ge=0)] = 3_600.0  # between two trainings at least
+    autopilot_steps: str = "5,25,100"  # of its rollouts, in percent of all users
+    autopilot_hold_s: Annotated[float, Meta(ge=0)] = 600.0  # how long each of these steps lasts at least
+    autopilot_hold_users: Annotated[int, Meta(ge=1)] = 100  # and how many users of it each must have seen
+
     # --- data and training ---
     objective: Objective = {}  # worth of a view, click, like, purchase to the ranker; unnamed: 1 (decision 0020)
     positive_rating: Annotated[float, Meta(ge=-1e9, le=1e9)] = 4.0  # a rating of at least this is a positive
@@ -93,6 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         if self.gateways_max < self.gateways:
             raise ValueError(f"gateways_max ({self.gateways_max}) is below gateways ({self.gateways})")
+        rising_shares(self.autopilot_steps)
         event_types(self.verbs)  # refuses weights and names that cannot be
         for of, kept, limit in (
             ("event", self.event_kept, self.event_limit),

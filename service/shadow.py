@@ -31,6 +31,7 @@ from service.round_trips import RoundTrips
 from service.schemas import RecommendationRequest
 from service.settings import Settings
 from service.traffic.document import Arm
+from service.traffic.table import TrafficTable
 
 STREAM = "riffle:{traffic}:shadow"
 STREAM_LENGTH = 20_000
@@ -145,6 +146,17 @@ class Shadow:
             await self._store.demand(commands)
         except (RedisError, OSError, TimeoutError):
             self.counts["dropped"] += len(commands)
+
+
+async def compared(table: TrafficTable) -> list[Compared]:
+    """All that is on record, the oldest first; what cannot be read is passed over."""
+    found = []
+    for value in await table.entries(STREAM, b"c"):
+        try:
+            found.append(msgspec.msgpack.decode(value, type=Compared))
+        except msgspec.DecodeError:
+            continue
+    return found
 
 
 def compare(world: World, sent: Sequence[_Sent], settings: Settings) -> list[Compared]:

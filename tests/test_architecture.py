@@ -19,6 +19,7 @@ ENVIRONMENT = ("service/settings.py", "service/stack/")
 HAPROXY = "RAY_SERVE_HAPROXY_BINARY_PATH"  # Ray reads it itself, so the doctor looks where Ray will
 RAY = (
     *("service/app.py", "service/log_followers.py", "service/ray_metrics.py", "service/trials.py"),
+    "service/autopilot/tasks.py",
     *("service/stack/", "service/cli/"),
 )
 

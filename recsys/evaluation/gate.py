@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.evaluation.baselines import Pipeline
+from recsys.evaluation.bootstrap import Interval
 from recsys.evaluation.compare import HEADLINE, Asked, compare
 from recsys.evaluation.report import Report
 from recsys.experiments.outcomes import distance
@@ -28,12 +29,18 @@ BATCH, ROUNDS = 16, 5
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One demand. passed: Whether it is met. found, wanted: For people, with figures."""
+    """One demand.
+
+    Attributes:
+        passed: Whether it is met. found, wanted: For people, with figures.
+        difference: Of the bundle over the champion, where that is what was found: the paired 95 % interval.
+    """
 
     name: str
     passed: bool
     found: str
     wanted: str
+    difference: Interval | None = None
 
 
 def quality(world: World, champion: World, asked: Asked, *, protocol: str, seed: int) -> list[Line]:
@@ -52,6 +59,7 @@ def quality(world: World, champion: World, asked: Asked, *, protocol: str, seed:
             f"{own.metrics[HEADLINE].mean:.4f} and {before:.4f}, difference {difference.mean:+.4f} "
             f"[{difference.low:+.4f}, {difference.high:+.4f}]",
             f"surely not below {-MARGIN * before:+.4f}",
+            difference,
         ),
         Line(
             "different items in the first ten",

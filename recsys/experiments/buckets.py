@@ -26,3 +26,14 @@ def which(shares: Sequence[int], drawn: int) -> int:
             return place
         drawn -= share
     return -1
+
+
+def rising_shares(percents: str) -> tuple[int, ...]:
+    """`1,5,25,50,100` in buckets. Raises ValueError: these are no percents, or do not rise."""
+    try:
+        shares = tuple(round(float(one) * BUCKETS / 100) for one in percents.split(","))
+    except ValueError as error:
+        raise ValueError(f"steps {percents!r}: give percents, as in 1,5,25,50,100") from error
+    if not all(0 < one <= BUCKETS for one in shares) or list(shares) != sorted({*shares}):
+        raise ValueError(f"steps {percents!r}: percents have to rise, from 0.01 to 100")
+    return shares

@@ -8,6 +8,7 @@ from rich.markup import escape
 from recsys.errors import RecsysError
 from service.cli import (
     ablation,
+    autopilot,
     bundles,
     capacity,
     checks,
@@ -36,6 +37,7 @@ stack.register(app)
 traffic.register(app)
 shadow.register(app)
 rollouts.register(app)
+autopilot.register(app)
 experiments.register(app)
 data.register(app)
 checks.register(app)

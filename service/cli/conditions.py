@@ -3,8 +3,8 @@
 import os
 from typing import Any
 
-from service.cli.model import commit
 from service.settings import Settings
+from service.training import commit
 
 
 def conditions(settings: Settings) -> dict[str, Any]:

@@ -1,8 +1,5 @@
 """`riffle train` and `recommend`."""
 
-import shutil
-import subprocess
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,19 +9,16 @@ import numpy as np
 import typer
 from rich.markup import escape
 
-from recsys.bundle import Recipe
 from recsys.datasets.checks.checks import check
 from recsys.datasets.dataset import Dataset
-from recsys.errors import BundleError
 from recsys.evaluation.report import Report, shown
 from recsys.features.history import History
-from recsys.manifest import read_manifest
 from recsys.reasons import reasons
 from recsys.recommend import recommend as recommend_batch
 from recsys.training.log import Log
 from recsys.training.questions import Known, Questions
-from recsys.training.train import BY_TIMING, CHAMPION, train, write
-from recsys.types import Controls, Ragged, World
+from recsys.training.train import CHAMPION
+from recsys.types import Controls, Ragged
 from service.cli.bundles import whoami
 from service.cli.checks import print_findings
 from service.cli.console import output, plain_table, report_table, step
@@ -35,6 +29,7 @@ from service.encoding import SOURCE_NAMES
 from service.imports import history
 from service.promotion import promote as promote_everywhere
 from service.settings import Settings, load
+from service.training import base_recipe, comparable_champion, published
 from service.world import load_world, registry
 
 
@@ -100,26 +95,12 @@ def train_and_publish(
     checks.refuse()
     if warnings := checks.of_level("warning"):
         print_findings(warnings)
-    bundles = registry(settings)
-    recipe = Recipe(seed=settings.seed, objective=settings.objective)
+    recipe = base_recipe(settings)
     found = None if budget_s is None else search_recipe(settings, dataset, recipe, budget_s=budget_s, parallel=parallel)
-    trained = train(
-        dataset,
-        recipe if found is None else found.recipe,
-        candidates=settings.candidates,
-        champion=_comparable_champion(settings, dataset) if imported else None,
-        step=step,
-    )
-    settings.home_path.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=settings.home_path))
-    try:
-        parent = bundles.champion()
-        write(trained, dataset, folder, code_commit=commit(), parent=parent, checks=checks, search=found)
-        bundle_id = bundles.publish(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    for name in (behind := trained.report.behind()):
-        difference = shown(trained.report.over(name), sign=True)
+    champion = comparable_champion(settings, dataset) if imported else None
+    report, bundle_id = published(settings, dataset, checks, champion=champion, search=found, step=step)
+    for name in (behind := report.behind()):
+        difference = shown(report.over(name), sign=True)
         output.print(
             f"[yellow]{name} is surely better on what was held out: {difference} NDCG@10 "
             "over it. `riffle train --budget 10m` looks for a better recipe.[/]"
@@ -134,7 +115,7 @@ def train_and_publish(
         output.print(f"Not promoted; {by_hand}")
     elif promote:
         promote_everywhere(settings, bundle_id, reason="trained and promoted by riffle train", who=whoami())
-    return trained.report, bundle_id, time.monotonic() - began
+    return report, bundle_id, time.monotonic() - began
 
 
 def recommend(
@@ -171,34 +152,3 @@ def recommend(
         cells = (str(place), *shown, f"{score:.3f}", " ".join(SOURCE_NAMES[sources]), because[0])
         listed.add_row(*map(escape, cells))
     output.print(liked, listed)
-
-
-def _comparable_champion(settings: Settings, dataset: Dataset) -> World | None:
-    """The champion, where it was trained on an older part of the same import and can be loaded."""
-    found = registry(settings)
-    champion = found.champion()
-    if champion is None:
-        return None
-    try:
-        fields = read_manifest(found.path(champion)).fields
-        if fields["dataset"]["fingerprint"] != dataset.fingerprint or fields["protocol"] != BY_TIMING[dataset.timing]:
-            return None
-        return load_world(settings)
-    except (BundleError, KeyError):
-        return None
-
-
-def commit() -> str:
-    """The commit of the code, with `-dirty` where files differ from it; "unknown" outside a repository."""
-    here = Path(__file__).parent
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return found.stdout.strip() or "unknown"

@@ -6,14 +6,14 @@ from typing import Annotated
 import msgspec
 import typer
 
-from recsys.experiments.buckets import BUCKETS
+from recsys.experiments.buckets import BUCKETS, rising_shares
 from service.cli.bundles import pass_gate, whoami
 from service.cli.console import output, waiting
 from service.cli.moments import duration_s
 from service.cli.traffic import Reason, percent, store_of
 from service.errors import TrafficError
 from service.outcomes import with_outcomes
-from service.rollouts import SETTLE_MS, step_outcomes, verdict_on
+from service.rollouts import begin, step_outcomes, verdict_on
 from service.settings import load
 from service.traffic import changes, switching
 from service.traffic.document import Rollout, Traffic
@@ -45,28 +45,24 @@ def start(
     """Through the gate; every replica loads the bundle; then the first users get it. It goes on while guards hold."""
     settings = load()
     bundle_id = registry(settings).resolve(bundle)
-    shares, hold_s = shares_of(steps), duration_s(hold)
+    hold_s = duration_s(hold)
+    try:
+        shares = rising_shares(steps)
+    except ValueError as error:
+        raise TrafficError(str(error)) from error
     if force:
         reason = f"past the gate: {reason}" if reason.strip() else reason
     else:
         pass_gate(settings, bundle_id)
 
-    async def begin(table: TrafficTable) -> Traffic:
-        now = await table.demand()
+    async def started(table: TrafficTable) -> Traffic:
         name = f"rollout-{uuid.uuid4().hex[:6]}"
-        first = Rollout(name, bundle_id, shares[0], shares, hold_s, hold_users)
-        changes.with_rollout(now, first)  # refused before anything is loaded
-        await switching.prepare(table, bundle_id, who=whoami(), reason=reason)
-        at_ms = await table.now_ms()
-        first = msgspec.structs.replace(first, since_ms=at_ms + SETTLE_MS, began_ms=at_ms)
-
-        def started(traffic: Traffic) -> Traffic:
-            return changes.with_rollout(traffic, first)
-
-        return (await switching.load_and_switch(table, [bundle_id], started, who=whoami(), reason=reason))[0]
+        return await begin(
+            table, bundle_id, name=name, steps=shares, hold_s=hold_s, hold_users=hold_users, who=whoami(), reason=reason
+        )
 
     with waiting("Loading the bundle everywhere"):
-        now = on_table(store_of(settings), begin)
+        now = on_table(store_of(settings), started)
     assert now.rollout is not None
     output.print(
         f"[green]✓[/] {now.rollout.name}: {percent(now.rollout.share)} of all users get [bold]{bundle_id}[/]; "
@@ -125,17 +121,6 @@ def abort(reason: Reason) -> None:
 
     now, seconds = on_table(store_of(load()), end)
     output.print(f"[green]✓[/] everybody gets [bold]{now.champion}[/] again, everywhere after {seconds:.1f} s")
-
-
-def shares_of(steps: str) -> tuple[int, ...]:
-    """`1,5,25,50,100` in 0.01 %. Raises TrafficError."""
-    try:
-        shares = tuple(round(float(one) * 100) for one in steps.split(","))
-    except ValueError as error:
-        raise TrafficError(f"--steps {steps!r}: give percents, as in 1,5,25,50,100") from error
-    if not all(0 < one <= BUCKETS for one in shares) or list(shares) != sorted({*shares}):
-        raise TrafficError(f"--steps {steps!r}: percents have to rise, from 0.01 to 100")
-    return shares
 
 
 def _change(reason: str, *, paused: bool) -> None:

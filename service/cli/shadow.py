@@ -14,7 +14,7 @@ from service.cli.experiments import basis_points
 from service.cli.traffic import Reason, percent, store_of
 from service.errors import TrafficError
 from service.settings import load
-from service.shadow import HEAD, STREAM, Compared
+from service.shadow import HEAD, compared
 from service.traffic import switching
 from service.traffic.document import Shadow, Traffic
 from service.traffic.table import TrafficTable, on_table
@@ -96,14 +96,3 @@ def report(
         movers = Counter(item for one in found for item in getattr(one, of)).most_common(MOVERS)
         named = ", ".join(f"{item} ({n / len(found):.0%} of the lists)" for item, n in movers)
         output.print(f"Items that {what} the first {HEAD} most often: {escape(named or 'none')}", highlight=False)
-
-
-async def compared(table: TrafficTable) -> list[Compared]:
-    """All that is on record, the oldest first; what cannot be read is passed over."""
-    found = []
-    for value in await table.entries(STREAM, b"c"):
-        try:
-            found.append(msgspec.msgpack.decode(value, type=Compared))
-        except msgspec.DecodeError:
-            continue
-    return found

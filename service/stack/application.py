@@ -24,6 +24,7 @@ UPDATER = "riffle-features"
 ITEM_UPDATER = "riffle-items"
 ARCHIVER = "riffle-archive"
 ROLLOUTS = "riffle-rollouts"
+AUTOPILOT = "riffle-autopilot"
 _READY_S = 120.0
 _WARM_REQUESTS = 50
 
@@ -66,8 +67,8 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
         try:
             # All at once: each waits for the start of its processes, and one after the other took 23 s instead of 13.
             serve.run_many([serve.RunTarget(target, name, route) for name, (target, route) in applications.items()])
-            for name in serve.status().applications:  # of other shards; until it is gone it does no harm
-                if name.startswith(UPDATER) and name not in applications:
+            for name in serve.status().applications:  # of other shards or settings; until then it does no harm
+                if name.startswith((UPDATER, AUTOPILOT)) and name not in applications:
                     serve.delete(name)
         except Exception as error:
             reasons = [one.message for one in serve.status().applications.values() if one.message]
@@ -86,7 +87,14 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
 
 def _applications(settings: Settings, *, redis_url: str, bundle_id: str) -> dict[str, tuple[Any, str | None]]:
     """By its name, each application with its HTTP prefix; beside one another, so that none restarts another."""
-    from service.app import build, build_archiver, build_item_updater, build_rollouts, build_updaters  # imports ray
+    from service.app import (  # imports ray
+        build,
+        build_archiver,
+        build_autopilot,
+        build_item_updater,
+        build_rollouts,
+        build_updaters,
+    )
 
     updaters = build_updaters(settings, redis_url=redis_url)
     return {
@@ -95,6 +103,7 @@ def _applications(settings: Settings, *, redis_url: str, bundle_id: str) -> dict
         ITEM_UPDATER: (build_item_updater(redis_url=redis_url), None),
         ARCHIVER: (build_archiver(settings, redis_url=redis_url), None),
         ROLLOUTS: (build_rollouts(settings, redis_url=redis_url), None),
+        **({AUTOPILOT: (build_autopilot(settings), None)} if settings.autopilot else {}),
     }
 
 

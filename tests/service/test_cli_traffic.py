@@ -8,9 +8,9 @@ import msgspec
 import pytest
 import redis
 
+from recsys.experiments.buckets import rising_shares
 from service import promotion
 from service.cli.experiments import basis_points, variant_of
-from service.cli.rollouts import shares_of
 from service.errors import TrafficError
 from service.promotion import settle
 from service.settings import Settings
@@ -108,9 +108,9 @@ def test_a_rollout_is_started_paused_resumed_and_aborted(running: Shop) -> None:
 
 @pytest.mark.parametrize("steps", ["", "a", "0,100", "5,1", "1,1", "50,101", "-1"])
 def test_steps_that_do_not_rise_to_a_hundred_are_refused(steps: str) -> None:
-    with pytest.raises(TrafficError, match="--steps"):
-        shares_of(steps)
-    assert shares_of("0.01,1,100") == (1, 100, 10_000)
+    with pytest.raises(ValueError, match="steps"):
+        rising_shares(steps)
+    assert rising_shares("0.01,1,100") == (1, 100, 10_000)
 
 
 def test_an_experiment_lives_through_its_states(running: Shop) -> None:

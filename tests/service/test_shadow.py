@@ -10,12 +10,11 @@ import msgspec
 import pytest
 
 from recsys.types import World
-from service.cli.shadow import compared
 from service.gateway import Gateway
 from service.round_trips import RoundTrips
 from service.schemas import RecommendationRequest
 from service.settings import Settings
-from service.shadow import QUEUE, STREAM, Compared, Shadow
+from service.shadow import QUEUE, STREAM, Compared, Shadow, compared
 from service.traffic import document
 from service.traffic.document import Traffic
 from service.traffic.table import TrafficTable

@@ -1,0 +1,1 @@
+"""When to train anew, and whether what came of it may serve."""

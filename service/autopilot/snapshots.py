@@ -1,0 +1,65 @@
+"""The data of a run: written once, named by their hash, the same for every step.
+
+They lie beside the imports, so that whoever is forgotten is forgotten in them as well (decision 0016).
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from recsys.datasets import dataset as storage
+from recsys.datasets.dataset import MANIFEST, Dataset
+from recsys.datasets.screening import Screened, screen, without_new
+from service.imports import folder_of, history, unprompted_history
+from service.settings import Settings
+
+KEPT = 3
+_PREFIX, _ASKED = "snapshot-", "-asked"
+
+
+def take(settings: Settings) -> tuple[str, Dataset]:
+    """All that is known now; and, for the gate, what of it came of no list. Returns its hash, SHA-256, and the data.
+
+    Raises:
+        DatasetError, ArchiveError: as `imports.history`.
+    """
+    dataset, asked = history(settings), unprompted_history(settings)
+    writing = folder_of(settings) / f"{_PREFIX}writing"
+    storage.save(dataset, writing)
+    name = hashlib.sha256((writing / MANIFEST).read_bytes()).hexdigest()
+    folder = _folder(settings, name)
+    if asked is not None:
+        storage.save(asked, folder.with_name(folder.name + _ASKED))
+    if folder.exists():
+        shutil.rmtree(writing)
+    else:
+        writing.rename(folder)
+    _forget_old(settings, name)
+    return name, dataset
+
+
+def screened(settings: Settings, name: str, *, since_ms: int) -> Screened:
+    """A snapshot without what no person made. Raises DatasetError: it is gone, or damaged."""
+    return screen(storage.load(_folder(settings, name)), since_ms=since_ms, seed=settings.seed)
+
+
+def asked(settings: Settings, name: str, found: Screened, *, since_ms: int) -> Dataset | None:
+    """What a challenger and its champion are asked about, as `unprompted_history`, of the users that are left."""
+    folder = _folder(settings, name)
+    folder = folder.with_name(folder.name + _ASKED)
+    if not folder.exists():
+        return None
+    return without_new(storage.load(folder), {*found.flooding, *found.blind}, since_ms=since_ms)
+
+
+def _folder(settings: Settings, name: str) -> Path:
+    return folder_of(settings) / f"{_PREFIX}{name[:16]}"
+
+
+def _forget_old(settings: Settings, name: str) -> None:
+    folders = [one for one in folder_of(settings).glob(f"{_PREFIX}*") if not one.name.endswith(_ASKED)]
+    folders.sort(key=lambda one: one.stat().st_mtime)
+    for one in folders[:-KEPT]:
+        if one != _folder(settings, name):
+            shutil.rmtree(one, ignore_errors=True)
+            shutil.rmtree(one.with_name(one.name + _ASKED), ignore_errors=True)

@@ -1,0 +1,239 @@
+"""The steps of a run in a home: data, training, gate, shadow, canary; each asks what is before it does anything."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+import pyarrow.compute as pc
+
+from recsys.datasets.checks.checks import check
+from recsys.datasets.checks.finding import Finding
+from recsys.errors import TrainingError
+from recsys.evaluation.gate import CHANGED, Line
+from recsys.experiments.buckets import rising_shares
+from recsys.manifest import read_manifest
+from recsys.retraining.triggers import Policy, Seen
+from recsys.retraining.worth import worth
+from service.archives import event_archive
+from service.autopilot import snapshots
+from service.autopilot.pilot import Stop
+from service.autopilot.run import Run
+from service.gate import judge
+from service.imports import imported
+from service.promotion import promote
+from service.rollouts import begin
+from service.settings import Settings
+from service.shadow import compared
+from service.stack import valkey
+from service.traffic import switching
+from service.traffic.document import Shadow, Traffic
+from service.traffic.table import TrafficTable, on_table
+from service.training import published
+from service.world import registry
+
+WHO = "autopilot"
+SHADOW_SHARE = 2_000  # of the lists, in 0.01 %
+SHADOWED = 200  # lists that a shadow is judged by
+SHADOW_S = 600.0  # then it is judged by what there is
+HISTORY = 2_000  # versions of the traffic table in which an end is looked for
+
+Result = TypeVar("Result")
+Compute = Callable[..., Any]  # runs a function of this module with arguments, here or elsewhere
+
+
+def here(work: Callable[..., Result], *args: Any) -> Result:
+    """Compute in this process."""
+    return work(*args)
+
+
+class HomeWorks:
+    """Steps in a home, with what runs there.
+
+    Args:
+        compute: Runs what takes long.
+        harmful: What drifts harmfully, and since when (UTC epoch seconds).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        compute: Compute = here,
+        harmful: Callable[[], list[tuple[str, float]]] = list,
+    ) -> None:
+        self._settings, self._compute, self._harmful = settings, compute, harmful
+
+    def seen(self, last: Run | None) -> Seen:
+        """Of the archive, the registry and the monitor of drift."""
+        now_s, champion = datetime.now(UTC).timestamp(), registry(self._settings).champion()
+        began = [last.began_s] if last else []
+        if champion:
+            began.append(read_manifest(registry(self._settings).path(champion)).created.timestamp())
+        since_s = max(began, default=None)
+        harmful = tuple(said for said, at_s in self._harmful() if last is None or at_s > last.began_s)
+        known = last.events if last and last.events else len(imported(self._settings).events)
+        new = _arrived(self._settings, since_s or 0.0)
+        return Seen(None if since_s is None else now_s - since_s, known, new, harmful)
+
+    def snapshot(self, run: Run) -> Run:
+        """Keep the data as they are now."""
+        name, dataset = snapshots.take(self._settings)
+        events = len(dataset.events)
+        said = f"{events:,} interactions of {len(dataset.user_id):,} users, {name[:12]}"
+        return run.after(said, snapshot=name, events=events, trusted_ms=_trusted_ms(self._settings))
+
+    def check(self, run: Run) -> Run:
+        """Refuse data that cannot be trained on; leave out what no person made."""
+        findings, left = self._compute(findings_of, self._settings, run.snapshot, run.trusted_ms)
+        report = {**run.report, "checks": [[one.level, one.name, one.sentence] for one in findings]}
+        if failed := [one for one in findings if one.level == "failure"]:
+            reason = "; ".join(f"{one.name}: {one.sentence}" for one in failed)
+            raise Stop("refused", f"the data are not fit to train on: {reason}", report=report)
+        warned = [f"{one.name}: {one.sentence}" for one in findings if one.level == "warning"]
+        return run.after(f"{left:,} interactions are left; {'; '.join(warned) or 'nothing was found'}", report=report)
+
+    def train(self, run: Run) -> Run:
+        """Publish a bundle, under no name but its own."""
+        bundle, said = self._compute(trained, self._settings, run.snapshot, run.trusted_ms)
+        return run.after(said, bundle=bundle)
+
+    def judge(self, run: Run) -> Run:
+        """Through the gate, and it has to be surely better than the champion."""
+        bundle, champion = _bundle(run), registry(self._settings).champion()
+        lines = self._compute(lines_of, self._settings, bundle, run.snapshot, run.trusted_ms)
+        rows = [["yes" if one.passed else "no", one.name, one.found, one.wanted] for one in lines]
+        known = {"report": {**run.report, "gate": rows}, "champion": champion}
+        verdict = worth(lines)
+        if verdict.outcome != "better":
+            raise Stop(verdict.outcome, verdict.reason, **known)
+        return run.after(verdict.reason, **known)
+
+    def shadow(self, run: Run) -> Run:
+        """Beside the champion, on a share of the lists, unseen."""
+        url, bundle = valkey.address(self._settings), _bundle(run)
+        if url is None:
+            return run.after("nothing runs, so nothing is shadowed")
+        now = on_table(url, lambda table: table.demand())
+        if now.shadow is not None and now.shadow.bundle != bundle:
+            return run.after(f"left out: {now.shadow.bundle} shadows already, and {now.who} wanted that")
+        if now.shadow is None and not run.shadow_s:
+            _switch(url, [bundle], lambda one: _shadowing(one, bundle), f"shadow of run {run.id}")
+            return msgspec.structs.replace(run, shadow_s=datetime.now(UTC).timestamp())
+        found = [one for one in on_table(url, compared) if one.shadow == bundle]
+        waited_s = datetime.now(UTC).timestamp() - run.shadow_s
+        if now.shadow is not None and len(found) < SHADOWED and 0 <= waited_s < SHADOW_S:
+            return run
+        if now.shadow is not None:
+            _switch(url, [], lambda one: msgspec.structs.replace(one, shadow=None), f"shadow of run {run.id} is seen")
+        if not found:
+            return run.after("no list was compared: there were none, or no time beside them")
+        apart = float(np.mean([one.distance for one in found]))
+        overlap = float(np.mean([one.overlap for one in found]))
+        said = f"{len(found):,} lists, mean overlap of the first ten {overlap:.2f}, mean distance {apart:.2f}"
+        if apart > CHANGED:
+            raise Stop("refused", f"its lists have next to nothing in common with those served: {said}")
+        return run.after(said)
+
+    def canary(self, run: Run) -> Run:
+        """From few users to all, by the rollout controller and its guards; this waits for how it ends."""
+        settings, bundle = self._settings, _bundle(run)
+        url, reason = valkey.address(settings), f"run {run.id}: {run.said[-1].text}"
+        if url is None:
+            promote(settings, bundle, reason=reason, who=WHO, expected=run.champion)
+            raise Stop("promoted", f"{bundle} is champion; nothing runs, so no users were asked")
+        name = run.canary or f"auto-{run.id.lower()}"
+        now, before = on_table(url, lambda table: _table(table))
+        if now.rollout is not None and now.rollout.name == name:
+            return msgspec.structs.replace(run, canary=name)
+        if ended := _ended(before, name):
+            raise Stop("promoted" if ended.champion == bundle else "rolled back", ended.reason, canary=name)
+        if now.rollout is not None:
+            return run  # somebody's own goes first
+        if now.champion != run.champion:
+            raise Stop("stopped", f"{now.who} made {now.champion} champion meanwhile, in place of {run.champion}")
+        on_table(
+            url,
+            lambda table: begin(
+                table,
+                bundle,
+                name=name,
+                steps=rising_shares(settings.autopilot_steps),
+                hold_s=settings.autopilot_hold_s,
+                hold_users=settings.autopilot_hold_users,
+                who=WHO,
+                reason=reason,
+            ),
+        )
+        return msgspec.structs.replace(run, canary=name)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """When training is due in this home."""
+    return Policy(
+        every_s=settings.autopilot_every_s,
+        share=settings.autopilot_share,
+        least=settings.autopilot_least,
+        rest_s=settings.autopilot_rest_s,
+    )
+
+
+def findings_of(settings: Settings, name: str, since_ms: int) -> tuple[list[Finding], int]:
+    """What checks and screening say of a snapshot, without rows, which name users; and how many events are left."""
+    found = snapshots.screened(settings, name, since_ms=since_ms)
+    findings = [*check(found.dataset).findings, *found.findings]
+    return [Finding(one.name, one.level, one.sentence) for one in findings], len(found.dataset.events)
+
+
+def trained(settings: Settings, name: str, since_ms: int) -> tuple[str, str]:
+    """The id of a new bundle, and how it did in its own evaluation."""
+    dataset = snapshots.screened(settings, name, since_ms=since_ms).dataset
+    report, bundle_id = published(settings, dataset, check(dataset))
+    own = report.rows[0].metrics["NDCG@10"]
+    return bundle_id, f"{bundle_id}: NDCG@10 {own.mean:.4f} [{own.low:.4f}, {own.high:.4f}] of what was held out"
+
+
+def lines_of(settings: Settings, bundle_id: str, name: str, since_ms: int) -> list[Line]:
+    """The gate, on a snapshot."""
+    found = snapshots.screened(settings, name, since_ms=since_ms)
+    return judge(settings, bundle_id, snapshots.asked(settings, name, found, since_ms=since_ms))
+
+
+def _arrived(settings: Settings, since_s: float) -> int:
+    """Interactions that were archived after a moment."""
+    rows = event_archive(settings).read(columns=("ms", "verb"), where=[("ms", ">", int(since_s * 1000))])
+    return int(pc.sum(pc.and_(pc.greater(rows["verb"], 0), pc.greater(rows["ms"], int(since_s * 1000)))).as_py() or 0)
+
+
+def _trusted_ms(settings: Settings) -> int:
+    """The newest event that the champion's training saw; 0 without one."""
+    bundles = registry(settings)
+    if (champion := bundles.champion()) is None:
+        return 0
+    last = read_manifest(bundles.path(champion)).fields["data_window"]["last"]
+    return int(datetime.fromisoformat(last).timestamp() * 1000) + 1000
+
+
+def _bundle(run: Run) -> str:
+    if run.bundle is None:
+        raise TrainingError(f"run {run.id} is at {run.step} and has no bundle")
+    return run.bundle
+
+
+def _shadowing(now: Traffic, bundle: str) -> Traffic:
+    return msgspec.structs.replace(now, shadow=Shadow(bundle, SHADOW_SHARE)).check()
+
+
+def _switch(url: str, bundles: list[str], by: Callable[[Traffic], Traffic], reason: str) -> None:
+    on_table(url, lambda table: switching.load_and_switch(table, bundles, by, who=WHO, reason=reason))
+
+
+async def _table(table: TrafficTable) -> tuple[Traffic, list[Traffic]]:
+    return await table.demand(), await table.history(HISTORY)
+
+
+def _ended(history: list[Traffic], name: str) -> Traffic | None:
+    """The version that ended a rollout; None where there was none, or it is under way."""
+    of = [place for place, one in enumerate(history) if one.rollout is not None and one.rollout.name == name]
+    return history[of[-1] + 1] if of and of[-1] + 1 < len(history) else None

@@ -1,0 +1,135 @@
+"""`riffle autopilot`: training that begins, is judged and rolled out by itself; what it did, and how to hold it."""
+
+import time
+from typing import Annotated
+
+import typer
+from rich.markdown import Markdown
+from rich.markup import escape
+
+from service.autopilot.page import page
+from service.autopilot.pilot import Pilot, Stop
+from service.autopilot.run import Runs
+from service.autopilot.works import HomeWorks, policy_of
+from service.cli.bundles import whoami
+from service.cli.console import output, plain_table
+from service.errors import AutopilotError
+from service.settings import Settings, load
+
+WAIT_S = 2.0
+RunId = Annotated[str, typer.Argument(help="The id of a run or its beginning; none: the newest.")]
+
+autopilot = typer.Typer(
+    help="Training that begins, is judged and rolled out by itself.", invoke_without_command=True, no_args_is_help=False
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(autopilot, name="autopilot")
+
+
+@autopilot.callback()
+def autopilot_(
+    context: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="One run from here, if it is due, to its end.")] = False,
+    reason: Annotated[str, typer.Option(help="With --once: it is due for this reason, whatever else.")] = "",
+) -> None:
+    """The run under way or the last one, and whether the next is due; with --once, a run."""
+    if context.invoked_subcommand:
+        return
+    settings = load()
+    runs, pilot = _of(settings)
+    if once:
+        _run(runs, pilot, reason)
+        return
+    if reason:
+        raise AutopilotError("--reason is for --once")
+    _status(settings, runs, pilot)
+
+
+@autopilot.command("runs")
+def list_() -> None:
+    """All runs: what began them, and how they ended."""
+    table = plain_table(None, "run (UTC)", "began for", "ended", "bundle", "because")
+    for run in _of(load())[0].all():
+        table.add_row(
+            *map(escape, (run.id, run.trigger, run.outcome or f"at {run.step}", run.bundle or "-", run.reason))
+        )
+    output.print(table)
+
+
+@autopilot.command("show")
+def show(run: RunId = "") -> None:
+    """The page of a run: trigger, data, metrics, decision."""
+    runs = _of(load())[0]
+    found = runs.find(run) if run else runs.newest()
+    if found is None:
+        raise AutopilotError("there was no run yet; `riffle autopilot --once` makes one, where it is due")
+    output.print(Markdown(page(found)))
+    output.print(f"\n{runs.page(found)}", highlight=False, soft_wrap=True)
+
+
+@autopilot.command("pause")
+def pause(reason: Annotated[str, typer.Option(help="Kept until somebody resumes.")]) -> None:
+    """Begin nothing, go on with nothing. A rollout that it has begun goes on: `riffle rollout pause` holds that."""
+    _of(load())[0].pause(who=whoami(), reason=reason)
+    output.print("[green]✓[/] paused; [bold]riffle autopilot resume[/] goes on")
+
+
+@autopilot.command("resume")
+def resume() -> None:
+    """Go on where it was paused."""
+    if not _of(load())[0].resume():
+        output.print("It was not paused.")
+        return
+    output.print("[green]✓[/] goes on")
+
+
+def _of(settings: Settings) -> tuple[Runs, Pilot]:
+    runs = Runs(settings.home_path / "autopilot")
+    return runs, Pilot(runs, HomeWorks(settings), policy_of(settings))
+
+
+def _run(runs: Runs, pilot: Pilot, reason: str) -> None:
+    """Begin a run or take up the one under way, and stay until it ends."""
+    if reason:
+        try:
+            _say(f"run {pilot.begin(reason).id} begins: {reason}")
+        except Stop as stop:
+            raise AutopilotError(stop.reason) from stop
+    said = ""
+    while True:
+        run, now = pilot.step()
+        if now != said:
+            _say(now)
+            said = now
+        if run is None:
+            return
+        if run.outcome is not None:
+            _say(f"its page: {runs.page(run)}")
+            if run.outcome == "failed":
+                raise typer.Exit(1)
+            return
+        if runs.newest() == run:  # nothing to do but wait
+            time.sleep(WAIT_S)
+
+
+def _status(settings: Settings, runs: Runs, pilot: Pilot) -> None:
+    on = "on, beside the service" if settings.autopilot else "off; RIFFLE_AUTOPILOT=true has `riffle serve` start it"
+    output.print(f"The autopilot is {on}", highlight=False, markup=False)
+    if paused := runs.paused():
+        _say(f"Paused by {paused.who} since {paused.time}: {paused.reason}")
+    last = runs.newest()
+    if last is None:
+        _say("There was no run yet")
+    elif last.outcome is None:
+        _say(f"Run {last.id} ({last.trigger}: {last.detail}) is at {last.step}, try {last.tries}")
+    else:
+        _say(f"Run {last.id} ({last.trigger}: {last.detail}) ended, {last.outcome}: {last.reason}")
+    if last is None or last.outcome is not None:
+        _say(f"The next: {pilot.outlook()}")
+
+
+def _say(text: str) -> None:
+    output.print(text, highlight=False, markup=False, soft_wrap=True)

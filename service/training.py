@@ -1,0 +1,90 @@
+"""A bundle trained on data of this home, and published."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from recsys.bundle import Recipe
+from recsys.datasets.checks.checks import Checks
+from recsys.datasets.dataset import Dataset
+from recsys.errors import BundleError
+from recsys.evaluation.report import Report
+from recsys.manifest import read_manifest
+from recsys.training.learn import Step, quiet
+from recsys.training.search_report import Search
+from recsys.training.train import BY_TIMING, train, write
+from recsys.types import World
+from service.settings import Settings
+from service.world import load_world, registry
+
+
+def base_recipe(settings: Settings) -> Recipe:
+    """What training starts from; it chooses the rest by itself."""
+    return Recipe(seed=settings.seed, objective=settings.objective)
+
+
+def published(
+    settings: Settings,
+    dataset: Dataset,
+    checks: Checks,
+    *,
+    champion: World | None = None,
+    search: Search | None = None,
+    step: Step = quiet,
+) -> tuple[Report, str]:
+    """Train, publish; the report and the bundle's id.
+
+    Args:
+        checks: Of this data set; what failed was refused before. champion: As of `train`.
+        search: What found the recipe, where it was searched for.
+    Raises:
+        TrainingError: the data cannot train a bundle. RegistryError: it cannot be published.
+    """
+    trained = train(
+        dataset,
+        base_recipe(settings) if search is None else search.recipe,
+        candidates=settings.candidates,
+        champion=champion,
+        step=step,
+    )
+    bundles = registry(settings)
+    settings.home_path.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=settings.home_path))
+    try:
+        parent = bundles.champion()
+        write(trained, dataset, folder, code_commit=commit(), parent=parent, checks=checks, search=search)
+        return trained.report, bundles.publish(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def comparable_champion(settings: Settings, dataset: Dataset) -> World | None:
+    """The champion, where it was trained on an older part of the same import and can be loaded."""
+    found = registry(settings)
+    champion = found.champion()
+    if champion is None:
+        return None
+    try:
+        fields = read_manifest(found.path(champion)).fields
+        if fields["dataset"]["fingerprint"] != dataset.fingerprint or fields["protocol"] != BY_TIMING[dataset.timing]:
+            return None
+        return load_world(settings)
+    except (BundleError, KeyError):
+        return None
+
+
+def commit() -> str:
+    """The commit of the code, with `-dirty` where files differ from it; "unknown" outside a repository."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return found.stdout.strip() or "unknown"

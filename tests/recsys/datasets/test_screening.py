@@ -1,0 +1,133 @@
+"""Floods and blind picks are found among the newest interactions, people are left in peace."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys.datasets.dataset import Dataset, Events
+from recsys.datasets.screening import CHANCE, Screened, screen, without_new
+from recsys.datasets.synthetic import synthetic
+from recsys.verbs import Verb
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture(scope="module")
+def shop() -> Dataset:
+    return synthetic(7)
+
+
+def since_of(dataset: Dataset) -> int:
+    return int(np.quantile(dataset.events.ts_ms, 0.8))
+
+
+def with_events(dataset: Dataset, users: list[str], item: np.ndarray, ts_ms: np.ndarray) -> Dataset:
+    """The data set with clicks of these users, one each row."""
+    names = [*dataset.user_id, *sorted({*users} - {*dataset.user_id})]
+    number = {one: place for place, one in enumerate(names)}
+    n = len(users)
+    added = Events(
+        user=np.array([number[one] for one in users], np.int32),
+        item=item.astype(np.int32),
+        ts_ms=ts_ms.astype(np.int64),
+        verb=np.full(n, Verb.CLICK, np.uint8),
+        value=np.full(n, np.nan, np.float32),
+        position=np.zeros(n, np.int32),
+    )
+    columns = {
+        name: np.concatenate([getattr(dataset.events, name), getattr(added, name)]) for name in Events.__annotations__
+    }
+    order = np.argsort(columns["ts_ms"], kind="stable")
+    events = Events(**{name: column[order] for name, column in columns.items()})
+    return replace(dataset, user_id=names, events=events, place=None)
+
+
+def with_junk(dataset: Dataset, share: float, *, bots: bool, seed: int = 1) -> Dataset:
+    """So much of the newest interactions is with items drawn from the catalogue, by bots of 40 each or by anybody."""
+    rng = np.random.default_rng(seed)
+    new = np.flatnonzero(dataset.events.ts_ms >= since_of(dataset))
+    n = int(share / (1 - share) * len(new))
+    people = [dataset.user_id[one] for one in rng.choice(dataset.events.user[new], n).tolist()]
+    users = [f"bot-{one // 40}" for one in range(n)] if bots else people
+    return with_events(
+        dataset, users, rng.integers(0, len(dataset.item_id), n), rng.choice(dataset.events.ts_ms[new], n)
+    )
+
+
+def screened(dataset: Dataset, since_ms: int) -> Screened:
+    return screen(dataset, since_ms=since_ms, seed=7)
+
+
+def levels(found: Screened) -> dict[str, str]:
+    return {one.name: one.level for one in found.findings}
+
+
+def test_people_are_left_in_peace(shop: Dataset) -> None:
+    found = screened(shop, since_of(shop))
+    new = shop.events.user[shop.events.ts_ms >= since_of(shop)]
+    assert len(found.blind) <= max(1, 5 * CHANCE * len(np.unique(new)))
+    assert found.flooding == ()
+    assert len(found.dataset.events) > 0.999 * len(shop.events)
+    assert "failure" not in levels(found).values()
+
+
+def test_bots_that_pick_blindly_are_left_out_and_their_history_before_stays(shop: Dataset) -> None:
+    poisoned = with_junk(shop, 0.1, bots=True)
+    found = screened(poisoned, since_of(shop))
+    bots = {one for one in poisoned.user_id if one.startswith("bot-")}
+    assert len(bots & {*found.blind}) > 0.9 * len(bots)
+    assert levels(found)["blind users"] == "warning"
+    assert levels(found)["blind interactions"] == "ok"
+    assert not np.isin(found.dataset.events.user, [poisoned.user_id.index(one) for one in found.blind]).all()
+    shown = next(one for one in found.findings if one.name == "blind users")
+    assert all(one.user_id in found.blind for one in shown.rows)
+    assert not any(one in shown.sentence for one in found.blind)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_under_the_names_of_people_is_measured_and_refused(shop: Dataset, seed: int) -> None:
+    found = screened(with_junk(shop, 0.1, bots=False, seed=seed), since_of(shop))
+    mixed = next(one for one in found.findings if one.name == "blind interactions")
+    assert mixed.level == "failure"
+    assert 0.05 < mixed.numbers["low"] < 0.1  # people of the newest fifth are more like each other than those before
+    assert "look drawn from the catalogue" in mixed.sentence
+
+
+def test_a_user_with_a_million_clicks_is_left_out_whatever_was_clicked(shop: Dataset) -> None:
+    since_ms, n = since_of(shop), 1_000_000
+    rng = np.random.default_rng(3)
+    flooded = with_events(shop, ["flood"] * n, rng.integers(0, 5, n), since_ms + rng.integers(0, DAY_MS // 2, n))
+    found = screened(flooded, since_ms)
+    assert found.flooding == ("flood",)
+    assert len(found.dataset.events) == len(shop.events)
+    assert levels(found)["floods"] == "warning"
+    assert "1 users made more than 2,000" in found.findings[0].sentence
+
+
+def test_only_what_is_new_of_a_user_is_left_out(shop: Dataset) -> None:
+    since_ms = since_of(shop)
+    user = int(shop.events.user[shop.events.ts_ms >= since_ms][0])
+    left = without_new(shop, [shop.user_id[user]], since_ms=since_ms)
+    before = (shop.events.user == user) & (shop.events.ts_ms < since_ms)
+    assert (left.events.user == user).sum() == before.sum() > 0
+    assert left.place is not None
+    assert len(left.place) == len(left.events)
+    assert without_new(shop, [], since_ms=since_ms) is shop
+
+
+@pytest.mark.parametrize("since_ms", [0, 2**50])
+def test_where_there_is_nothing_to_compare_with_nothing_is_judged(shop: Dataset, since_ms: int) -> None:
+    found = screened(shop, since_ms)
+    assert found.dataset is shop
+    assert [one.level for one in found.findings] == ["ok"]
+    assert "nothing before" in found.findings[0].sentence
+
+
+def test_data_whose_times_mean_nothing_are_not_judged(shop: Dataset) -> None:
+    assert screened(replace(shop, timing="order"), since_of(shop)).blind == ()
+
+
+def test_few_earlier_interactions_say_nothing_of_people(shop: Dataset) -> None:
+    found = screened(shop, int(shop.events.ts_ms[100]))
+    assert [one.name for one in found.findings] == ["floods", "blind users"]

@@ -1,0 +1,326 @@
+"""The steps in a real home: data that arrived, training, the gate, and traffic that is changed by a rollout alone."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from recsys.archive import START
+from recsys.datasets.dataset import Dataset, Events, save
+from recsys.datasets.leave_out import rewrite_without
+from recsys.errors import ArchiveError
+from recsys.evaluation.bootstrap import Interval
+from recsys.evaluation.gate import Line
+from recsys.retraining.triggers import due
+from recsys.training.train import train, write
+from recsys.verbs import EVENT_TYPES
+from service.archives import event_archive, event_rows
+from service.autopilot import snapshots, works
+from service.autopilot.pilot import Pilot, Stop
+from service.autopilot.run import Run, Runs
+from service.autopilot.works import SHADOWED, HomeWorks, policy_of
+from service.errors import TrafficError
+from service.event_log import Event
+from service.imports import folder_of
+from service.settings import Settings
+from service.shadow import STREAM, Compared
+from service.state_keys import SHARDS
+from service.traffic import changes
+from service.traffic.document import Shadow, Traffic
+from service.traffic.table import TrafficTable, on_table
+from service.world import registry
+from tests import worlds
+from tests.service.conftest import BreakableStore
+
+RUN = Run("20261128T001500Z", "asked", "why not")
+TYPE_OF = {verb: name for name, verb in EVENT_TYPES.items() if verb}
+
+
+def part(dataset: Dataset, rows: slice) -> Events:
+    return Events(*(getattr(dataset.events, name)[rows] for name in Events.__annotations__))
+
+
+def archived(settings: Settings, dataset: Dataset, events: Events) -> None:
+    """Events that came a moment after everything else, of no list."""
+    now_ms = int(datetime.now(UTC).timestamp() * 1000) + 1000
+    logged = []
+    for number in range(len(events)):
+        logged.append(
+            (
+                0,
+                (now_ms + number // 100, number),
+                Event(
+                    event_id=str(number),
+                    type=TYPE_OF[int(events.verb[number])],
+                    user_id=dataset.user_id[events.user[number]],
+                    item_id=dataset.item_id[events.item[number]],
+                    ts_ms=int(events.ts_ms[number]),
+                    received_ms=now_ms,
+                    verb=int(events.verb[number]),
+                ),
+            )
+        )
+    until = [logged[-1][1], *[START] * (SHARDS - 1)]
+    assert event_archive(settings).append(event_rows(logged), after=[START] * SHARDS, until=until)
+
+
+def imported_home(path: Path, dataset: Dataset, **fields: object) -> Settings:
+    settings = Settings(home=str(path), autopilot_least=100, **fields)  # type: ignore[arg-type]
+    save(dataset, folder_of(settings) / dataset.name)
+    current = {"name": dataset.name, "source": None, "positive_rating": settings.positive_rating}
+    (folder_of(settings) / "current.json").write_text(json.dumps(current), "utf-8")
+    return settings
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.training.base_recipe", lambda _: worlds.SMALL)
+
+
+@pytest.fixture
+def home(tmp_path: Path, synthetic_dataset: Dataset) -> Settings:
+    """A champion that knows two fifths of the events; three fifths came since."""
+    cut = 2 * len(synthetic_dataset.events) // 5
+    early = replace(synthetic_dataset, events=part(synthetic_dataset, slice(0, cut)), place=None)
+    settings = imported_home(tmp_path / "home", early)
+    write(train(early, worlds.SMALL), early, tmp_path / "first", code_commit="0" * 12, parent=None)
+    bundles = registry(settings)
+    bundles.promote(bundles.publish(tmp_path / "first"), reason="first", who="test")
+    archived(settings, synthetic_dataset, part(synthetic_dataset, slice(cut, None)))
+    return settings
+
+
+def test_a_run_in_a_home_where_nothing_serves_promotes_what_is_surely_better(home: Settings) -> None:
+    runs, before = Runs(home.home_path / "autopilot"), registry(home).champion()
+    pilot = Pilot(runs, HomeWorks(home), policy_of(home))
+    assert pilot.begin("half a year of events").step == "snapshot"
+    run = None
+    while run is None or run.outcome is None:
+        run, _ = pilot.step()
+    assert run.outcome == "promoted", run
+    assert registry(home).champion() == run.bundle != before == run.champion
+    audit = registry(home).audit()[-1]
+    assert audit.who == "autopilot"
+    assert f"run {run.id}" in audit.reason
+    page = runs.page(run).read_text()
+    assert "## The gate" in page
+    assert "NDCG@10 beside the champion" in page
+    assert "## What checks found in the data" in page
+
+
+def test_events_that_came_are_counted_and_a_run_makes_them_known(home: Settings, synthetic_dataset: Dataset) -> None:
+    seen = HomeWorks(home).seen(None)
+    cut = 2 * len(synthetic_dataset.events) // 5
+    assert (seen.known, seen.new) == (cut, len(synthetic_dataset.events) - cut)
+    assert seen.since_s is not None
+    trigger = due(policy_of(home), replace(seen, since_s=7_200.0))
+    assert trigger is not None
+    assert trigger.kind == "volume"
+    future = msgspec.structs.replace(RUN, id="20990101T000000Z", events=len(synthetic_dataset.events))
+    seen = HomeWorks(home).seen(future)
+    assert (seen.known, seen.new) == (len(synthetic_dataset.events), 0)
+
+
+def test_drift_is_a_reason_until_a_run_has_answered_it(home: Settings) -> None:
+    at_s = RUN.began_s
+    assert HomeWorks(home, harmful=lambda: [("clicks fall", at_s + 1)]).seen(RUN).harmful == ("clicks fall",)
+    assert HomeWorks(home, harmful=lambda: [("clicks fall", at_s - 1)]).seen(RUN).harmful == ()
+    assert HomeWorks(home, harmful=lambda: [("clicks fall", at_s - 1)]).seen(None).harmful == ("clicks fall",)
+
+
+def test_a_snapshot_is_the_same_for_the_same_data_and_is_kept_with_a_few_others(home: Settings) -> None:
+    first, dataset = snapshots.take(home)
+    again, _ = snapshots.take(home)
+    assert first == again
+    found = snapshots.screened(home, first, since_ms=0)
+    np.testing.assert_array_equal(found.dataset.events.ts_ms, dataset.events.ts_ms)
+    asked = snapshots.asked(home, first, found, since_ms=0)
+    assert asked is not None
+    assert len(asked.events) == len(dataset.events)
+    for number in range(snapshots.KEPT + 2):
+        (folder_of(home) / f"snapshot-old{number}").mkdir()
+    snapshots.take(home)
+    left = [one.name for one in folder_of(home).glob("snapshot-*") if not one.name.endswith("-asked")]
+    assert len(left) <= snapshots.KEPT + 1
+    assert f"snapshot-{first[:16]}" in left
+
+
+def test_who_is_forgotten_is_forgotten_in_snapshots_too(home: Settings) -> None:
+    name, dataset = snapshots.take(home)
+    gone = dataset.user_id[0]
+    rewrite_without(folder_of(home), lambda _: {gone})
+    assert gone not in snapshots.screened(home, name, since_ms=0).dataset.user_id
+
+
+def test_junk_is_refused_before_it_trains_and_named(home: Settings) -> None:
+    """A tenth of what came since is noise under the names of people."""
+    settings, rng = home, np.random.default_rng(1)
+    run = HomeWorks(settings).snapshot(RUN)
+    folder = folder_of(settings) / f"snapshot-{str(run.snapshot)[:16]}"
+    dataset = snapshots.screened(settings, str(run.snapshot), since_ms=0).dataset
+    new = np.flatnonzero(dataset.events.ts_ms >= run.trusted_ms)
+    item = dataset.events.item.copy()
+    junk = rng.choice(new, len(new) // 10, replace=False)
+    item[junk] = rng.integers(0, len(dataset.item_id), len(junk))
+    save(replace(dataset, events=replace(dataset.events, item=item)), folder)
+    with pytest.raises(Stop, match="look drawn from the catalogue") as stopped:
+        HomeWorks(settings).check(run)
+    assert stopped.value.outcome == "refused"
+    assert ["failure", "blind interactions"] in [row[:2] for row in stopped.value.known["report"]["checks"]]
+
+
+def test_data_that_cannot_be_read_fail_the_try(home: Settings) -> None:
+    next((home.home_path / "archive" / "events").rglob("*.parquet")).write_bytes(b"?")
+    with pytest.raises(ArchiveError):
+        HomeWorks(home).snapshot(RUN)
+
+
+LINES = {
+    "better": Line("NDCG@10", True, "+.02 [+.01, +.03]", "no loss", Interval(0.02, 0.01, 0.03)),
+    "no better": Line("NDCG@10", True, "+.001 [-.004, +.006]", "no loss", Interval(0.001, -0.004, 0.006)),
+    "refused": Line("files", False, "2 damaged", "as published"),
+}
+
+
+@pytest.mark.parametrize("outcome", LINES)
+def test_a_challenger_goes_on_only_if_it_is_surely_better(
+    home: Settings, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(works, "lines_of", lambda *_: [LINES[outcome]])
+    run = msgspec.structs.replace(RUN, step="judge", bundle="20261128-0123456789ab", snapshot="s")
+    if outcome == "better":
+        assert HomeWorks(home).judge(run).step == "shadow"
+        return
+    with pytest.raises(Stop) as stopped:
+        HomeWorks(home).judge(run)
+    assert stopped.value.outcome == outcome
+    assert LINES[outcome].found in stopped.value.reason
+    assert stopped.value.known["report"]["gate"][0][0] == ("no" if outcome == "refused" else "yes")
+
+
+# --- where something serves ---
+
+
+class Running:
+    """A home and a store with a traffic table that no replica follows; a second bundle is published."""
+
+    def __init__(self, home: Settings, url: str, tmp_path: Path, dataset: Dataset) -> None:
+        self.settings = msgspec.structs.replace(home, redis_url=url, autopilot_steps="5,100", autopilot_hold_s=0)
+        self.champion = str(registry(home).champion())
+        early = replace(dataset, events=part(dataset, slice(0, len(dataset.events) // 2)), place=None)
+        write(train(early, worlds.SMALL), early, tmp_path / "second", code_commit="0" * 12, parent=None)
+        self.bundle = registry(home).publish(tmp_path / "second")
+        on_table(url, lambda table: table.begin(self.champion, who="test", reason="first"))
+        self.works = HomeWorks(self.settings)
+        self.run = RUN.saying("better by .02", bundle=self.bundle, champion=self.champion)
+
+    def at(self, step: str, **fields: object) -> Run:
+        return msgspec.structs.replace(self.run, step=step, **fields)
+
+    @property
+    def table(self) -> Traffic:
+        return on_table(self.settings.redis_url, lambda table: table.demand())
+
+    def change(self, by: object, reason: str = "why not") -> None:
+        on_table(self.settings.redis_url, lambda table: table.change(by, who="ann", reason=reason))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def running(home: Settings, breakable_store: BreakableStore, tmp_path: Path, synthetic_dataset: Dataset) -> Running:
+    return Running(home, breakable_store.url, tmp_path, synthetic_dataset)
+
+
+@pytest.mark.valkey
+def test_a_shadow_is_begun_seen_and_ended(running: Running) -> None:
+    run = running.works.shadow(running.at("shadow"))
+    assert run.step == "shadow"
+    assert running.table.shadow == Shadow(running.bundle, 2_000)
+    assert running.works.shadow(run) is run
+    one = Compared(running.champion, running.bundle, True, 0.3, 0.7, "retrieval", ["a"], ["b"])
+
+    async def told(table: TrafficTable) -> None:
+        await table._store.demand([("XADD", STREAM, "*", "c", msgspec.msgpack.encode(one))] * SHADOWED)
+
+    on_table(running.settings.redis_url, told)
+    after = running.works.shadow(run)
+    assert after.step == "canary"
+    assert "200 lists, mean overlap of the first ten 0.70" in after.said[-1].text
+    assert running.table.shadow is None
+
+
+@pytest.mark.valkey
+def test_a_shadow_that_shares_nothing_with_what_is_served_is_refused(running: Running) -> None:
+    run = running.works.shadow(running.at("shadow"))
+    one = Compared(running.champion, running.bundle, True, 0.99, 0.01, "retrieval", ["a"], ["b"])
+
+    async def told(table: TrafficTable) -> None:
+        await table._store.demand([("XADD", STREAM, "*", "c", msgspec.msgpack.encode(one))] * SHADOWED)
+
+    on_table(running.settings.redis_url, told)
+    with pytest.raises(Stop, match="next to nothing in common"):
+        running.works.shadow(run)
+
+
+@pytest.mark.valkey
+def test_a_shadow_without_visitors_or_of_somebody_else_is_not_waited_for(running: Running) -> None:
+    run = running.works.shadow(running.at("shadow"))
+    old = msgspec.structs.replace(run, shadow_s=run.shadow_s - 601)
+    assert "no list was compared" in running.works.shadow(old).said[-1].text
+    running.change(lambda now: msgspec.structs.replace(now, shadow=Shadow(running.champion, 100)))
+    assert "shadows already, and ann wanted that" in running.works.shadow(running.at("shadow")).said[-1].text
+    assert running.table.shadow == Shadow(running.champion, 100)
+
+
+@pytest.mark.valkey
+def test_a_canary_is_a_rollout_and_its_end_is_that_of_the_run(running: Running) -> None:
+    run = running.works.canary(running.at("canary"))
+    rollout = running.table.rollout
+    assert rollout is not None
+    assert (rollout.bundle, rollout.share, rollout.steps) == (running.bundle, 500, (500, 10_000))
+    assert run.canary == rollout.name == "auto-20261128t001500z"
+    again = running.works.canary(running.at("canary"))  # by a successor that knows nothing of it
+    assert again.canary == run.canary
+    assert running.table.rollout == rollout
+    running.change(lambda now: changes.promoted(now, running.bundle), "rollout is complete: no guard broken")
+    with pytest.raises(Stop, match="no guard broken") as stopped:
+        running.works.canary(run)
+    assert stopped.value.outcome == "promoted"
+
+
+@pytest.mark.valkey
+def test_a_canary_that_guards_send_back_ends_the_run_with_their_evidence(running: Running) -> None:
+    run = running.works.canary(running.at("canary"))
+    running.change(changes.rolled_back, "rolled back after 900 users: clicks -0.05 [-0.08, -0.02]")
+    for successor in (run, running.at("canary")):
+        with pytest.raises(Stop, match=r"clicks -0\.05") as stopped:
+            running.works.canary(successor)
+        assert stopped.value.outcome == "rolled back"
+    assert running.table.rollout is None
+
+
+@pytest.mark.valkey
+def test_somebodys_own_rollout_goes_first_and_another_champion_ends_the_run(running: Running) -> None:
+    on_table(
+        running.settings.redis_url,
+        lambda table: works.begin(
+            table, running.bundle, name="anns", steps=(100,), hold_s=0, hold_users=1, who="ann", reason="mine"
+        ),
+    )
+    run = running.at("canary")
+    assert running.works.canary(run) is run
+    running.change(lambda now: changes.promoted(now, running.bundle), "mine is good")
+    with pytest.raises(Stop, match=f"ann made {running.bundle} champion meanwhile") as stopped:
+        running.works.canary(run)
+    assert stopped.value.outcome == "stopped"
+
+
+@pytest.mark.valkey
+def test_a_store_without_a_table_fails_the_try(home: Settings, breakable_store: BreakableStore) -> None:
+    settings = msgspec.structs.replace(home, redis_url=breakable_store.url)
+    run = msgspec.structs.replace(RUN, step="shadow", bundle="20261128-0123456789ab")
+    with pytest.raises(TrafficError, match="no traffic table"):
+        HomeWorks(settings).shadow(run)
