@@ -63,7 +63,7 @@ def judge(settings: Settings, bundle_id: str, dataset: Dataset | None) -> list[L
     if dataset is None:
         lines.append(gate.checked("beside the champion", _no_data, "data to ask both about"))
     else:
-        lines += _beside(world, champion, dataset, manifest.fields, before.fields, settings)
+        lines += beside(world, champion, dataset, manifest.fields, before.fields, settings)
     sizes = [sum(one.size for one in of.files.values()) for of in (manifest, before)]
     lines.append(gate.size(*sizes))
     lines.append(gate.recorded(*asyncio.run(_recorded(settings, world))))
@@ -79,7 +79,7 @@ def _live(settings: Settings, fields: dict[str, Any]) -> str:
     return f"of schema {schema[:8]}"
 
 
-def _beside(
+def beside(
     world: World, champion: World, dataset: Dataset, own: dict[str, Any], other: dict[str, Any], settings: Settings
 ) -> list[Line]:
     """What neither has learnt from, asked of both."""
