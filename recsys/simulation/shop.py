@@ -59,7 +59,6 @@ class Shop:
         self.world, self._before, self._organic = world, dataset, organic
         users, n = len(world.activity), len(dataset.item_id)
         self._key = item_keys(dataset.item_id)
-        self._number = {item: place for place, item in enumerate(dataset.item_id)}
         self._states = UserStates.empty(users)
         self._met = np.zeros((users, n), bool)
         self._counts = ItemCounts.empty()
@@ -186,7 +185,7 @@ class Shop:
         slates = recommend(world, batch)
         items = np.full((b, COUNT), -1, np.int64)
         of = np.repeat(np.arange(b), np.diff(slates.indptr))
-        number = np.array([self._number[one] for one in world.bundle.vocabulary.item_id], np.int64)
+        number = np.argsort(world.bundle.vocabulary.rows(self._key))
         items[of, np.arange(len(of)) - slates.indptr[of]] = number[slates.item]
         return items
 

@@ -20,6 +20,7 @@ from service.archives import event_archive
 from service.autopilot import snapshots
 from service.autopilot.pilot import Stop
 from service.autopilot.run import Run
+from service.errors import StackError
 from service.gate import judge
 from service.imports import imported
 from service.promotion import promote
@@ -37,6 +38,7 @@ WHO = "autopilot"
 SHADOW_SHARE = 2_000  # of the lists, in 0.01 %
 SHADOWED = 200  # lists that a shadow is judged by
 SHADOW_S = 600.0  # then it is judged by what there is
+CANARY_S = 7 * 86_400.0  # a rollout that has not ended by then has too few users, and is ended
 HISTORY = 2_000  # versions of the traffic table in which an end is looked for
 
 Result = TypeVar("Result")
@@ -144,8 +146,17 @@ class HomeWorks:
             promote(settings, bundle, reason=reason, who=WHO, expected=run.champion)
             raise Stop("promoted", f"{bundle} is champion; nothing runs, so no users were asked")
         name = run.canary or f"auto-{run.id.lower()}"
-        now, before = on_table(url, lambda table: _table(table))
+        try:
+            now, now_ms, before = on_table(url, _table)
+        except StackError:
+            if run.canary is None:
+                raise
+            return run  # the rollout holds as long as the store is away, and so does this
         if now.rollout is not None and now.rollout.name == name:
+            if now_ms - now.rollout.began_ms > 1000 * CANARY_S:
+                _switch(url, [], lambda one: _without(one, name), f"run {run.id} gives up")
+                seen = f"{CANARY_S / 86_400:.0f} days were too few for {now.rollout.hold_users:,} users of each step"
+                raise Stop("stopped", f"{seen}; nobody gets {bundle} any more", canary=name)
             return msgspec.structs.replace(run, canary=name)
         if ended := _ended(before, name):
             raise Stop("promoted" if ended.champion == bundle else "rolled back", ended.reason, canary=name)
@@ -229,8 +240,14 @@ def _switch(url: str, bundles: list[str], by: Callable[[Traffic], Traffic], reas
     on_table(url, lambda table: switching.load_and_switch(table, bundles, by, who=WHO, reason=reason))
 
 
-async def _table(table: TrafficTable) -> tuple[Traffic, list[Traffic]]:
-    return await table.demand(), await table.history(HISTORY)
+def _without(now: Traffic, name: str) -> Traffic:
+    """Without a rollout, if it is under way."""
+    is_it = now.rollout is not None and now.rollout.name == name
+    return msgspec.structs.replace(now, rollout=None) if is_it else now
+
+
+async def _table(table: TrafficTable) -> tuple[Traffic, int, list[Traffic]]:
+    return await table.demand(), await table.now_ms(), await table.history(HISTORY)
 
 
 def _ended(history: list[Traffic], name: str) -> Traffic | None:

@@ -23,7 +23,7 @@ from service.autopilot import snapshots, works
 from service.autopilot.pilot import Pilot, Stop
 from service.autopilot.run import Run, Runs
 from service.autopilot.works import SHADOWED, HomeWorks, policy_of
-from service.errors import TrafficError
+from service.errors import StackError, TrafficError
 from service.event_log import Event
 from service.imports import folder_of
 from service.settings import Settings
@@ -300,6 +300,25 @@ def test_a_canary_that_guards_send_back_ends_the_run_with_their_evidence(running
             running.works.canary(successor)
         assert stopped.value.outcome == "rolled back"
     assert running.table.rollout is None
+
+
+@pytest.mark.valkey
+def test_a_canary_that_too_few_users_meet_is_ended(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = running.works.canary(running.at("canary"))
+    monkeypatch.setattr(works, "CANARY_S", -1.0)
+    with pytest.raises(Stop, match=r"too few for 100 users of each step; nobody gets") as stopped:
+        running.works.canary(run)
+    assert stopped.value.outcome == "stopped"
+    assert running.table.rollout is None
+
+
+@pytest.mark.valkey
+def test_a_store_that_is_away_holds_a_canary_under_way(running: Running, breakable_store: BreakableStore) -> None:
+    run = running.works.canary(running.at("canary"))
+    breakable_store.end()
+    assert running.works.canary(run) is run
+    with pytest.raises(StackError):
+        running.works.canary(running.at("canary"))
 
 
 @pytest.mark.valkey
