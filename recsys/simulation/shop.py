@@ -147,9 +147,9 @@ class Shop:
         attraction = self.world.attraction(user, at_s, met=self._met[user])
         shown = np.where(items >= 0, np.take_along_axis(attraction, np.maximum(items, 0), axis=1), 0.0)
         click, like = np.zeros(items.shape, bool), np.zeros(items.shape, bool)
-        for row, one in enumerate(seed.tolist()):
-            done = self.world.behaviour.react(np.random.default_rng([one, _REACTS]), shown[row])
-            click[row], like[row] = done.click, done.like
+        for visit, one in enumerate(seed.tolist()):
+            done = self.world.behaviour.react(np.random.default_rng([one, _REACTS]), shown[visit])
+            click[visit], like[visit] = done.click, done.like
         row, place = np.nonzero(click)
         verb = np.where(like[row, place], Verb.LIKE, Verb.CLICK).astype(np.uint8)
         self._keep(user[row], items[row, place], at_s[row] + 1 + place, verb, organic=False)
