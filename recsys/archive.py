@@ -70,7 +70,7 @@ class Archive:
             reached = list(after)
             parts = _by_day(rows) or [(_day(max(until)[0]), rows)]
             for place, (day, part) in enumerate(parts):
-                for stream, position in _ends(part).items():
+                for stream, position in ends(part).items():
                     reached[stream] = position
                 last = place == len(parts) - 1
                 target = File.at(self.root, day, number, number)
@@ -214,8 +214,8 @@ def _by_day(rows: pa.Table) -> list[tuple[date, pa.Table]]:
     return [(_day(number * DAY_MS), rows.filter(pa.array(day == number))) for number in np.unique(day).tolist()]
 
 
-def _ends(rows: pa.Table) -> dict[int, Position]:
-    """The last position of each stream in ascending rows."""
+def ends(rows: pa.Table) -> dict[int, Position]:
+    """The last position of each stream, of rows that ascend within each."""
     stream, ms, sequence = (rows[name].to_numpy() for name in ("stream", "ms", "sequence"))
     last = {number: int(np.flatnonzero(stream == number)[-1]) for number in np.unique(stream).tolist()}
     return {number: (int(ms[row]), int(sequence[row])) for number, row in last.items()}

@@ -114,6 +114,7 @@ class Dataset:
         timing: What the times of the events mean.
         place: int64 [e], the place of each event among all that were imported, from 1; None where all are there.
         impressions: What was shown where; None where nothing is known of that.
+        archived: (stream, milliseconds, sequence) up to which archived events are in it, for each stream that has any.
     """
 
     name: str
@@ -132,6 +133,7 @@ class Dataset:
     timing: Timing = "exact"
     place: np.ndarray | None = None
     impressions: Impressions | None = None
+    archived: tuple[tuple[int, int, int], ...] = ()
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

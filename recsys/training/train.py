@@ -13,6 +13,7 @@ from recsys.bundle import Bundle, Recipe
 from recsys.bundle_files import save
 from recsys.datasets.checks.checks import Checks, check
 from recsys.datasets.checks.report import to_json
+from recsys.datasets.content import content_hash, counts
 from recsys.datasets.dataset import Dataset, Timing
 from recsys.errors import TrainingError
 from recsys.evaluation.baselines import Pipeline, baselines
@@ -41,12 +42,14 @@ class Trained:
         protocol: How the log was divided, by name.
         report: Its evaluation on what no part of it has seen.
         window: Times of the first event, the end of what was learnt from and the last event, UTC epoch seconds.
+        learnt_from: How many events, positives, users and liked items it was fitted on.
     """
 
     learnt: Learnt
     protocol: str
     report: Report
     window: tuple[int, int, int]
+    learnt_from: dict[str, int]
 
     @property
     def bundle(self) -> Bundle:
@@ -87,7 +90,8 @@ def train(
     with timed(learnt.seconds, "evaluation"):
         beside = baselines(world) | ({} if champion is None else {CHAMPION: Pipeline(champion)})
         report = judge(world, split, protocol, beside=beside, seed=recipe.seed, step=step)
-    return Trained(learnt, protocol, report, (int(log.ts_s[0]), split.until_s, int(log.ts_s[-1])))
+    window = (int(log.ts_s[0]), split.until_s, int(log.ts_s[-1]))
+    return Trained(learnt, protocol, report, window, split.past.counts())
 
 
 def judge(
@@ -135,7 +139,11 @@ def write(
             "synthetic": dataset.synthetic,
             "fingerprint": dataset.fingerprint,
             "attribution": dataset.attribution,
+            "content_hash": content_hash(dataset),
+            "archived": dataset.archived,
+            **counts(dataset),
         },
+        "learnt_from": trained.learnt_from,
         "protocol": trained.protocol,
         "data_window": {"first": first, "split": split, "last": last},
         "feature_schema_hash": SCHEMA_HASH,
