@@ -95,6 +95,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     autopilot_steps: str = "5,25,100"  # of its rollouts, in percent of all users
     autopilot_hold_s: Annotated[float, Meta(ge=0)] = 600.0  # how long each of these steps lasts at least
     autopilot_hold_users: Annotated[int, Meta(ge=1)] = 100  # and how many users of it each must have seen
+    # --- who vouches for bundles: Ed25519 keys in PEM files ---
+    signing_key: str = ""  # a private key: `riffle train` signs what it publishes
+    trusted_keys: str = ""  # public keys: what none of them has signed is neither loaded nor promoted; empty: all is
 
     # --- data and training ---
     objective: Objective = {}  # worth of a view, click, like, purchase to the ranker; unnamed: 1 (decision 0020)

@@ -12,6 +12,7 @@ import pytest
 from recsys.errors import BundleError, Moved, RegistryError
 from recsys.manifest import Manifest, read_manifest, write_manifest
 from recsys.registry import Registry
+from recsys.signature import TrustedKeys
 
 processes = multiprocessing.get_context("spawn")
 
@@ -283,8 +284,8 @@ def test_bundle_that_was_pruned_meanwhile_is_not_named(
         monkeypatch.setattr("recsys.registry.verify", read_then_remove)
         return found
 
-    def read_then_remove(path: Path) -> Manifest:
-        manifest = read_manifest(path)
+    def read_then_remove(path: Path, trusted: TrustedKeys | None = None) -> Manifest:
+        manifest = read_manifest(path, trusted)
         shutil.rmtree(path)
         return manifest
 
