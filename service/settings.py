@@ -23,7 +23,6 @@ VerbName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,31}$")]
 Port = Annotated[int, Meta(ge=1024, le=65535)]
 ENV_PREFIX = "RIFFLE_"
 
-
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of one Riffle stack. Field comments give meaning, unit and, where measured, why."""
 
@@ -95,6 +94,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     autopilot_steps: str = "5,25,100"  # of its rollouts, in percent of all users
     autopilot_hold_s: Annotated[float, Meta(ge=0)] = 600.0  # how long each of these steps lasts at least
     autopilot_hold_users: Annotated[int, Meta(ge=1)] = 100  # and how many users of it each must have seen
+
     # --- who vouches for bundles: Ed25519 keys in PEM files ---
     signing_key: str = ""  # a private key: `riffle train` signs what it publishes
     trusted_keys: str = ""  # public keys: what none of them has signed is neither loaded nor promoted; empty: all is
@@ -125,7 +125,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Absolute path of `home`."""
         return Path(self.home).resolve()
 
-
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read settings from `riffle.toml` and `RIFFLE_*` variables.
 
@@ -151,7 +150,6 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         return Settings(**checked)
     except ValueError as error:
         raise SettingsError(f"settings: {error}") from error
-
 
 def _each(values: dict[str, Any], source: str, *, strict: bool) -> dict[str, Any]:
     """Every value by itself, converted; what concerns several of them is checked when all sources are together."""
