@@ -17,6 +17,7 @@ from service.cli import (
     evaluation,
     experiments,
     features,
+    lineage,
     model,
     rollouts,
     shadow,
@@ -47,6 +48,7 @@ evaluation.register(app)
 ablation.register(app)
 decisions.register(app)
 features.register(app)
+lineage.register(app)
 capacity.register(app)
 
 
