@@ -18,7 +18,9 @@ from service.cli import (
     experiments,
     features,
     lineage,
+    measurement,
     model,
+    model_card,
     rollouts,
     shadow,
     stack,
@@ -44,6 +46,8 @@ data.register(app)
 checks.register(app)
 model.register(app)
 bundles.register(app)
+model_card.register(app)
+measurement.register(app)
 evaluation.register(app)
 ablation.register(app)
 decisions.register(app)

@@ -17,7 +17,6 @@ from recsys.manifest import read_manifest
 from recsys.signature import private_key, read_signatures
 from service.archives import decision_archive
 from service.cli.console import output, plain_table, report_table, waiting
-from service.cli.model_card import card
 from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
@@ -34,7 +33,6 @@ from service.world import registry
 TIMEOUT_MS = 10_000
 
 bundles = typer.Typer(help="The registry of published bundles.", no_args_is_help=True)
-bundles.command("card")(card)
 
 Reference = Annotated[str, typer.Argument(help="Id, unique prefix, name, or previous (the champion before).")]
 Name = Annotated[str, typer.Argument(help="challenger, shadow, or any other of small letters, digits and hyphens.")]

@@ -8,6 +8,7 @@ import typer
 from rich.markdown import Markdown
 
 from recsys.model_card import Card
+from service.cli.bundles import bundles
 from service.cli.console import output
 from service.settings import load
 from service.world import registry
@@ -19,6 +20,11 @@ class Form(StrEnum):
     TEXT = "text"
     MARKDOWN = "markdown"
     JSON = "json"
+
+
+def register(_: typer.Typer) -> None:
+    """Add the command to its group."""
+    bundles.command("card")(card)
 
 
 def card(
