@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RIFFLE = "from service.cli import main; main()"
 SUMMARY = "summary.md"
 INVENTED = {"users": 250, "items": 600}  # half a minute of training on two cores
+INVENTED_BY = "Invented by Riffle; nobody's data."
 UNMEASURED = "no `riffle bundles measure` in it"
 _KB = 1 << (20 if sys.platform == "darwin" else 10)  # ru_maxrss: bytes on macOS, kilobytes on Linux
 
@@ -51,6 +52,7 @@ class Run:
     code: Path
     home: Path
     python: str = sys.executable
+    terms: str = ""  # who made the data, as far as is known
     settings: dict[str, str] = field(default_factory=dict)
     took: dict[str, float] = field(default_factory=dict)
 
@@ -77,7 +79,7 @@ class Run:
 
     def train(self, data: Path) -> tuple[str, dict[str, float]]:
         """Import and train; the bundle's id, and what training took."""
-        self.riffle("import", str(data))
+        self.riffle("import", str(data), *(("--attribution", self.terms) if self.terms else ()))
         self.riffle("check", "--report", "checks")
         _, cost = self.riffle("train", "--no-promote")
         (bundle,) = (self.home / "state" / "registry" / "bundles").iterdir()
@@ -96,12 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     to = given.to.resolve()
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir(parents=True)
-    data = given.data.resolve() if given.data else _invented(to / "invented")
+    data, terms = (given.data.resolve(), "") if given.data else (_invented(to / "invented"), INVENTED_BY)
     try:
-        head, said = _head(data, to, given.key)
+        head, said = _head(data, terms, to, given.key)
         passed = True
-        if given.base:
-            passed, compared = _beside_base(given.base, data, to, head)
+        if given.base and given.base.strip("0"):  # all zeros is what a push names that begins a branch
+            passed, compared = _beside_base(given.base, data, terms, to, head)
             said += compared
     except (StepFailed, subprocess.CalledProcessError) as error:
         (to / SUMMARY).write_text(f"**Failed:** {error}\n", "utf-8")
@@ -121,10 +123,11 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _head(data: Path, to: Path, key: Path | None) -> tuple[Path, list[str]]:
+def _head(data: Path, terms: str, to: Path, key: Path | None) -> tuple[Path, list[str]]:
     """All steps of this code; its measurement, and what to say of it."""
     signing, trusted = _keys(to, key)
-    run = Run(ROOT, to / "head", settings={"signing_key": str(signing), "trusted_keys": str(trusted)})
+    settings = {"signing_key": str(signing), "trusted_keys": str(trusted)}
+    run = Run(ROOT, to / "head", terms=terms, settings=settings)
     bundle_id, cost = run.train(data)
     run.riffle("bundles", "gate", bundle_id)
     run.riffle("bundles", "verify", bundle_id)
@@ -138,12 +141,12 @@ def _head(data: Path, to: Path, key: Path | None) -> tuple[Path, list[str]]:
     return measurement, [f"# {bundle_id}", "", f"Passed the gate, signed with {whose}. {steps}.", ""]
 
 
-def _beside_base(reference: str, data: Path, to: Path, head: Path) -> tuple[bool, list[str]]:
+def _beside_base(reference: str, data: Path, terms: str, to: Path, head: Path) -> tuple[bool, list[str]]:
     """Train and measure the base with its own code; whether the head may follow it, and the table."""
     with _work_tree(reference) as (code, commit):
         if not (code / "service" / "cli" / "measurement.py").exists():
             return True, [f"Not compared with {commit}: {UNMEASURED}.", ""]
-        run = Run(code, to / "base", python=_python_of(code))
+        run = Run(code, to / "base", python=_python_of(code), terms=terms)
         base = run.measure(*run.train(data))
     table = to / "comparison.md"
     ended, _ = Run(ROOT, to / "head").riffle(
