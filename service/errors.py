@@ -49,6 +49,8 @@ class TrafficError(ServiceError):
 
 class AutopilotError(ServiceError):
     """What is known of runs of the autopilot cannot be read or kept; nothing is done then."""
+
+
 class Unknown(ServiceError):
     """A link of a walk through records and data that cannot be had, with the reason."""
 

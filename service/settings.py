@@ -23,6 +23,7 @@ VerbName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,31}$")]
 Port = Annotated[int, Meta(ge=1024, le=65535)]
 ENV_PREFIX = "RIFFLE_"
 
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of one Riffle stack. Field comments give meaning, unit and, where measured, why."""
 
@@ -125,6 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Absolute path of `home`."""
         return Path(self.home).resolve()
 
+
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read settings from `riffle.toml` and `RIFFLE_*` variables.
 
@@ -150,6 +152,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         return Settings(**checked)
     except ValueError as error:
         raise SettingsError(f"settings: {error}") from error
+
 
 def _each(values: dict[str, Any], source: str, *, strict: bool) -> dict[str, Any]:
     """Every value by itself, converted; what concerns several of them is checked when all sources are together."""

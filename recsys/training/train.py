@@ -141,6 +141,7 @@ def write(
             "attribution": dataset.attribution,
             "content_hash": content_hash(dataset),
             "archived": dataset.archived,
+            "screened_since_ms": dataset.screened_since_ms,
             **counts(dataset),
         },
         "learnt_from": trained.learnt_from,

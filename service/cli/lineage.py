@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from recsys.ancestry import Ancestor, ancestry
 from recsys.datasets.dataset import Dataset
+from recsys.datasets.screening import screen
 from recsys.manifest import Manifest, read_manifest
 from service.archives import decision_archive, event_archive
 from service.cli.console import output, waiting
@@ -97,8 +98,11 @@ def data_of(settings: Settings, manifest: Manifest) -> Dataset:
         raise Unknown(
             f"{manifest.id} was trained on another import than the current one: {was['name']}, not {now.name}"
         )
-    archived = was.get("archived")
-    return history(settings) if archived is None else history_until(settings, [tuple(one) for one in archived])
+    archived, since_ms = was.get("archived"), was.get("screened_since_ms")
+    dataset = history(settings) if archived is None else history_until(settings, [tuple(one) for one in archived])
+    if since_ms is None:
+        return dataset
+    return screen(dataset, since_ms=since_ms, seed=manifest.fields["recipe"]["seed"]).dataset
 
 
 async def _record(settings: Settings, url: str, recommendation_id: str) -> Decision | Erased:

@@ -11,13 +11,16 @@ import pytest
 from recsys.datasets.content import content_hash
 from recsys.datasets.dataset import Dataset, save
 from recsys.erased_users import user_digest
-from recsys.manifest import Manifest
+from recsys.manifest import Manifest, read_manifest
+from recsys.training.train import train, write
 from recsys.types import World
 from recsys.verbs import Verb
-from service.archives import erased_users, event_archive
-from service.cli.lineage import records_of
+from service.archives import erased_users, event_archive, event_rows
+from service.autopilot import snapshots
+from service.cli.lineage import data_of, records_of
 from service.decisions import Decision, DecisionLog, Erased
 from service.errors import NotFound
+from service.event_log import Event
 from service.gateway import Gateway
 from service.imports import folder_of
 from service.lineage import Link, lineage
@@ -26,6 +29,7 @@ from service.round_trips import RoundTrips
 from service.schemas import RecommendationRequest, Session, SimilarRequest
 from service.settings import Settings
 from service.stack import application
+from service.state_keys import shard
 from tests import worlds
 from tests.service.conftest import BreakableStore
 from tests.service.gateways import KeptDecisions, colocated
@@ -255,6 +259,39 @@ def test_bundle_of_before_walks_over_all_that_is_there(
     (data,) = (one for one in links if one.name == "data")
     assert data.found["same_as_trained_on"] is None
     assert "did not record what the data held" in data.found["note"]
+
+
+def test_data_that_were_screened_before_training_are_screened_again(home: Home) -> None:
+    """As the autopilot does: a flood is left out, on a snapshot that was kept as files."""
+    settings, tastes = settings_of(home), worlds.two_tastes()
+    import_into(settings, tastes)
+    end_ms = int(tastes.events.ts_ms[-1])
+    flood = [
+        Event(
+            event_id=str(number),
+            type="click",
+            user_id="robot",
+            item_id=tastes.item_id[number % 40],
+            ts_ms=end_ms + 1000 * (1 + number),
+            received_ms=end_ms,
+            verb=int(Verb.CLICK),
+        )
+        for number in range(3_000)
+    ]
+    events, shard_of_robot = event_archive(settings), shard("robot")
+    until = events.until()
+    until[shard_of_robot] = (9_000, 0)
+    rows = event_rows([(shard_of_robot, (1 + number, 0), one) for number, one in enumerate(flood)])
+    assert events.append(rows, after=events.until(), until=until)
+    name, whole = snapshots.take(settings)
+    found = snapshots.screened(settings, name, since_ms=end_ms + 1)
+    assert found.flooding == ("robot",)
+    folder = home.path / "bundle"
+    write(train(found.dataset, worlds.SMALL), found.dataset, folder, code_commit="0" * 12, parent=None)
+    manifest = read_manifest(folder)
+    again = data_of(settings, manifest)
+    assert content_hash(again) == manifest.fields["dataset"]["content_hash"] != content_hash(whole)
+    assert len(again.events) == len(tastes.events)
 
 
 # --- the command ---
