@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -52,7 +53,7 @@ def lineage_(
     except NotFound:
         _bundle(settings, of, as_json=as_json)
         return
-    with waiting("Walking back"):
+    with nullcontext() if as_json else waiting("Walking back"):  # whoever reads JSON reads nothing else
         links = _walk(settings, of, item, events)
     if as_json:
         typer.echo(json.dumps({"links": [dataclasses.asdict(one) for one in links]}, indent=1))
