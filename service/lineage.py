@@ -5,8 +5,9 @@ decision -> bundle -> data -> sources (what the user's interactions add, and whi
 it that need it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from recsys.datasets.dataset import Dataset
 from recsys.errors import RecsysError
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
+from recsys.known_limits import TEMPORAL
 from recsys.manifest import Manifest
 from recsys.training.log import Log
 from recsys.training.splits import PROTOCOLS
@@ -49,8 +51,8 @@ class Records:
 
     Attributes:
         manifest_of: Of a bundle. world_of: That a record was made in.
-        data_of: What a bundle was trained on, of its manifest, and in how far it is not that any more ("" if it is).
-        history_of: What the users of a shard did, and in how far that is not all ("" if it is).
+        data_of: What a bundle was trained on, of its manifest, as far as it is still there.
+        history_of: What the users of a shard did.
     """
 
     manifest_of: Callable[[str], Manifest]
@@ -96,7 +98,7 @@ class _Walk:
     def data(self) -> dict[str, Any]:
         manifest = self.records.manifest_of(self.record.bundle)
         dataset, fields = self.records.data_of(manifest), manifest.fields
-        past = PROTOCOLS[fields["protocol"]](Log.of(dataset), seed=fields["recipe"]["seed"]).past
+        past = _past(Log.of(dataset), fields)
         self._learnt = Learnt(dataset, past)
         now, then = content_hash(dataset), fields["dataset"].get("content_hash")
         learnt, recorded = past.counts(), fields.get("learnt_from")
@@ -174,6 +176,15 @@ def _link(name: str, find: Callable[[], dict[str, Any]]) -> Link:
         return Link(name, find())
     except (RecsysError, ServiceError, msgspec.ValidationError) as error:
         return Link(name, missing=str(error))
+    except KeyError as error:
+        return Link(name, missing=f"the bundle's manifest has no {error}: it is of another version, or was not trained")
+
+
+def _past(log: Log, fields: Mapping[str, Any]) -> Log:
+    """What was learnt from: by the recorded moment where one divided it, whatever has left the log since."""
+    if fields["protocol"] in TEMPORAL:
+        return log.until(int(datetime.fromisoformat(fields["data_window"]["split"]).timestamp()))
+    return PROTOCOLS[fields["protocol"]](log, seed=fields["recipe"]["seed"]).past
 
 
 def _item(record: Decision, item_id: str | None) -> str:

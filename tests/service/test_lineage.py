@@ -260,6 +260,15 @@ def test_bundle_of_before_walks_over_all_that_is_there(
     assert data.found["same_as_trained_on"] is None
     assert "did not record what the data held" in data.found["note"]
 
+    def bare(bundle_id: str) -> Manifest:
+        manifest = old(bundle_id)
+        fields = {name: one for name, one in manifest.fields.items() if name != "protocol"}
+        return msgspec.structs.replace(manifest, fields=fields)
+
+    links = lineage(record, None, changed(records, manifest_of=bare), events=1)
+    assert {one.name for one in links if one.missing} == {"data", "item"}
+    assert "the bundle's manifest has no 'protocol'" in next(one.missing for one in links if one.name == "data")
+
 
 def test_data_that_were_screened_before_training_are_screened_again(home: Home) -> None:
     """As the autopilot does: a flood is left out, on a snapshot that was kept as files."""
