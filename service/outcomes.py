@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from redis.exceptions import RedisError
 
-from recsys.archive import Archive, Position
+from recsys.archive import Archive
 from recsys.errors import ArchiveError
 from recsys.experiments.outcomes import METRICS, Outcomes
 from recsys.vocabulary import item_key
@@ -17,21 +17,15 @@ from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.errors import RecordsUnavailable, StackError
-from service.event_log import stream_key
-from service.log_entries import Run, text_of
+from service.logged_events import LoggedEvents
 from service.round_trips import RoundTrips
 from service.settings import Settings
-from service.state_keys import SHARDS
 
 WINDOW_S = 3_600  # after a list was answered, in which what happens to its items is put down to it
 BEFORE_DAYS = 14  # in which what a user did is taken for how active they are anyway
 CLICKED = {"view", "click", "like", "purchase", "rating"}
 CONVERTED = {"like", "purchase"}
-_COLUMNS = ("ms", "user_id", "type", "recommendation_id", "ts_ms", "value")
-_PAGE = 2_000
 COMMAND_MS = 10_000
-
-Event = tuple[int, str, str, str | None, int, float | None]  # arrived, user, type, list, happened, value
 
 
 class OutcomeReader:
@@ -42,7 +36,7 @@ class OutcomeReader:
     """
 
     def __init__(self, store: RoundTrips, records: DecisionRecords, events: Archive) -> None:
-        self._store, self._records, self._events = store, records, events
+        self._records, self._events = records, LoggedEvents(store, events)
 
     async def read(
         self,
@@ -72,41 +66,18 @@ class OutcomeReader:
         value: dict[str, float] = defaultdict(float)
         before: Counter[str] = Counter()
         earliest = datetime.fromtimestamp(since_ms / 1000, UTC) - timedelta(days=BEFORE_DAYS)
-        async for arrived, user, kind, of, happened, amount in self._all_events(earliest):
-            if arrived < (since_ms if began_ms is None else began_ms):
-                before[user] += 1
-            if of is None or (record := answered.get(of)) is None or not _in_time(record, happened, window_s):
+        async for event in self._events.since(earliest):
+            if event.ms < (since_ms if began_ms is None else began_ms):
+                before[event.user_id] += 1
+            of = event.recommendation_id
+            if of is None or (record := answered.get(of)) is None or not in_time(record, event.ts_ms, window_s):
                 continue
-            if kind in CLICKED:
+            if event.type in CLICKED:
                 clicked.add(of)
-            if kind in CONVERTED:
+            if event.type in CONVERTED:
                 converted.add(of)
-                value[of] += float(amount or 0.0)
+                value[of] += float(event.value or 0.0)
         return _by_user(list(answered.values()), tuple(variants), name, clicked, converted, value, before)
-
-    async def _all_events(self, since: datetime) -> AsyncIterator[Event]:
-        """The archive, then what of the streams it does not have."""
-        days = [since.date() + timedelta(days=n) for n in range((datetime.now(UTC) - since).days + 3)]
-        until = await asyncio.to_thread(self._events.until)
-        table = await asyncio.to_thread(self._events.read, columns=_COLUMNS, days=days)
-        columns = await asyncio.to_thread(lambda: [table[name].to_pylist() for name in _COLUMNS])
-        for row in zip(*columns, strict=True):
-            yield row
-        for number in range(SHARDS):
-            async for event in self._tail(number, until[number]):
-                yield event
-
-    async def _tail(self, number: int, after: Position) -> AsyncIterator[Event]:
-        start = f"({text_of(after)}"
-        while True:
-            (page,) = await self._store.demand([("XRANGE", stream_key(number), start, "+", "COUNT", str(_PAGE))])
-            if page:
-                run = Run.of(number, page)
-                for position, one in zip(run.positions, run.events, strict=True):
-                    yield position[0], one.user_id, one.type, one.recommendation_id, one.ts_ms, one.value
-                start = f"({page[-1][0].decode()}"
-            if len(page) < _PAGE:
-                return
 
 
 def with_outcomes(settings: Settings, url: str, work: Callable[[OutcomeReader], Awaitable[Outcomes]]) -> Outcomes:
@@ -125,7 +96,7 @@ def with_outcomes(settings: Settings, url: str, work: Callable[[OutcomeReader], 
     return asyncio.run(read())
 
 
-def _in_time(record: Decision, happened_ms: int, window_s: float) -> bool:
+def in_time(record: Decision, happened_ms: int, window_s: float) -> bool:
     """Whether an event is put down to a list; clients' clocks may be a minute early."""
     return -60_000 <= happened_ms - record.time_ms <= window_s * 1000
 

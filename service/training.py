@@ -45,6 +45,7 @@ def published(
         dataset,
         base_recipe(settings) if search is None else search.recipe,
         candidates=settings.candidates,
+        diversity=settings.diversity,
         champion=champion,
         step=step,
     )

@@ -1,0 +1,199 @@
+"""How soon the drift monitor notices what goes wrong and names it, and how often it cries without a reason.
+
+    python -m loadtest.drift_faults                       # 40 quiet months and 20 runs of each fault
+    python -m loadtest.drift_faults --worlds 2 --runs 2 --quiet 2
+
+Simulated users (`recsys.simulation.served`) of a few invented worlds; in each a bundle is trained on what came of the
+lists of the bundle before it. Then, from one state, months without any change and runs in which a fault begins on day
+ONSET_DAY; the monitor looks every hour. Prints a Markdown table; the JSON file in results/ has every run.
+"""
+
+import argparse
+import copy
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from loadtest import machine
+from loadtest.deployed import RESULTS
+from recsys.bundle import Recipe
+from recsys.datasets.dataset import Dataset
+from recsys.datasets.synthetic import synthetic
+from recsys.features.user import UserStates
+from recsys.monitoring.reference import Reference
+from recsys.monitoring.watch import ALPHA
+from recsys.simulation import DAY_S
+from recsys.simulation.faults import Fault, Trouble
+from recsys.simulation.served import Served, ServedHour, logged
+from recsys.simulation.tastes import Drift
+from recsys.simulation.visits import Habits
+from recsys.simulation.watched import watch, watcher_of
+from recsys.simulation.world import SimulatedWorld, Surge
+from recsys.training.train import train
+from recsys.types import World
+
+START_S = 1_700_006_400 // DAY_S * DAY_S
+FIRST, SECOND = 15, 25  # days that the two bundles learn from
+QUIET_DAYS, ONSET_DAY, AFTER_DAYS = 30, 5, 10
+USERS, ITEMS, CANDIDATES = 300, 300, 100
+SHOCK = 0.9  # of the users like something else
+NAMES: dict[str, str] = {  # what a fault is to be called
+    "taste drift": "taste drift",
+    "popularity shock": "popularity shock",
+    "nulls": "broken feature",
+    "unit change": "broken feature",
+    "frozen item stats": "broken feature",
+    "new-user wave": "new-user wave",
+    "bot traffic": "bot traffic",
+}
+RECIPE = Recipe(
+    factors=16, spectral_factors=16, als_iterations=5, neighbours=20, trees=25, choose_als=False,
+    choose_popularity=False, choose_older=False, choose_ranker=False,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """A service on the day that its second bundle is installed."""
+
+    dataset: Dataset
+    served: Served
+    reference: Reference
+    start_s: int
+
+
+@lru_cache(1)
+def beginning(seed: int, users: int = USERS, first: int = FIRST, second: int = SECOND) -> Beginning:
+    """Two bundles, one after the other."""
+    dataset = synthetic(seed, users=200, items=ITEMS, sessions=10)
+    simulated = SimulatedWorld.over(
+        dataset, users=users, seed=seed, habits=Habits(visits_per_s=users / 75_000, mean_lists=2.0)
+    )
+    served = Served(simulated, seed)
+    hours: list[ServedHour] = []
+    at_s = START_S
+    for days in (first, second):
+        hours += list(served.hours(at_s, days * 24))
+        at_s += days * DAY_S
+        trained = train(logged(dataset, hours), RECIPE, candidates=CANDIDATES)
+        served.install(World(trained.bundle, trained.bundle.item_stats, CANDIDATES))
+    return Beginning(dataset, served, trained.reference, at_s)
+
+
+def troubled(begun: Beginning, run: int, fault: Fault, onset_s: float) -> Served:
+    """The same service with its own chance from now on, and a fault to come."""
+    served = copy.copy(begun.served)
+    served.states = UserStates.concatenate([begun.served.states])
+    served.met, served.person = begun.served.met.copy(), begun.served.person.copy()
+    served.counts = copy.deepcopy(begun.served.counts)
+    served.trouble = Trouble(fault, onset_s)
+    served.reseed(run)
+    simulated = replace(begun.served.simulated, seed=10_000 + run)
+    if fault == "taste drift":
+        drift = Drift(onset_s=onset_s, shock=SHOCK)
+        seed, users = begun.served.simulated.seed, len(simulated.activity)
+        drifting = SimulatedWorld.over(begun.dataset, users=users, seed=seed, habits=simulated.habits, drift=drift)
+        simulated = replace(simulated, tastes=drifting.tastes)
+    if fault == "popularity shock":
+        rank = simulated.catalogue.rank
+        ranks = np.random.default_rng([run, 3]).choice(np.arange(100, 200), 4, replace=False)
+        simulated = replace(simulated, surge=Surge(np.flatnonzero(np.isin(rank, ranks)), onset_s, 5.0))
+    served.simulated = simulated
+    return served
+
+
+def one_run(task: tuple[int, int, Fault]) -> dict[str, Any]:
+    """A quiet month, or what was said of a fault."""
+    seed, run, fault = task
+    begun = beginning(seed)
+    quiet = fault == "none"
+    onset_s = begun.start_s + (0 if quiet else ONSET_DAY * DAY_S)
+    hours = 24 * (QUIET_DAYS if quiet else ONSET_DAY + AFTER_DAYS)
+    served = troubled(begun, run, fault, np.inf if quiet else onset_s)
+    watcher = watcher_of(begun.reference)
+    noticed, early = watch(served, begun.reference, watcher, start_s=begun.start_s, hours=hours, onset_s=onset_s)
+    found: dict[str, Any] = {"world": seed, "run": run, "fault": fault, "early": early, "noticed": noticed is not None}
+    if noticed is not None:
+        found |= {"hours": noticed.hours, "lists": noticed.lists, "events": noticed.events}
+        found["causes"] = [f"{one.name}: {one.subject}" for one in noticed.causes]
+        found["alarms"] = [one.sentence() for one in noticed.alarms[:8]]
+        found["named"] = bool(noticed.causes) and noticed.causes[0].name == NAMES.get(fault)
+    return found
+
+
+def measure(*, worlds: int, runs: int, quiet: int, seed: int, processes: int) -> dict[str, Any]:
+    """All runs; those of one world in one process, which trains its bundles once."""
+    faults: list[Fault] = [one for one in get_args(Fault) if one != "none"]
+    tasks: list[list[tuple[int, int, Fault]]] = [[] for _ in range(worlds)]
+    for run in range(quiet):
+        tasks[run % worlds].append((seed + run % worlds, run, "none"))
+    for fault in faults:
+        for run in range(runs):
+            tasks[run % worlds].append((seed + run % worlds, 1_000 + run, fault))
+    with ProcessPoolExecutor(processes) as pool:
+        found = [one for of_world in pool.map(_all, tasks) for one in of_world]
+    return {**machine.facts(), "alpha": ALPHA, "quiet_days": QUIET_DAYS, "runs": found}
+
+
+def _all(tasks: list[tuple[int, int, Fault]]) -> list[dict[str, Any]]:
+    found = []
+    for task in tasks:
+        found.append(one_run(task))
+        print(json.dumps(found[-1]), flush=True)
+    return found
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The table."""
+    runs = found["runs"]
+    quiet = [one for one in runs if one["fault"] == "none"]
+    false = sum(one["noticed"] for one in quiet)
+    lines = ["| what goes wrong | noticed | named so, first | lists, median | 90 % | events | false alarm before |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for fault in NAMES:
+        own = [one for one in runs if one["fault"] == fault]
+        seen = [one for one in own if one["noticed"]]
+        if not own:
+            continue
+        lists = [one["lists"] for one in seen] or [0]
+        cells = [
+            fault,
+            f"{len(seen)} of {len(own)}",
+            f"{sum(one['named'] for one in seen)} of {len(own)}",
+            f"{np.median(lists):,.0f}",
+            f"{np.quantile(lists, 0.9, method='higher'):,.0f}",
+            f"{np.median([one['events'] for one in seen] or [0]):,.0f}",
+            f"{sum(one['early'] for one in own)}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    tail = f"Of {len(quiet)} quiet months {false} had an alarm; at most {ALPHA:.0%} should."
+    return "\n".join([*lines, "", tail])
+
+
+def main() -> None:
+    """Command line entry."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=20, help="of each fault")
+    parser.add_argument("--quiet", type=int, default=40, help="months without any")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
+    given = parser.parse_args()
+    if min(given.worlds, given.processes) < 1:
+        parser.error("--worlds and --processes must be at least 1")
+    found = measure(worlds=given.worlds, runs=given.runs, quiet=given.quiet, seed=given.seed, processes=given.processes)
+    given.results.mkdir(parents=True, exist_ok=True)
+    path = given.results / f"{datetime.now(UTC):%Y-%m-%d}-drift-faults.json"
+    path.write_text(json.dumps(found, indent=1), "utf-8")
+    print(markdown(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Alarms: series that have left their tolerance, as values for whoever acts on them."""
+
+import msgspec
+import numpy as np
+
+from recsys.monitoring.bins import ABOVE, BELOW, MISSING
+from recsys.monitoring.segments import ALL
+from recsys.monitoring.watch import FRESH, Watcher, keyed
+
+BROKEN_SHARE = 0.2  # of the cells in which a value is missing or out of range
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """A series that has left its tolerance.
+
+    Attributes:
+        kind, subject, segment: Its name. since_s: When evidence was enough, UTC epoch seconds.
+        evidence: The e-value: how many times as likely what was seen is under a bet as where nothing has changed.
+        component: What moved most; `usual` and `now` are its means, up to 400 rows back.
+        harmful: Whether lists are worse, or made of what is wrong; else only other people or other items are there.
+    """
+
+    kind: str
+    subject: str
+    segment: str
+    since_s: int
+    evidence: float
+    component: str
+    usual: float
+    now: float
+    harmful: bool
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.kind} {self.subject}" + ("" if self.segment == ALL else f" ({self.segment})")
+
+    def sentence(self) -> str:
+        """What moved, and how far."""
+        return f"{self.name}: {self.component} {self.usual:.3g} -> {self.now:.3g}"
+
+
+def alarms_of(watcher: Watcher) -> list[Alarm]:
+    """The alarms that are on, those of the most evidence first."""
+    found = []
+    for key, one in keyed(watcher.watch):
+        tolerance = watcher.tolerance(key)
+        if not one.since_s or tolerance is None or one.moved not in one.components:
+            continue
+        place = one.components.index(one.moved)
+        now = float(one.evidence.means()[place])
+        found.append(
+            Alarm(
+                kind=key.kind,
+                subject=key.subject,
+                segment=key.segment,
+                since_s=one.since_s,
+                evidence=one.evidence.value(),
+                component=one.moved,
+                usual=float(np.add(tolerance.low[place], tolerance.high[place]) / 2),
+                now=now,
+                harmful=is_broken(key.kind, one.moved, one.up, now) or (key.kind == "quality" and not one.up),
+            )
+        )
+    return sorted(found, key=lambda one: -one.evidence)
+
+
+def is_broken(kind: str, component: str, up: bool, now: float) -> bool:
+    """Whether a change is that of something broken rather than of something else that happens."""
+    return kind == FRESH or (kind == "feature" and up and component in (MISSING, BELOW, ABOVE) and now >= BROKEN_SHARE)

@@ -1,0 +1,86 @@
+"""A simulated service as the monitor sees it: hours of `served` as hours of `monitoring`, day after day."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.monitoring.alarms import Alarm, alarms_of
+from recsys.monitoring.causes import Cause, causes
+from recsys.monitoring.hours import Hour, Outcomes, examined, series_of
+from recsys.monitoring.measured import HEAD, measure
+from recsys.monitoring.reference import Reference
+from recsys.monitoring.series import shelf_of
+from recsys.monitoring.watch import Watcher, new_watch
+from recsys.simulation.served import Served, ServedHour
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Noticed:
+    """What the monitor said first.
+
+    Attributes:
+        hours, lists, events: Since the onset, or the beginning of the run; lists are all that were asked for.
+    """
+
+    hours: int
+    lists: int
+    events: int
+    alarms: list[Alarm]
+    causes: list[Cause]
+
+
+def watcher_of(reference: Reference) -> Watcher:
+    """One that has seen nothing."""
+    return Watcher(new_watch("simulated"), reference)
+
+
+def seen(hour: ServedHour, served: Served, reference: Reference) -> Hour:
+    """An hour as read from records and events."""
+    b = len(hour.shown)
+    measured = None
+    if hour.batch is not None and hour.world is not None:
+        measured = measure(hour.world, hour.batch, diversity=reference.diversity)
+    return Hour(
+        start_s=hour.start_s,
+        requests=hour.requests,
+        measured=measured,
+        placement=np.array(["default"] * b),
+        outcomes=Outcomes(hour.clicked[:, :HEAD], np.minimum(hour.shown, HEAD)),
+        item_age_s=np.full(b, hour.item_age_s),
+        state_age_s=np.zeros(b),
+        event_user=hour.user,
+        event_item=served.row_of[hour.item],
+        event_verb=hour.verb,
+    )
+
+
+def watch(
+    served: Served, reference: Reference, watcher: Watcher, *, start_s: int, hours: int, onset_s: float = -np.inf
+) -> tuple[Noticed | None, bool]:
+    """Serve and look every hour until there is an alarm; whether one came before the onset is said beside.
+
+    The first alarm after the onset is given a day, so that what belongs together can show.
+    """
+    assert served.world is not None
+    bundle = served.world.bundle
+    shelf, examination = shelf_of(bundle), examined(reference.examination)
+    lists = events = since = 0
+    first: tuple[int, int, int] | None = None
+    early = False
+    for hour in served.hours(start_s, hours):
+        watcher.see(hour.start_s, series_of(seen(hour, served, reference), bundle, reference.bins, shelf, examination))
+        if hour.start_s < onset_s:
+            early = early or bool(alarms_of(watcher))
+            continue
+        since, lists, events = since + 1, lists + int(hour.requests.sum()), events + len(hour.user)
+        if first is None and alarms_of(watcher):
+            first = since, lists, events
+        if first is not None and since >= first[0] + SETTLE:
+            break
+    if first is None:
+        return None, early
+    alarms = alarms_of(watcher)
+    return Noticed(*first, alarms, causes(alarms)), early
+
+
+SETTLE = 24  # hours from the first alarm to the name
