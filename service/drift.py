@@ -61,7 +61,7 @@ class Look(msgspec.Struct, kw_only=True):
         problems: What kept the look from seeing all; with `compared` false nothing was compared at all.
         not_measured: Records that could not be made again, by reason.
         figures: Of every series. distinct: Different items in the first places of `distinct_of` lists, and `usual`.
-        not_compared: Series of which the reference, or the beginning, has too little.
+        not_compared: Series of which the reference, or the beginning, has too little. days: As `watch.Watch.days`.
     """
 
     bundle: str
@@ -80,6 +80,7 @@ class Look(msgspec.Struct, kw_only=True):
     figures: list[Figure] = []
     not_compared: list[str] = []
     distinct: dict[str, float] = {}
+    days: dict[str, dict[str, list[float]]] = {}
 
 
 def look(
@@ -118,21 +119,20 @@ def look(
         read = Read(recorded_worlds(settings, store_url), world, reference.diversity)
         if start_s < end_s:
             asyncio.run(_read(settings, store_url, path.name, read, start_s, end_s, now_ms, found))
-        watcher = Watcher(watch, reference)
+        watcher = _watcher(watch, reference, found)
         shelf, examination = shelf_of(loaded), examined(reference.examination)
         for hour in read.hours(start_s, end_s):
             found.hours += 1
             watcher.see(hour.start_s, series_of(hour, loaded, reference.bins, shelf, examination))
         _tell(found, watcher, read, reference, end_s)
         if remember and start_s < end_s:
-            watch.until_s = max(watch.until_s, end_s)
-            _keep(folder / f"{path.name}.json", watch)
+            _keep(folder / f"{path.name}.json", watcher.watch())
     return found
 
 
 def _tell(found: Look, watcher: Watcher, read: Read, reference: Reference, end_s: int) -> None:
     """Everything that a look says."""
-    watch = watcher.watch
+    watch = watcher.watch()
     empty_s = end_s - watch.until_s
     found.alarms = alarms_of(watcher)
     found.causes = causes(found.alarms)
@@ -147,7 +147,7 @@ def _tell(found: Look, watcher: Watcher, read: Read, reference: Reference, end_s
             f"{read.skewed} of {read.received} events came through a gateway whose clock is not the store's"
         )
         found.alarms.append(_of_data("clocks", found.at_s, harmful=False))
-    found.began_s, found.until_s = watch.began_s, max(watch.until_s, 0)
+    found.began_s, found.until_s, found.days = watch.began_s, watch.until_s, watch.days
     found.lists, found.events, found.not_measured = read.lists, read.events, dict(read.not_measured)
     found.figures, found.not_compared = figures_of(watcher), not_compared(watcher)
     found.rows = max((one.rows for one in found.figures if one.segment == ALL and one.kind == "users"), default=0)
@@ -214,6 +214,14 @@ def _watch(path: Path, bundle: str, found: Look) -> Watch:
         found.problems.append(f"{path} is of another version: what earlier looks saw is lost, and they begin anew")
         return new_watch(bundle)
     return watch
+
+
+def _watcher(watch: Watch, reference: Reference, found: Look) -> Watcher:
+    try:
+        return Watcher(watch, reference)
+    except ValueError as error:
+        found.problems.append(f"what earlier looks saw is damaged ({error}), and they begin anew")
+        return Watcher(new_watch(watch.bundle), reference)
 
 
 def _keep(path: Path, watch: Watch) -> None:

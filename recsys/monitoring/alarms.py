@@ -5,7 +5,7 @@ import numpy as np
 
 from recsys.monitoring.bins import ABOVE, BELOW, MISSING
 from recsys.monitoring.segments import ALL
-from recsys.monitoring.watch import FRESH, Watcher, keyed
+from recsys.monitoring.watch import FRESH, Watcher
 
 BROKEN_SHARE = 0.2  # of the cells in which a value is missing or out of range
 
@@ -43,19 +43,19 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 def alarms_of(watcher: Watcher) -> list[Alarm]:
     """The alarms that are on, those of the most evidence first."""
     found = []
-    for key, one in keyed(watcher.watch):
+    for key, one in watcher.series.items():
         tolerance = watcher.tolerance(key)
         if not one.since_s or tolerance is None or one.moved not in one.components:
             continue
         place = one.components.index(one.moved)
-        now = float(one.evidence.means()[place])
+        now = float(watcher.evidence.means(one.of)[place])
         found.append(
             Alarm(
                 kind=key.kind,
                 subject=key.subject,
                 segment=key.segment,
                 since_s=one.since_s,
-                evidence=one.evidence.value(),
+                evidence=watcher.evidence.value(one.of),
                 component=one.moved,
                 usual=float(np.add(tolerance.low[place], tolerance.high[place]) / 2),
                 now=now,

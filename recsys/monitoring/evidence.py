@@ -11,8 +11,9 @@ any false alarm ever, not on how often they come.
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
 STAKES = (0.05, 0.25, 0.8)  # of the wealth that the worst x would take
@@ -20,79 +21,100 @@ MOST = 1e200  # beyond it nothing more is to be proved, and floats end
 MEMORY = 400.0  # rows after which an old one counts for a half in `recent`
 
 
-class Tolerance(msgspec.Struct, frozen=True):
-    """What means are allowed, [K] each; NaN where nothing is claimed."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Tolerance:
+    """What means are allowed, float64 [K] each; NaN where nothing is claimed."""
 
-    low: list[float]
-    high: list[float]
+    low: np.ndarray
+    high: np.ndarray
 
 
-class Evidence(msgspec.Struct):
-    """What has been seen of one series so far.
+@dataclass(slots=True, eq=False)
+class Evidence:
+    """What has been seen of some components so far, [C] of them; of each by itself.
 
     Attributes:
-        wealth: float [2 * K * len(STAKES)], of bets on "above", then on "below".
-        total: [K], sums of all rows. rows: Ever counted.
-        days: On which bets have begun. day: The last of them, counted from the epoch.
-        recent, weight: [K], sums in which old rows fade, and what they are sums over.
+        wealth: float64 [2, C, len(STAKES)], of bets on "above", then on "below".
+        total, rows: [C], sum and number of all values.
+        recent, weight: [C], a sum in which old values fade, and what it is a sum over.
+        days, day: [C], on how many days bets have begun, and the last of them, counted from the epoch.
     """
 
-    wealth: list[float]
-    total: list[float]
-    recent: list[float]
-    weight: list[float]
-    days: int = 0
-    day: int = -1
-    rows: int = 0
+    wealth: np.ndarray
+    total: np.ndarray
+    rows: np.ndarray
+    recent: np.ndarray
+    weight: np.ndarray
+    days: np.ndarray
+    day: np.ndarray
 
     @classmethod
     def none(cls, components: int) -> "Evidence":
         """Before anything was seen."""
-        zeros = [0.0] * components
-        return cls([0.0] * (2 * components * len(STAKES)), zeros, zeros, zeros)
+        return cls(np.zeros((2, components, len(STAKES))), *(np.zeros(components) for _ in range(6)))
 
-    def value(self) -> float:
-        """The e-value: 1 at the start, large where the tolerance is left."""
-        return 1 / (self.days + 1) + math.fsum(self.wealth) / max(len(self.wealth), 1)
+    @classmethod
+    def unpacked(cls, packed: Mapping[str, bytes]) -> "Evidence":
+        """From `packed`. Raises ValueError: its parts do not fit together."""
+        columns = {name: np.frombuffer(packed.get(name, b""), "<f8").copy() for name in cls.__slots__}
+        wealth = columns.pop("wealth").reshape(2, len(columns["total"]), len(STAKES))
+        if {len(one) for one in columns.values()} != {wealth.shape[1]}:
+            raise ValueError("columns of different lengths")
+        return cls(wealth, **columns)
 
-    def means(self) -> np.ndarray:
+    def packed(self) -> dict[str, bytes]:
+        """All of it as bytes."""
+        return {name: getattr(self, name).astype("<f8").tobytes() for name in self.__slots__}
+
+    def widened(self, components: int) -> "Evidence":
+        """The same, and so many more of which nothing was seen."""
+        more = Evidence.none(components)
+        axis = {"wealth": 1}
+        return Evidence(
+            *(np.concatenate([getattr(self, n), getattr(more, n)], axis=axis.get(n, 0)) for n in self.__slots__)
+        )
+
+    def value(self, of: slice) -> float:
+        """The e-value of what some components claim together: 1 at the start, large where a tolerance is left."""
+        return float(1 / (self.days[of].max() + 1) + self.wealth[:, of].mean())
+
+    def values(self, starts: np.ndarray) -> np.ndarray:
+        """Those of neighbouring groups of components that begin at `starts`, float64 [len(starts)]."""
+        sizes = np.diff(np.append(starts, self.wealth.shape[1]))
+        won = np.add.reduceat(self.wealth.sum(axis=(0, 2)), starts) / (2 * len(STAKES) * sizes)
+        return won + 1 / (np.maximum.reduceat(self.days, starts) + 1)
+
+    def means(self, of: slice) -> np.ndarray:
         """The recent mean of each component, float64 [K]; NaN where nothing was seen."""
-        weight = np.array(self.weight)
-        return np.divide(self.recent, weight, out=np.full(len(weight), np.nan), where=weight > 0)
+        weight = self.weight[of]
+        return np.divide(self.recent[of], weight, out=np.full(len(weight), np.nan), where=weight > 0)
 
-    def see(self, values: np.ndarray, tolerance: Tolerance | None, *, day: int) -> None:
-        """Take in rows of a day, float64 [n, K] in [0, 1], NaN where one says nothing; no tolerance: nobody bets."""
-        k = len(self.total)
+    def see(self, values: np.ndarray, tolerance: Tolerance, *, day: int) -> None:
+        """Take in rows of a day, float64 [n, C] in [0, 1], NaN where one says nothing."""
         said = ~np.isnan(values)
         values = np.where(said, values, 0.0)
-        self.rows += int(said.any(axis=1).sum())
-        fade = 0.5 ** (said[::-1].cumsum(axis=0)[::-1] / MEMORY)
-        whole = 0.5 ** (said.sum(axis=0) / MEMORY)
-        for name, now in (("recent", values), ("weight", said)):
-            setattr(self, name, (np.array(getattr(self, name)) * whole + (now * fade).sum(axis=0)).tolist())
-        self.total = (np.array(self.total) + values.sum(axis=0)).tolist()
-        if tolerance is None:
-            return
-        wealth = np.array(self.wealth).reshape(2, k, len(STAKES))
-        if day != self.day:
-            self.days, self.day = self.days + 1, day
-            wealth += 1 / (self.days * (self.days + 1))
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            grown = np.minimum(np.log(wealth) + _growth(values, said, tolerance), math.log(MOST))
-            self.wealth = np.exp(grown).ravel().tolist()
+        later = said[::-1].cumsum(axis=0)[::-1]
+        fade, whole = 0.5 ** (later / MEMORY), 0.5 ** (later[0] / MEMORY)
+        self.recent = self.recent * whole + (values * fade).sum(axis=0)
+        self.weight = self.weight * whole + (said * fade).sum(axis=0)
+        self.total, self.rows = self.total + values.sum(axis=0), self.rows + later[0]
+        begins = (later[0] > 0) & (self.day != day) & ~np.isnan(tolerance.high)
+        self.days[begins] += 1
+        self.day[begins] = day
+        self.wealth[:, begins] += (1 / (self.days[begins] * (self.days[begins] + 1)))[:, None]
+        with np.errstate(divide="ignore"):
+            self.wealth = np.exp(np.minimum(np.log(self.wealth) + _growth(values, said, tolerance), math.log(MOST)))
 
-    def forget(self) -> None:
+    def forget(self, of: slice) -> None:
         """An alarm is over: what was won is gone, and bets begin anew with the days that are left."""
-        self.wealth = [0.0] * len(self.wealth)
+        self.wealth[:, of] = 0.0
 
 
 def _growth(values: np.ndarray, said: np.ndarray, tolerance: Tolerance) -> np.ndarray:
-    """The logarithm by which each bet grows, float64 [2, K, STAKES]; 0 where none can be made."""
-    high, low = np.array(tolerance.high), np.array(tolerance.low)
+    """The logarithm by which each bet grows, float64 [2, C, STAKES]; 0 where none can be made."""
+    high, low = tolerance.high, tolerance.low
     above = np.divide(1, high, out=np.zeros(len(high)), where=(high > 0) & (high < 1))
     below = np.divide(1, 1 - low, out=np.zeros(len(low)), where=(low > 0) & (low < 1))
     up = np.where(said & (above > 0), (values - high) * above, 0)
     down = np.where(said & (below > 0), (low - values) * below, 0)
-    return np.stack([[np.log1p(stake * side).sum(axis=0) for stake in STAKES] for side in (up, down)]).transpose(
-        0, 2, 1
-    )
+    return np.stack([np.stack([np.log1p(stake * side).sum(axis=0) for stake in STAKES], axis=1) for side in (up, down)])

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from recsys.monitoring.reference import Reference
-from recsys.monitoring.watch import Watcher, keyed
+from recsys.monitoring.watch import Watcher
 
 _LEAST = 1e-4  # share that an empty bin is taken to have, so that the logarithm is finite
 
@@ -42,12 +42,13 @@ ORDERED = ("feature", "score")
 def figures_of(watcher: Watcher) -> list[Figure]:
     """Every series that has been seen and has something to be compared with."""
     found = []
-    for key, one in keyed(watcher.watch):
+    for key, one in watcher.series.items():
         tolerance = watcher.tolerance(key)
-        if tolerance is None or not one.evidence.rows:
+        rows = int(watcher.evidence.rows[one.of].max())
+        if tolerance is None or not rows:
             continue
-        low, high = np.array(tolerance.low), np.array(tolerance.high)
-        usual, now = (low + high) / 2, one.evidence.means()
+        low, high = tolerance.low, tolerance.high
+        usual, now = (low + high) / 2, watcher.evidence.means(one.of)
         found.append(
             Figure(
                 kind=key.kind,
@@ -60,8 +61,8 @@ def figures_of(watcher: Watcher) -> list[Figure]:
                 high=_plain(high),
                 psi=psi(usual, now) if len(now) > 1 and key.kind != "quality" else 0.0,
                 ks=float(np.abs(np.cumsum(now - usual)).max()) if key.kind in ORDERED else 0.0,
-                rows=one.evidence.rows,
-                evidence=one.evidence.value(),
+                rows=rows,
+                evidence=watcher.evidence.value(one.of),
                 threshold=watcher.threshold(key),
                 alarm=bool(one.since_s),
             )
@@ -73,8 +74,8 @@ def not_compared(watcher: Watcher) -> list[str]:
     """Series that were seen and have nothing to be compared with yet, by name."""
     return [
         f"{key.kind} {key.subject} ({key.segment})"
-        for key, one in keyed(watcher.watch)
-        if one.evidence.rows and watcher.tolerance(key) is None
+        for key, one in watcher.series.items()
+        if watcher.evidence.rows[one.of].any() and watcher.tolerance(key) is None
     ]
 
 

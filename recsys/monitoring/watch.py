@@ -5,7 +5,8 @@ series and all looks: half of it for the reference being a sample, half for the 
 (Bonferroni), which holds however they depend on each other.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import msgspec
 import numpy as np
@@ -21,23 +22,40 @@ PLACEMENTS = 0.2  # of ALPHA; the rest is shared evenly by all other series
 DAY_S = 86_400
 BASELINE = 800  # rows; where no reference is possible before a bundle serves, its first ones are the reference
 FRESH = "freshness"
-OWN: dict[tuple[str, str], int] = {  # series that no reference holds, and their components
-    ("traffic", "lists"): 1,
-    (FRESH, "item_stats"): 1,
-    (FRESH, "user_states"): 1,
-    **{("quality", subject): k for subject, k in (("clicks", 1), ("ndcg", 1), ("calibration", 5))},
+PLACED = "placement "
+OWN = {("traffic", "lists"): 1, (FRESH, "item_stats"): 1, (FRESH, "user_states"): 1}  # should be 0, and their sizes
+TIMELINE = {
+    ("quality", "clicks"): "lists clicked",
+    ("quality", "ndcg"): "NDCG on clicks",
+    ("users", "segments"): "new users",
+    ("list", "popularity"): "places with head items",
+    ("list", "diversity"): "unlikeness within lists",
+    ("traffic", "lists"): "lists beyond a person's",
 }
+KEPT_DAYS = 90
+BEGINNING = {("quality", subject) for subject in ("clicks", "ndcg", "calibration")}
 
 
 class Watched(msgspec.Struct):
-    """One series: its evidence, and where it has its own, the sums over the first rows (count, x, x squared, [K])."""
+    """One series: where its components begin, and where it has no reference, the sums of its first rows.
+
+    Attributes:
+        baseline: Count, sum and sum of squares, [3][K].
+        since_s: Of the alarm that is on, the hour at whose end it came on; 0: none is.
+        moved, up: Then, the component that is farthest outside, and whether it is above.
+    """
 
     components: list[str]
-    evidence: Evidence
+    start: int
     baseline: list[list[float]] = []
-    since_s: int = 0  # of the alarm that is on, the hour at whose end it came on; 0: none is
-    moved: str = ""  # then: the component that says most
+    since_s: int = 0
+    moved: str = ""
     up: bool = True
+
+    @property
+    def of(self) -> slice:
+        """Its components."""
+        return slice(self.start, self.start + len(self.components))
 
 
 class Watch(msgspec.Struct):
@@ -45,22 +63,19 @@ class Watch(msgspec.Struct):
 
     Attributes:
         until_s: Hours before this one have been looked at, UTC epoch seconds. began_s: The first of them.
-        hours: Looked at in which there was anything. lists, events: In them.
         placements: In the order in which they were met.
-        series: By "kind|subject|segment".
-        items: Events of the items most met lately, which fade.
+        series: By "kind|subject|segment", in the order of their components. evidence: Of all of them, packed.
+        days: Of each day (YYYY-MM-DD) and each of TIMELINE, sum and number of its first component; KEPT_DAYS of them.
     """
 
     layout: int
     bundle: str
     until_s: int = 0
     began_s: int = 0
-    hours: int = 0
-    lists: int = 0
-    events: int = 0
     placements: list[str] = []
     series: dict[str, Watched] = {}
-    items: dict[str, float] = {}
+    evidence: dict[str, bytes] = {}
+    days: dict[str, dict[str, list[float]]] = {}
 
 
 LAYOUT_OF_WATCH = 1
@@ -72,13 +87,27 @@ def new_watch(bundle: str) -> Watch:
 
 
 class Watcher:
-    """Brings a watch forward, hour by hour, beside one reference."""
+    """Brings a watch forward, hour by hour, beside one reference.
+
+    Raises:
+        ValueError: the watch is damaged.
+    """
 
     def __init__(self, watch: Watch, reference: Reference) -> None:
-        self.watch = watch
+        self._watch = watch
         self.shapes: dict[Key, Shape] = {shape.key: shape for shape in reference.shapes}
-        self._others = len(self.shapes) + len(OWN) * (1 + len(SEGMENTS))
-        self._known: dict[Key, Tolerance | None] = {}
+        self._others = len(self.shapes) + len(OWN) + len(BEGINNING) * (1 + len(SEGMENTS))
+        self.series: dict[Key, Watched] = {_key(name): one for name, one in watch.series.items()}
+        self.evidence = Evidence.unpacked(watch.evidence) if watch.evidence else Evidence.none(0)
+        if sum(len(one.components) for one in self.series.values()) != len(self.evidence.total):
+            raise ValueError("evidence of other series")
+        self._tolerances: dict[Key, Tolerance | None] = {}
+
+    def watch(self) -> Watch:
+        """The state to go on from."""
+        self._watch.series = {"|".join(key): one for key, one in self.series.items()}
+        self._watch.evidence = self.evidence.packed()
+        return self._watch
 
     def see(self, hour_s: int, all_of: Iterable[Series]) -> None:
         """Take in what one hour says; an hour that was looked at already says nothing new.
@@ -86,51 +115,67 @@ class Watcher:
         Args:
             hour_s: Its start, UTC epoch seconds.
         """
-        watch = self.watch
+        watch = self._watch
         if hour_s < watch.until_s:
             return
         watch.until_s, watch.began_s = hour_s + HOUR_S, watch.began_s or hour_s
-        for one in all_of:
-            if len(one.values):
-                self._see(one, hour_s)
+        said = [one for one in all_of if len(one.values)]
+        for one in said:
+            self._meet(one)
+            self._note(one, hour_s)
+        values = np.full((max((len(one.values) for one in said), default=0), len(self.evidence.total)), np.nan)
+        for one in said:
+            values[: len(one.values), self.series[one.key].of] = one.values
+        if len(values):
+            tolerances = [self.tolerance(key) or _none(len(one.components)) for key, one in self.series.items()]
+            whole = Tolerance(*(np.concatenate([getattr(t, side) for t in tolerances]) for side in ("low", "high")))
+            self.evidence.see(values, whole, day=hour_s // DAY_S)
+            self._judge(hour_s)
+        for one in said:  # after the judgement: what is to be compared with is never what is compared
+            if one.key[:2] in BEGINNING and self.tolerance(one.key) is None:
+                _add(self.series[one.key], one.values)
 
-    def _see(self, series: Series, hour_s: int) -> None:
-        name = _text(series.key)
-        if series.key.segment.startswith("placement ") and series.key.segment not in self.watch.placements:
-            self.watch.placements.append(series.key.segment)
-        one = self.watch.series.get(name)
-        if one is None:
-            one = Watched(list(series.components), Evidence.none(len(series.components)))
-            self.watch.series[name] = one
-        tolerance = self.tolerance(series.key)
-        if tolerance is None and series.key[:2] in OWN:
-            _add(one, series.values)
-        one.evidence.see(series.values, tolerance, day=hour_s // DAY_S)
-        if tolerance is not None:
-            self._judge(one, series.key, tolerance, hour_s)
+    def _meet(self, series: Series) -> None:
+        key = series.key
+        if key in self.series:
+            return
+        if key.segment.startswith(PLACED) and key.segment not in self._watch.placements:
+            self._watch.placements.append(key.segment)
+        self.series[key] = Watched(list(series.components), len(self.evidence.total))
+        self.evidence = self.evidence.widened(len(series.components))
+
+    def _note(self, series: Series, hour_s: int) -> None:
+        if series.key.segment != ALL or (name := TIMELINE.get(series.key[:2])) is None:
+            return
+        day = datetime.fromtimestamp(hour_s, UTC).date().isoformat()
+        of_day = self._watch.days.setdefault(day, {}).setdefault(name, [0.0, 0.0])
+        first = series.values[:, 0]
+        of_day[0] += float(np.nansum(first))
+        of_day[1] += float((~np.isnan(first)).sum())
+        while len(self._watch.days) > KEPT_DAYS:
+            del self._watch.days[min(self._watch.days)]
 
     def tolerance(self, key: Key) -> Tolerance | None:
         """The means of a series that are no drift; None while there is nothing to compare with."""
-        alpha = ALPHA / 2 * self.weight(key)
-        if key.kind == "quality":
-            return self._beside_its_beginning(key, alpha)
-        if key not in self._known:
-            self._known[key] = self._beside_the_reference(key, alpha)
-        return self._known[key]
+        if self._tolerances.get(key) is None and (key not in self._tolerances or key[:2] in BEGINNING):
+            alpha = ALPHA / 2 * self.weight(key)
+            by = self._beside_its_beginning if key[:2] in BEGINNING else self._beside_the_reference
+            self._tolerances[key] = by(key, alpha)
+        return self._tolerances[key]
 
     def _beside_its_beginning(self, key: Key, alpha: float) -> Tolerance | None:
-        one = self.watch.series.get(_text(key))
+        one = self.series.get(key)
         if one is None or not one.baseline or sum(one.baseline[0]) < BASELINE:
             return None
         count, total, squares = (np.array(row) for row in one.baseline)
-        mean = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+        mean = np.divide(total, count, out=np.full(len(count), np.nan), where=count >= LEAST_USERS)
         spread = np.sqrt(np.maximum(squares / np.maximum(count, 1) - mean * mean, 0) / np.maximum(count, 1))
-        return tolerance_of(key.kind, np.where(count >= LEAST_USERS, mean, np.nan), spread, count, alpha=alpha)
+        return tolerance_of(key.kind, mean, spread, count, alpha=alpha)
 
     def _beside_the_reference(self, key: Key, alpha: float) -> Tolerance | None:
         if k := OWN.get(key[:2]):
             return tolerance_of(key.kind, np.zeros(k), np.zeros(k), 10**9, alpha=alpha)
-        shape = self.shapes.get(key if not key.segment.startswith("placement ") else key._replace(segment=ALL))
+        shape = self.shapes.get(key._replace(segment=ALL) if key.segment.startswith(PLACED) else key)
         if shape is None or shape.users < LEAST_USERS:
             return None
         kind = "item" if key.subject.startswith("item_") else key.kind
@@ -138,9 +183,9 @@ class Watcher:
 
     def weight(self, key: Key) -> float:
         """The share of ALPHA that a series has; all of them add up to 1 at most."""
-        if not key.segment.startswith("placement "):
+        if not key.segment.startswith(PLACED):
             return (1 - PLACEMENTS) / self._others
-        known = self.watch.placements
+        known = self._watch.placements
         place = known.index(key.segment) + 1 if key.segment in known else len(known) + 1
         return PLACEMENTS / (place * (place + 1)) / self._others
 
@@ -148,28 +193,32 @@ class Watcher:
         """The e-value from which on a series has an alarm."""
         return 1 / (ALPHA / 2 * self.weight(key))
 
-    def _judge(self, one: Watched, key: Key, tolerance: Tolerance, hour_s: int) -> None:
-        means, low, high = one.evidence.means(), np.array(tolerance.low), np.array(tolerance.high)
-        outside = np.fmax(means - high, low - means)
-        if one.since_s and not (outside > 0).any():
-            one.since_s = 0
-            one.evidence.forget()
-        elif not one.since_s and one.evidence.value() >= self.threshold(key):
-            one.since_s = hour_s + HOUR_S
-        if one.since_s and (outside > 0).any():
-            top = int(np.nanargmax(outside))
-            one.moved, one.up = one.components[top], bool(means[top] > high[top])
+    def _judge(self, hour_s: int) -> None:
+        values = self.evidence.values(np.array([one.start for one in self.series.values()]))
+        for (key, one), value in zip(self.series.items(), values, strict=True):
+            if not one.since_s and value < self.threshold(key):
+                continue
+            if (tolerance := self.tolerance(key)) is None:
+                continue
+            means = self.evidence.means(one.of)
+            outside = np.fmax(means - tolerance.high, tolerance.low - means)
+            inside = not (outside > 0).any()
+            if one.since_s and inside:
+                one.since_s = 0
+                self.evidence.forget(one.of)
+            elif not inside:
+                one.since_s = one.since_s or hour_s + HOUR_S
+                top = int(np.nanargmax(outside))
+                one.moved, one.up = one.components[top], bool(means[top] > tolerance.high[top])
 
 
-def keyed(watch: Watch) -> Iterator[tuple[Key, Watched]]:
-    """Every series of a watch with its name."""
-    for name, one in watch.series.items():
-        kind, subject, segment = name.split("|", 2)
-        yield Key(kind, subject, segment), one
+def _key(name: str) -> Key:
+    kind, subject, segment = name.split("|", 2)
+    return Key(kind, subject, segment)
 
 
-def _text(key: Key) -> str:
-    return "|".join(key)
+def _none(components: int) -> Tolerance:
+    return Tolerance(np.full(components, np.nan), np.full(components, np.nan))
 
 
 def _add(one: Watched, values: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from service.cli import (
     checks,
     data,
     decisions,
+    drift,
     evaluation,
     experiments,
     features,
@@ -47,6 +48,7 @@ evaluation.register(app)
 ablation.register(app)
 decisions.register(app)
 features.register(app)
+drift.register(app)
 capacity.register(app)
 
 
