@@ -40,9 +40,10 @@ from recsys.types import World
 
 START_S = 1_700_006_400 // DAY_S * DAY_S
 FIRST, SECOND = 15, 25  # days that the two bundles learn from
-QUIET_DAYS, ONSET_DAY, AFTER_DAYS = 30, 5, 10
+QUIET_DAYS, ONSET_DAY, AFTER_DAYS = 30, 8, 14
 USERS, ITEMS, CANDIDATES = 300, 300, 100
-SHOCK = 0.9  # of the users like something else
+SHOCK, WALK = 0.9, 1.5  # of the users like something else; radians by which all tastes go on to wander in a day
+SURGING = 30  # of the less popular items
 NAMES: dict[str, str] = {  # what a fault is to be called
     "taste drift": "taste drift",
     "popularity shock": "popularity shock",
@@ -96,14 +97,14 @@ def troubled(begun: Beginning, run: int, fault: Fault, onset_s: float) -> Served
     served.reseed(run)
     simulated = replace(begun.served.simulated, seed=10_000 + run)
     if fault == "taste drift":
-        drift = Drift(onset_s=onset_s, shock=SHOCK)
+        drift = Drift(onset_s=onset_s, shock=SHOCK, walk_per_day=WALK)
         seed, users = begun.served.simulated.seed, len(simulated.activity)
         drifting = SimulatedWorld.over(begun.dataset, users=users, seed=seed, habits=simulated.habits, drift=drift)
         simulated = replace(simulated, tastes=drifting.tastes)
     if fault == "popularity shock":
         rank = simulated.catalogue.rank
-        ranks = np.random.default_rng([run, 3]).choice(np.arange(100, 200), 4, replace=False)
-        simulated = replace(simulated, surge=Surge(np.flatnonzero(np.isin(rank, ranks)), onset_s, 5.0))
+        ranks = np.random.default_rng([run, 3]).choice(np.arange(100, ITEMS), SURGING, replace=False)
+        simulated = replace(simulated, surge=Surge(np.flatnonzero(np.isin(rank, ranks)), onset_s, 4.0))
     served.simulated = simulated
     return served
 

@@ -7,7 +7,7 @@ from recsys.monitoring.bins import ABOVE, BELOW, MISSING
 from recsys.monitoring.segments import ALL
 from recsys.monitoring.watch import FRESH, Watcher
 
-BROKEN_SHARE = 0.2  # of the cells in which a value is missing or out of range
+BROKEN_SHARE = 0.1  # of the cells, in which a value is missing or out of range
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,7 +16,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind, subject, segment: Its name. since_s: When evidence was enough, UTC epoch seconds.
         evidence: The e-value: how many times as likely what was seen is under a bet as where nothing has changed.
-        component: What moved most; `usual` and `now` are its means, up to 400 rows back.
+        component: What moved most; `usual` and `now` are its means, of some 300 rows.
         harmful: Whether lists are worse, or made of what is wrong; else only other people or other items are there.
     """
 
@@ -67,4 +67,5 @@ def alarms_of(watcher: Watcher) -> list[Alarm]:
 
 def is_broken(kind: str, component: str, up: bool, now: float) -> bool:
     """Whether a change is that of something broken rather than of something else that happens."""
-    return kind == FRESH or (kind == "feature" and up and component in (MISSING, BELOW, ABOVE) and now >= BROKEN_SHARE)
+    lost = component == MISSING or (kind == "feature" and component in (BELOW, ABOVE))
+    return kind == FRESH or (up and lost and now >= BROKEN_SHARE)

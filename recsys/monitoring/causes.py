@@ -13,6 +13,7 @@ import msgspec
 from recsys.monitoring.alarms import Alarm
 from recsys.monitoring.bins import ABOVE, BELOW, DEFAULT, MISSING
 from recsys.monitoring.segments import ALL
+from recsys.monitoring.series import SCORE
 from recsys.monitoring.watch import FRESH
 
 
@@ -56,20 +57,21 @@ def _bots(alarms: Sequence[Alarm]) -> tuple[Cause, Callable[[Alarm], bool]] | No
         return None
     why = f"{busy[0].now:.0%} of the lists are beyond one a minute of the user who asked for them, for hours"
     cause = Cause(name="bot traffic", subject="requests", why=why, remedy=Remedy.BLOCK, harmful=False)
-    return cause, lambda one: one.kind in ("traffic", "events", "quality")
+    return cause, lambda one: one.kind in ("traffic", "events", "quality") or one.subject.startswith("item_")
 
 
 def _broken(alarms: Sequence[Alarm]) -> tuple[Cause, Callable[[Alarm], bool]] | None:
     wave = any(one.kind == "users" for one in alarms)
-    bad = [one for one in alarms if one.harmful and one.kind in ("feature", FRESH)]
+    bad = [one for one in alarms if one.harmful and one.kind in ("feature", FRESH, SCORE)]
     if wave:  # new users look like features without values among all users, and not within a segment
         bad = [one for one in bad if one.kind == FRESH or one.component == MISSING or one.segment != ALL]
     if not bad:
         return None
     how = {MISSING: "missing values", DEFAULT: "missing values", ABOVE: "other units", BELOW: "other units"}
-    worst = max(bad, key=lambda one: one.now)
+    of = [one for one in bad if one.kind != SCORE] or bad  # scores are made of features
+    worst = max(of, key=lambda one: one.now)
     kind = "frozen" if worst.kind == FRESH else how.get(worst.component, "other values")
-    subject = ", ".join(dict.fromkeys(one.subject for one in bad))
+    subject = ", ".join(dict.fromkeys(one.subject for one in of))
     why = f"{kind}: {worst.sentence()}"
     cause = Cause(name="broken feature", subject=subject, why=why, remedy=Remedy.REPAIR, harmful=True)
     return cause, lambda one: one.kind in ("feature", FRESH, "score", "list", "source", "quality")

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-STAKES = (0.05, 0.25, 0.8)  # of the wealth that the worst x would take
+STAKES = (0.05, 0.2, 0.5, 0.9)  # of the wealth that the worst x would take
 MOST = 1e200  # beyond it nothing more is to be proved, and floats end
-MEMORY = 400.0  # rows after which an old one counts for a half in `recent`
+MEMORY = 200.0  # rows after which an old one counts for a half in `recent`
 
 
 @dataclass(frozen=True, slots=True, eq=False)

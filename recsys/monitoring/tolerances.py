@@ -20,7 +20,7 @@ MATTERS = {
     "events": (0.2, 0.05),
     "traffic": (0.0, 0.1),
     "freshness": (0.0, 0.2),
-    "quality": (0.1, 0.02),
+    "quality": (0.05, 0.02),
 }
 
 

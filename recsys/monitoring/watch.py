@@ -18,9 +18,9 @@ from recsys.monitoring.series import Key, Series
 from recsys.monitoring.tolerances import LEAST_USERS, tolerance_of
 
 ALPHA = 0.05
-PLACEMENTS = 0.2  # of ALPHA; the rest is shared evenly by all other series
+PLACEMENTS, OUTCOMES = 0.2, 0.4  # of ALPHA, for series of placements and of outcomes; all others share the rest
 DAY_S = 86_400
-BASELINE = 800  # rows; where no reference is possible before a bundle serves, its first ones are the reference
+BASELINE = 2_000  # rows; where no reference is possible before a bundle serves, its first ones are the reference
 FRESH = "freshness"
 PLACED = "placement "
 OWN = {("traffic", "lists"): 1, (FRESH, "item_stats"): 1, (FRESH, "user_states"): 1}  # should be 0, and their sizes
@@ -96,7 +96,7 @@ class Watcher:
     def __init__(self, watch: Watch, reference: Reference) -> None:
         self._watch = watch
         self.shapes: dict[Key, Shape] = {shape.key: shape for shape in reference.shapes}
-        self._others = len(self.shapes) + len(OWN) + len(BEGINNING) * (1 + len(SEGMENTS))
+        self._sizes = len(self.shapes) + len(OWN), len(BEGINNING) * (1 + len(SEGMENTS))
         self.series: dict[Key, Watched] = {_key(name): one for name, one in watch.series.items()}
         self.evidence = Evidence.unpacked(watch.evidence) if watch.evidence else Evidence.none(0)
         if sum(len(one.components) for one in self.series.values()) != len(self.evidence.total):
@@ -183,11 +183,14 @@ class Watcher:
 
     def weight(self, key: Key) -> float:
         """The share of ALPHA that a series has; all of them add up to 1 at most."""
+        others, outcomes = self._sizes
+        if key[:2] in BEGINNING:
+            return OUTCOMES / outcomes
         if not key.segment.startswith(PLACED):
-            return (1 - PLACEMENTS) / self._others
+            return (1 - PLACEMENTS - OUTCOMES) / others
         known = self._watch.placements
         place = known.index(key.segment) + 1 if key.segment in known else len(known) + 1
-        return PLACEMENTS / (place * (place + 1)) / self._others
+        return PLACEMENTS / (place * (place + 1)) / others
 
     def threshold(self, key: Key) -> float:
         """The e-value from which on a series has an alarm."""
