@@ -15,6 +15,7 @@ from recsys.features.user import UserStates
 from recsys.monitoring.hours import Hour, Outcomes
 from recsys.monitoring.measured import BATCH, HEAD, Measured, measure
 from recsys.monitoring.reference import HOUR_S
+from recsys.monitoring.series import rising_of
 from recsys.types import World
 from recsys.vocabulary import item_keys
 from service.decisions import Decision
@@ -91,6 +92,7 @@ class Read:
             first.setdefault(str(one.query.get("user_id")), one)
         sample = sorted(first.values(), key=lambda one: one.seed)[:SAMPLE]  # seeds are drawn by chance
         used, measured, newest_s = self._measured(sample)
+        live = [one for one in used if one.item_stats.rpartition(".")[2].isdecimal()]
         self.events += len(events)
         user = {name: place for place, name in enumerate(sorted({one.user_id for one in events}))}
         rows = self._world.bundle.vocabulary.rows(item_keys([one.item_id for one in events]))
@@ -108,6 +110,7 @@ class Read:
             event_user=np.array([user[one.user_id] for one in events], np.int64),
             event_item=np.asarray(rows, np.int64),
             event_verb=np.array([one.verb for one in events], np.uint8),
+            rising=rising_of(self._world.bundle, self._world_of(live[0]).item_stats) if live else None,
         )
 
     def _measured(self, sample: Sequence[Decision]) -> tuple[list[Decision], Measured | None, list[int]]:

@@ -57,7 +57,12 @@ def _bots(alarms: Sequence[Alarm]) -> tuple[Cause, Callable[[Alarm], bool]] | No
         return None
     why = f"{busy[0].now:.0%} of the lists are beyond one a minute of the user who asked for them, for hours"
     cause = Cause(name="bot traffic", subject="requests", why=why, remedy=Remedy.BLOCK, harmful=False)
-    return cause, lambda one: one.kind in ("traffic", "events", "quality") or one.subject.startswith("item_")
+    return (
+        cause,
+        lambda one: (
+            one.kind in ("traffic", "events", "quality") or (one.kind == "feature" and one.subject.startswith("item_"))
+        ),
+    )
 
 
 def _broken(alarms: Sequence[Alarm]) -> tuple[Cause, Callable[[Alarm], bool]] | None:
@@ -87,7 +92,7 @@ def _wave(alarms: Sequence[Alarm]) -> tuple[Cause, Callable[[Alarm], bool]] | No
 
 
 def _shock(alarms: Sequence[Alarm]) -> tuple[Cause, Callable[[Alarm], bool]] | None:
-    events = [one for one in alarms if one.kind == "events" and one.subject == "popularity"]
+    events = [one for one in alarms if one.kind == "events" and one.subject in ("popularity", "rising")]
     items = [one for one in alarms if one.kind == "feature" and one.subject.startswith("item_")]
     if not events:
         return None

@@ -44,6 +44,7 @@ class Hour:
         item_age_s, state_age_s: float64 [b], how much older what a list was made of is than what had happened by then;
             NaN where nobody knows.
         event_user, event_item, event_verb: int64, int64 rows of the bundle or -1, uint8, [e]: what users did.
+        rising: bool [N], by the item stats of the hour (`series.rising_of`); None where they are not known.
     """
 
     start_s: int
@@ -56,6 +57,7 @@ class Hour:
     event_user: np.ndarray
     event_item: np.ndarray
     event_verb: np.ndarray
+    rising: np.ndarray | None
 
 
 def series_of(
@@ -77,7 +79,7 @@ def series_of(
             stale = np.where(np.isnan(age_s), np.nan, age_s > STALE_S)[:, None]
             yield Series(Key(FRESH, subject, ALL), ("stale",), stale, np.arange(len(stale)))
     if len(hour.event_user):
-        yield from of_events(hour.event_user, hour.event_item, hour.event_verb, shelf)
+        yield from of_events(hour.event_user, hour.event_item, hour.event_verb, shelf, hour.rising)
 
 
 def examined(learnt: tuple[float, ...]) -> np.ndarray:

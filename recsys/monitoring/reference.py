@@ -11,10 +11,11 @@ import msgspec
 import numpy as np
 
 from recsys.errors import BundleError
+from recsys.features.item_counts import ItemCounts
 from recsys.features.matrix import NAMES
 from recsys.monitoring.bins import Bins
 from recsys.monitoring.measured import BATCH, COUNT, Measured, measure
-from recsys.monitoring.series import SCORE, Key, Series, bins_of, of_events, of_lists, shelf_of
+from recsys.monitoring.series import SCORE, Key, Series, bins_of, of_events, of_lists, rising_of, shelf_of
 from recsys.training.log import Log
 from recsys.training.questions import Questions
 from recsys.training.splits import HELD_OUT
@@ -22,7 +23,7 @@ from recsys.types import World
 
 FILE = "reference.json"
 LAYOUT = 1
-HOUR_S = 3_600
+HOUR_S, DAY_S = 3_600, 86_400
 QUESTIONS = 3_000  # measured at most, one a user and hour; they cost half a millisecond each
 LEAST = 200  # of them that open an hour
 SPANS = (10, 30, 100, 300, 1_000)  # lists whose distinct items are counted
@@ -176,13 +177,33 @@ def _shapes_of_events(world: World, history: Log, since_s: int) -> Iterator[Shap
     hour = late.ts_s.astype(np.int64) // HOUR_S
     bounds = np.flatnonzero(np.diff(hour, prepend=-1))
     hours: dict[Key, list[Series]] = defaultdict(list)
+    past, day, rising = _Past(world, history), -1, np.zeros(0, bool)
     for start, end in zip(bounds, [*bounds[1:], len(late)], strict=True):
         own = slice(start, end)
-        for one in of_events(late.user[own], row[own], late.verb[own], shelf):
+        if (now := int(late.ts_s[start]) // DAY_S) != day:
+            day, rising = now, past.rising(now * DAY_S)
+        for one in of_events(late.user[own], row[own], late.verb[own], shelf, rising):
             hours[one.key].append(one)
     for key, all_of in hours.items():
         values, users = (np.concatenate([getattr(one, name) for one in all_of]) for name in ("values", "row"))
         yield shape_of(Series(key, all_of[0].components, values, np.arange(len(users))), users)
+
+
+class _Past:
+    """Item counters of a log, brought forward."""
+
+    def __init__(self, world: World, log: Log) -> None:
+        self._world, self._log, self._counts, self._done = world, log, ItemCounts.empty(), 0
+
+    def rising(self, until_s: int) -> np.ndarray:
+        """What rises by the events before a moment, which is later than that of the last call."""
+        until = int(np.searchsorted(self._log.ts_s, until_s))
+        some = self._log.take(slice(self._done, until))
+        self._counts.apply(item_key=some.key, verb=some.verb, ts_s=some.ts_s)
+        self._done = until
+        key, nothing = self._world.bundle.vocabulary.key, np.zeros(0, np.uint64)
+        stats = self._counts.stats(key, now_s=until_s, version="", unavailable=nothing)
+        return rising_of(self._world.bundle, stats)
 
 
 def _distinct(lists: np.ndarray) -> dict[int, float]:

@@ -14,12 +14,13 @@ from recsys.features.matrix import FEATURES, NAMES
 from recsys.monitoring.bins import Bins, one_of
 from recsys.monitoring.measured import Measured
 from recsys.monitoring.segments import ALL, SEGMENTS, segment_of
-from recsys.types import Source
+from recsys.types import ItemStats, Source
 from recsys.verbs import Verb
 
 SHELVES = ("head", "mid", "tail", "nobody liked", "not in the bundle")
 HALF, MOST = 0.5, 0.9  # of the positives: items that have the first half of them are the head, up to MOST the mid
 VERBS = (*(verb.name.lower() for verb in Verb), "own")
+RISEN, LEAST = 2.0, 0.01
 SCORE = "score"
 
 
@@ -112,17 +113,32 @@ def _diversity(lists: np.ndarray, vector: np.ndarray) -> np.ndarray:
     return np.where(pairs > 0, np.clip(1 - cosine / np.maximum(pairs, 1), 0, 1), np.nan)
 
 
-def of_events(user: np.ndarray, item: np.ndarray, verb: np.ndarray, shelf: np.ndarray) -> Iterator[Series]:
+def rising_of(bundle: Bundle, stats: ItemStats) -> np.ndarray:
+    """Items that had RISEN times their usual share of the positives in the last day, and LEAST more, bool [N].
+
+    Usual is what the bundle learnt from; who counts as rising is known before the events that are then counted.
+    """
+    usual, day = (one.astype(np.float64) for one in (bundle.item_stats.popularity, stats.trend_day))
+    usual, day = (one / max(float(one.sum()), 1e-9) for one in (usual, day))
+    return day > RISEN * usual + LEAST
+
+
+def of_events(
+    user: np.ndarray, item: np.ndarray, verb: np.ndarray, shelf: np.ndarray, rising: np.ndarray | None
+) -> Iterator[Series]:
     """What the events of one hour say: each user is a row, of shares that make up 1.
 
     Args:
         user: int [e], numbers. item: int [e], rows of the bundle, -1 for none of them. verb: uint8 [e].
-        shelf: As `shelf_of`.
+        shelf: As `shelf_of`. rising: As `rising_of`; None where nobody knows.
     """
     users, row = np.unique(user, return_inverse=True)
     on = np.where(item >= 0, shelf[item], len(SHELVES) - 1)
     of = np.minimum(verb.astype(np.int64), len(VERBS)) - 1
-    for subject, names, place in (("popularity", SHELVES, on), ("verbs", VERBS, of)):
+    parts = [("popularity", SHELVES, on), ("verbs", VERBS, of)]
+    if rising is not None:
+        parts.append(("rising", ("others", "rising items"), np.where(item >= 0, rising[item], 0).astype(np.int64)))
+    for subject, names, place in parts:
         counts = np.bincount(row * len(names) + place, minlength=len(users) * len(names)).reshape(-1, len(names))
         values = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         yield Series(Key("events", subject, ALL), names, values, users)

@@ -12,14 +12,13 @@ import msgspec
 import numpy as np
 
 from recsys.monitoring.evidence import Evidence, Tolerance
-from recsys.monitoring.reference import HOUR_S, Reference, Shape
+from recsys.monitoring.reference import DAY_S, HOUR_S, Reference, Shape
 from recsys.monitoring.segments import ALL, SEGMENTS
 from recsys.monitoring.series import Key, Series
 from recsys.monitoring.tolerances import LEAST_USERS, tolerance_of
 
 ALPHA = 0.05
 PLACEMENTS, OUTCOMES = 0.2, 0.4  # of ALPHA, for series of placements and of outcomes; all others share the rest
-DAY_S = 86_400
 BASELINE = 2_000  # rows; where no reference is possible before a bundle serves, its first ones are the reference
 FRESH = "freshness"
 PLACED = "placement "

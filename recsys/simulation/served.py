@@ -206,13 +206,14 @@ class Served:
         return [one for one in found if len(one[0])] and self._apply(found)
 
     def _without_lists(self, place: np.ndarray, at_s: np.ndarray) -> list[tuple[np.ndarray, ...]]:
-        """Items that are found without the service, by how much they attract."""
+        """Items that are found without the service, by the odds that they attract."""
         times = self._rng.poisson(self.organic, len(place))
         place, at_s = np.repeat(place, times), np.repeat(at_s, times)
         if not len(place):
             return []
         truth = self._truth(place, at_s)
-        item = np.argmax(np.log(truth + 1e-12) + self._rng.gumbel(size=truth.shape), axis=1)
+        odds = np.log(truth + 1e-12) - np.log1p(-np.minimum(truth, 1 - 1e-12))
+        item = np.argmax(odds + self._rng.gumbel(size=truth.shape), axis=1)
         self.met[place, item] = True
         verb = np.full(len(place), Verb.VIEW, np.uint8)
         return self._apply([(place, item, verb, at_s.astype(np.int64) + 5, np.zeros(len(place), np.int64))])

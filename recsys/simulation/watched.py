@@ -9,7 +9,7 @@ from recsys.monitoring.causes import Cause, causes
 from recsys.monitoring.hours import Hour, Outcomes, examined, series_of
 from recsys.monitoring.measured import HEAD, measure
 from recsys.monitoring.reference import Reference
-from recsys.monitoring.series import shelf_of
+from recsys.monitoring.series import rising_of, shelf_of
 from recsys.monitoring.watch import Watcher, new_watch
 from recsys.simulation.served import Served, ServedHour
 
@@ -51,6 +51,7 @@ def seen(hour: ServedHour, served: Served, reference: Reference) -> Hour:
         event_user=hour.user,
         event_item=served.row_of[hour.item],
         event_verb=hour.verb,
+        rising=None if hour.world is None else rising_of(hour.world.bundle, hour.world.item_stats),
     )
 
 
