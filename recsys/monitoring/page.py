@@ -12,6 +12,7 @@ from recsys.monitoring.segments import ALL
 
 MOVED = 8  # histograms of what moved most
 ALWAYS = ("users", "source", "list", "score", "quality", "events", "traffic", "freshness")  # beside them
+QUIET = "No drift: nothing says that a mean has left its tolerance."
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222 }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
@@ -40,9 +41,7 @@ def page(
     parts += [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(one)}</p>" for one in summary)]
     parts += [f"<p class='verdict alarm'>{escape(one)}</p>" for one in problems]
     if not alarms and figures:
-        parts.append(
-            "<p class='verdict'>Nothing has drifted: every mean is in its tolerance, as far as can be told.</p>"
-        )
+        parts.append(f"<p class='verdict'>{QUIET}</p>")
     for one in causes:
         harm = "harmful" if one.harmful else "not harmful so far"
         head = f"<b>{escape(one.name)}</b> ({escape(one.subject)}), {harm}; {one.remedy.value}"
@@ -55,11 +54,7 @@ def page(
         since = {_day(one.since_s): one.name for one in alarms}
         parts += ["<h2>Day by day</h2>", svg(timeline(days, since))]
     if figures:
-        parts += [
-            "<h2>What moved most</h2><div class='grid'>",
-            *(svg(histogram(one)) for one in _moved(figures)),
-            "</div>",
-        ]
+        parts += ["<h2>What moved most</h2>", _grid(_moved(figures))]
         parts += ["<h2>All that is watched</h2>", svg(overview(figures))]
         rest = [one for one in figures if one.kind in ALWAYS and one.segment == ALL]
         parts += ["<h2>Lists, users, outcomes</h2>", _grid(rest)]

@@ -102,6 +102,10 @@ class Watcher:
             raise ValueError("evidence of other series")
         self._tolerances: dict[Key, Tolerance | None] = {}
 
+    def copy(self, reference: Reference) -> "Watcher":
+        """Another that has seen the same."""
+        return Watcher(msgspec.json.decode(msgspec.json.encode(self.watch()), type=Watch), reference)
+
     def watch(self) -> Watch:
         """The state to go on from."""
         self._watch.series = {"|".join(key): one for key, one in self.series.items()}

@@ -4,6 +4,7 @@ Users come and go: each place of the population is taken by somebody new after a
 population without drift is the same for ever. Some items are met without a list, by search or by word of mouth.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -85,6 +86,14 @@ class Served:
         vocabulary = world.bundle.vocabulary
         self.row_of = np.array([vocabulary.rows(np.array([key]))[0] for key in self._keys()])
         self._item_of = np.argsort(self.row_of)
+
+    def copy(self) -> "Served":
+        """The same service, which goes its own way from now on."""
+        other = copy.copy(self)
+        other.states = UserStates.concatenate([self.states])
+        other.met, other.person = self.met.copy(), self.person.copy()
+        other.counts, other._rng = copy.deepcopy((self.counts, self._rng))
+        return other
 
     def reseed(self, run: int) -> None:
         """From now on another chance."""

@@ -13,13 +13,16 @@ from recsys.monitoring.series import rising_of, shelf_of
 from recsys.monitoring.watch import Watcher, new_watch
 from recsys.simulation.served import Served, ServedHour
 
+SETTLE = 24  # hours from the first alarm to the name: so that what belongs together can show
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Noticed:
     """What the monitor said first.
 
     Attributes:
-        hours, lists, events: Since the onset, or the beginning of the run; lists are all that were asked for.
+        hours, lists, events: Until the first alarm; lists are all that were asked for.
+        alarms, causes: SETTLE hours later.
     """
 
     hours: int
@@ -55,33 +58,21 @@ def seen(hour: ServedHour, served: Served, reference: Reference) -> Hour:
     )
 
 
-def watch(
-    served: Served, reference: Reference, watcher: Watcher, *, start_s: int, hours: int, onset_s: float = -np.inf
-) -> tuple[Noticed | None, bool]:
-    """Serve and look every hour until there is an alarm; whether one came before the onset is said beside.
-
-    The first alarm after the onset is given a day, so that what belongs together can show.
-    """
+def watch(served: Served, reference: Reference, watcher: Watcher, *, start_s: int, hours: int) -> Noticed | None:
+    """Serve and look every hour; what is said SETTLE hours after the first alarm, if there is one."""
     assert served.world is not None
     bundle = served.world.bundle
     shelf, examination = shelf_of(bundle), examined(reference.examination)
-    lists = events = since = 0
+    lists = events = 0
     first: tuple[int, int, int] | None = None
-    early = False
-    for hour in served.hours(start_s, hours):
+    for number, hour in enumerate(served.hours(start_s, hours + SETTLE), 1):
         watcher.see(hour.start_s, series_of(seen(hour, served, reference), bundle, reference.bins, shelf, examination))
-        if hour.start_s < onset_s:
-            early = early or bool(alarms_of(watcher))
-            continue
-        since, lists, events = since + 1, lists + int(hour.requests.sum()), events + len(hour.user)
+        lists, events = lists + int(hour.requests.sum()), events + len(hour.user)
         if first is None and alarms_of(watcher):
-            first = since, lists, events
-        if first is not None and since >= first[0] + SETTLE:
+            first = number, lists, events
+        if number >= (hours if first is None else first[0] + SETTLE):
             break
     if first is None:
-        return None, early
+        return None
     alarms = alarms_of(watcher)
-    return Noticed(*first, alarms, causes(alarms)), early
-
-
-SETTLE = 24  # hours from the first alarm to the name
+    return Noticed(*first, alarms, causes(alarms))
