@@ -2,6 +2,7 @@
 
     python -m loadtest.drift_faults                       # 40 quiet months and 20 runs of each fault
     python -m loadtest.drift_faults --worlds 2 --runs 2 --quiet 2
+    python -m loadtest.drift_faults --page "taste drift"  # what the report shows of one
 
 Simulated users (`recsys.simulation.served`) of a few invented worlds; in each a bundle is trained on what came of the
 lists of the bundle before it. Then, from one state, months without any change; and from their day ONSET_DAY on each
@@ -25,6 +26,8 @@ from loadtest.deployed import RESULTS
 from recsys.bundle import Recipe
 from recsys.datasets.dataset import Dataset
 from recsys.datasets.synthetic import synthetic
+from recsys.monitoring.figures import figures_of
+from recsys.monitoring.page import page
 from recsys.monitoring.reference import Reference, reference_of
 from recsys.monitoring.watch import ALPHA
 from recsys.simulation import DAY_S
@@ -146,6 +149,25 @@ def _found(seed: int, run: int, fault: Fault, noticed: Noticed | None) -> dict[s
     return found
 
 
+def page_of(seed: int, fault: Fault) -> str:
+    """The page of plots that the first run with a fault comes to."""
+    begun = beginning(seed)
+    served, reference = begun.served.copy(), begun.reference
+    watcher, onset_s = watcher_of(reference), begun.start_s + ONSET_DAY * DAY_S
+    watch(served, reference, watcher, start_s=begun.start_s, hours=24 * ONSET_DAY)
+    other = troubled(begun, served, 0, fault, onset_s)
+    noticed = watch(other, reference, watcher, start_s=onset_s, hours=24 * AFTER_DAYS)
+    return page(
+        f"Simulated: {fault}, from day {ONSET_DAY + 1} on",
+        summary=[f"{figure.rows:,} lists compared" for figure in figures_of(watcher) if figure.kind == "users"],
+        problems=[],
+        causes=noticed.causes if noticed else [],
+        alarms=noticed.alarms if noticed else [],
+        figures=figures_of(watcher),
+        days=watcher.watch().days,
+    )
+
+
 def measure(*, worlds: int, runs: int, quiet: int, seed: int, processes: int) -> dict[str, Any]:
     """All runs; those of one world in one process, which trains its bundles once."""
     faults: tuple[Fault, ...] = tuple(one for one in get_args(Fault) if one != "none")
@@ -205,6 +227,7 @@ def main() -> None:
     parser.add_argument("--quiet", type=int, default=40, help="months without any")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--page", choices=[*NAMES], help="only write what the report says of this fault, as HTML")
     parser.add_argument("--lines", type=Path, nargs="+", help="only sum up what earlier runs have printed")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
     given = parser.parse_args()

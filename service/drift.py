@@ -2,7 +2,7 @@
 
     found = look(settings, store_url)          # blocks for seconds; call it in a thread
     for alarm in found.alarms: ...             # kind, subject, segment, since_s, evidence, harmful
-    if any(cause.remedy is Remedy.RETRAIN and cause.harmful for cause in found.causes): ...
+    for said, since_s in worth_retraining(settings): ...    # what `autopilot.works.HomeWorks(harmful=...)` takes
 
 Looks may come as often as one likes. An hour of service is looked at once, when it is over and its outcomes are in;
 what was learnt stays in a small document in the home, so a restart forgets nothing and a second look at the same hours
@@ -11,19 +11,22 @@ says the same. Nothing here is on the way of a request.
 
 import asyncio
 import fcntl
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 from redis.exceptions import RedisError
 
+from recsys.bundle import Bundle
 from recsys.bundle_files import load
 from recsys.durable import sync
-from recsys.errors import ArchiveError, BundleError
+from recsys.errors import ArchiveError, BundleError, RecsysError
 from recsys.monitoring.alarms import Alarm, alarms_of
 from recsys.monitoring.causes import Cause, Remedy, causes
 from recsys.monitoring.figures import Figure, expected_distinct, figures_of, not_compared
@@ -38,10 +41,11 @@ from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.drift_hours import OUTCOME_S, Read
-from service.errors import RecordsUnavailable, StackError
+from service.errors import RecordsUnavailable, ServiceError, StackError
 from service.logged_events import LoggedEvents
 from service.round_trips import RoundTrips
 from service.settings import Settings
+from service.stack import valkey
 from service.world import recorded_worlds, registry
 
 MOST_HOURS = 7 * 24  # looked at in one look; older ones are passed over, which is said
@@ -49,6 +53,8 @@ SETTLED_S = 60  # records and events of an hour have been written so long after 
 EARLY_MS = 60_000  # an answer so far in the future was given by a clock that is wrong
 SKEWED = 0.01  # of the events; more are a problem
 TIMEOUT_MS = 10_000
+
+_log = logging.getLogger(__name__)
 
 
 class Look(msgspec.Struct, kw_only=True):
@@ -99,8 +105,7 @@ def look(
     path = registry(settings).path(bundle)
     found = Look(bundle=path.name, at_s=now_ms // 1000)
     try:
-        loaded, _ = load(path)
-        reference = Reference.load(path)
+        loaded, reference = _known(path)
     except BundleError as error:
         found.compared = False
         found.alarms.append(_of_data("reference", now_ms // 1000, harmful=False))
@@ -116,7 +121,8 @@ def look(
                 f"{(start_s - watch.until_s) // HOUR_S} hours before were passed over: no look in time"
             )
         world = World(loaded, loaded.item_stats, settings.candidates)
-        read = Read(recorded_worlds(settings, store_url), world, reference.diversity)
+        known = recorded_worlds(settings, store_url, lambda bundle_id: world if bundle_id == path.name else None)
+        read = Read(known, world, reference.diversity)
         if start_s < end_s:
             asyncio.run(_read(settings, store_url, path.name, read, start_s, end_s, now_ms, found))
         watcher = _watcher(watch, reference, found)
@@ -128,6 +134,13 @@ def look(
         if remember and start_s < end_s:
             _keep(folder / f"{path.name}.json", watcher.watch())
     return found
+
+
+@lru_cache(2)
+def _known(path: Path) -> tuple[Bundle, Reference]:
+    """A published bundle, which never changes: verified once, not at each look."""
+    bundle, _ = load(path)
+    return bundle, Reference.load(path)
 
 
 def _tell(found: Look, watcher: Watcher, read: Read, reference: Reference, end_s: int) -> None:
@@ -240,3 +253,25 @@ def _alone(folder: Path) -> Iterator[None]:
     with (folder / "look.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def worth_retraining(settings: Settings) -> list[tuple[str, float]]:
+    """What drifts harmfully in a way that a new bundle mends, and since when, UTC epoch seconds: what autopilot asks.
+
+    A broken input is none of it: a bundle that learnt from it would be wrong as well. Where nothing runs, or nothing
+    can be read, that is logged and there is nothing to retrain for.
+    """
+    url = valkey.address(settings)
+    if url is None:
+        return []
+    try:
+        found = look(settings, url)
+    except (RecsysError, ServiceError) as error:
+        _log.warning("drift cannot be looked at: %s", error)
+        return []
+    since_s = min((one.since_s for one in found.alarms if one.harmful), default=found.at_s)
+    return [
+        (f"{one.name} ({one.subject}): {one.why}", float(since_s))
+        for one in found.causes
+        if one.harmful and one.remedy is Remedy.RETRAIN
+    ]

@@ -21,6 +21,7 @@ from service.autopilot.tasks import as_task
 from service.autopilot.works import HomeWorks, policy_of
 from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
+from service.drift import worth_retraining
 from service.eraser import Eraser
 from service.event_ids import IdCleaner
 from service.forgetting import Forgetting
@@ -137,7 +138,8 @@ class AutopilotDeployment:
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         os.nice(ARCHIVER_NICENESS)
         runs = Runs(settings.home_path / "autopilot")
-        pilot = Pilot(runs, HomeWorks(settings, compute=as_task), policy_of(settings))
+        works = HomeWorks(settings, compute=as_task, harmful=partial(worth_retraining, settings))
+        pilot = Pilot(runs, works, policy_of(settings))
         self._controller = AutopilotController(runs, pilot)
         self._task = _followed(self._controller.run(), "autopilot")
 

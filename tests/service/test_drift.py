@@ -20,7 +20,7 @@ from recsys.training.log import Log
 from recsys.training.train import Trained, write
 from recsys.types import World
 from service.decisions import STREAM, Decision
-from service.drift import Look, look
+from service.drift import Look, look, worth_retraining
 from service.errors import StackError
 from service.event_log import Event, stream_key
 from service.identifiers import recommendation_id
@@ -275,3 +275,29 @@ def test_store_that_does_not_answer_is_an_error(served: Served, breakable_store:
     breakable_store.end()
     with pytest.raises(StackError, match="what was served cannot be read"):
         served.look()
+
+
+def test_nothing_is_worth_retraining_where_nothing_runs_or_nothing_can_be_read(
+    served: Served, breakable_store: BreakableStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert worth_retraining(Settings(home=str(tmp_path / "empty"))) == []
+    at = msgspec.structs.replace(served.settings, redis_url=breakable_store.url)
+    assert worth_retraining(at) == []
+    breakable_store.end()
+    assert worth_retraining(at) == []
+    assert "drift cannot be looked at" in caplog.text
+
+
+def test_quality_that_falls_is_worth_retraining_and_says_since_when(
+    served: Served, breakable_store: BreakableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the lists are clicked, then few: the beginning is what they are compared with."""
+    monkeypatch.setattr("recsys.monitoring.watch.BASELINE", 100)
+    records = served.records(hours=24)
+    served.answer(*records)
+    half, rest = len(records) // 2, records[len(records) // 2 :]
+    served.log(*(click(one) for one in records[:half] if one.seed % 10), *(click(one) for one in rest[::30]))
+    monkeypatch.setattr("service.drift.time.time_ns", lambda: (START_MS + 26 * HOUR_MS) * 1_000_000)
+    ((said, since_s),) = worth_retraining(msgspec.structs.replace(served.settings, redis_url=breakable_store.url))
+    assert said.startswith("taste drift")
+    assert START_MS / 1000 + 12 * 3_600 < since_s <= START_MS / 1000 + 24 * 3_600
