@@ -150,8 +150,8 @@ def _found(seed: int, run: int, fault: Fault, noticed: Noticed | None) -> dict[s
 
 
 def page_of(seed: int, fault: Fault) -> str:
-    """The page of plots that the first run with a fault comes to."""
-    begun = beginning(seed)
+    """The page of plots that a run with a fault comes to, after bundles of fewer days."""
+    begun = beginning(seed, USERS, FIRST // 2, SECOND // 2)
     served, reference = begun.served.copy(), begun.reference
     watcher, onset_s = watcher_of(reference), begun.start_s + ONSET_DAY * DAY_S
     watch(served, reference, watcher, start_s=begun.start_s, hours=24 * ONSET_DAY)
@@ -233,8 +233,16 @@ def main() -> None:
     given = parser.parse_args()
     if min(given.worlds, given.processes) < 1:
         parser.error("--worlds and --processes must be at least 1")
-    found = measure(worlds=given.worlds, runs=given.runs, quiet=given.quiet, seed=given.seed, processes=given.processes)
     given.results.mkdir(parents=True, exist_ok=True)
+    if given.page:
+        (given.results / "drift.html").write_text(page_of(given.seed, given.page), "utf-8")
+        return
+    if given.lines:
+        printed = [line for path in given.lines for line in path.read_text("utf-8").splitlines()]
+        found = summed_up([json.loads(line) for line in printed if line.startswith("{")])
+    else:
+        processes = given.processes
+        found = measure(worlds=given.worlds, runs=given.runs, quiet=given.quiet, seed=given.seed, processes=processes)
     path = given.results / f"{datetime.now(UTC):%Y-%m-%d}-drift-faults.json"
     path.write_text(json.dumps(found, indent=1), "utf-8")
     print(markdown(found))

@@ -31,7 +31,7 @@ from recsys.monitoring.alarms import Alarm, alarms_of
 from recsys.monitoring.causes import Cause, Remedy, causes
 from recsys.monitoring.figures import Figure, expected_distinct, figures_of, not_compared
 from recsys.monitoring.hours import examined, series_of
-from recsys.monitoring.reference import HOUR_S, Reference
+from recsys.monitoring.reference import FILE, HOUR_S, Reference
 from recsys.monitoring.segments import ALL
 from recsys.monitoring.series import shelf_of
 from recsys.monitoring.watch import LAYOUT_OF_WATCH, Watch, Watcher, new_watch
@@ -139,6 +139,8 @@ def look(
 @lru_cache(2)
 def _known(path: Path) -> tuple[Bundle, Reference]:
     """A published bundle, which never changes: verified once, not at each look."""
+    if not (path / FILE).exists():
+        Reference.load(path)  # says so, before all other files are verified for nothing
     bundle, _ = load(path)
     return bundle, Reference.load(path)
 
