@@ -3,10 +3,11 @@
 import msgspec
 import numpy as np
 
-from recsys.monitoring.bins import ABOVE, BELOW, MISSING
-from recsys.monitoring.segments import ALL
+from recsys.monitoring.bins import ABOVE, BELOW, DEFAULT, MISSING
+from recsys.monitoring.segments import ALL, SEGMENTS
 from recsys.monitoring.watch import FRESH, Watcher
 
+CONSTANT = 0.98  # of the cells, in one bin
 BROKEN_SHARE = 0.1  # of the cells, in which a value is missing or out of range
 
 
@@ -49,6 +50,7 @@ def alarms_of(watcher: Watcher) -> list[Alarm]:
             continue
         place = one.components.index(one.moved)
         now = float(watcher.evidence.means(one.of)[place])
+        worse = key.kind == "quality" and not one.up
         found.append(
             Alarm(
                 kind=key.kind,
@@ -59,13 +61,21 @@ def alarms_of(watcher: Watcher) -> list[Alarm]:
                 component=one.moved,
                 usual=float(np.add(tolerance.low[place], tolerance.high[place]) / 2),
                 now=now,
-                harmful=is_broken(key.kind, one.moved, one.up, now) or (key.kind == "quality" and not one.up),
+                harmful=is_broken(key.kind, one.moved, one.up, now, key.segment)
+                or (key.kind == "quality" and not one.up),
             )
         )
     return sorted(found, key=lambda one: -one.evidence)
 
 
-def is_broken(kind: str, component: str, up: bool, now: float) -> bool:
-    """Whether a change is that of something broken rather than of something else that happens."""
+def is_broken(kind: str, component: str, up: bool, now: float, segment: str = ALL) -> bool:
+    """Whether a change is that of something broken rather than of something else that happens.
+
+    Values that are missing or out of range, a feature that has become a constant, inputs that are stale. The default of
+    a feature is what new users have: a constant of it is broken only for those of whom something is known.
+    """
+    if kind == FRESH:
+        return True
     lost = component == MISSING or (kind == "feature" and component in (BELOW, ABOVE))
-    return kind == FRESH or (up and lost and now >= BROKEN_SHARE)
+    constant = kind == "feature" and now >= CONSTANT and (component != DEFAULT or segment in SEGMENTS[1:])
+    return up and ((lost and now >= BROKEN_SHARE) or constant)

@@ -75,7 +75,7 @@ def _broken(alarms: Sequence[Alarm]) -> tuple[Cause, Callable[[Alarm], bool]] | 
     how = {MISSING: "missing values", DEFAULT: "missing values", ABOVE: "other units", BELOW: "other units"}
     of = [one for one in bad if one.kind != SCORE] or bad  # scores are made of features
     worst = max(of, key=lambda one: one.now)
-    kind = "frozen" if worst.kind == FRESH else how.get(worst.component, "other values")
+    kind = "frozen" if worst.kind == FRESH else how.get(worst.component, "frozen")
     subject = ", ".join(dict.fromkeys(one.subject for one in of))
     why = f"{kind}: {worst.sentence()}"
     cause = Cause(name="broken feature", subject=subject, why=why, remedy=Remedy.REPAIR, harmful=True)

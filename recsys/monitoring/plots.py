@@ -87,7 +87,7 @@ def timeline(days: Mapping[str, Mapping[str, Sequence[float]]], alarms_of_day: M
         pairs = [days[date].get(name, (0.0, 0.0)) for date in dates]
         means = [total / count if count else math.nan for total, count in pairs]
         axes.plot(range(len(dates)), means, color=NOW, marker="o", markersize=3)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, max((1.15 * one for one in means if one > 0), default=1.0))
         axes.set_title(name, loc="left", fontsize=8)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)

@@ -11,7 +11,7 @@ from recsys.monitoring.causes import Remedy, causes
 def alarm(kind: str, subject: str, component: str, *, segment: str = "all", usual: float = 0.2, now: float = 0.5,
           **more: Any) -> Alarm:  # fmt: skip
     up = now > usual
-    harmful = is_broken(kind, component, up, now) or (kind == "quality" and not up)
+    harmful = is_broken(kind, component, up, now, segment) or (kind == "quality" and not up)
     usually: dict[str, Any] = {"since_s": 1, "evidence": 1e6, "harmful": harmful}
     return Alarm(
         kind=kind, subject=subject, segment=segment, component=component, usual=usual, now=now, **usually | more
@@ -42,6 +42,9 @@ def test_no_alarm_looks_like_nothing() -> None:
         ([STALE, TAIL], "broken feature", Remedy.REPAIR),
         ([NULLS_OF_ALL, NEW, WORSE], "new-user wave", Remedy.WATCH),
         ([BUSY, TAIL, WORSE], "bot traffic", Remedy.BLOCK),
+        ([alarm("feature", "cross_als", "0.1 to 0.2", now=1.0)], "broken feature", Remedy.REPAIR),
+        ([alarm("feature", "cross_als", "default", segment="heavy", now=1.0)], "broken feature", Remedy.REPAIR),
+        ([alarm("feature", "user_log_events", "default", segment="new", now=1.0), NEW], "new-user wave", Remedy.WATCH),
         ([alarm("source", "candidates", "popular")], "other drift", Remedy.WATCH),
     ],
 )
@@ -57,7 +60,12 @@ def test_two_things_at_once_are_both_named() -> None:
 
 @pytest.mark.parametrize(
     ("component", "now", "why"),
-    [("missing", 0.4, "missing values"), ("above range", 0.9, "other units"), ("below range", 0.9, "other units")],
+    [
+        ("missing", 0.4, "missing values"),
+        ("above range", 0.9, "other units"),
+        ("below range", 0.9, "other units"),
+        ("2 to 3", 1.0, "frozen"),
+    ],
 )
 def test_what_is_broken_about_a_feature_is_said(component: str, now: float, why: str) -> None:
     (one,) = causes([alarm("feature", "user_log_idle_s", component, usual=0, now=now)])
