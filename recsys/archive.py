@@ -115,13 +115,19 @@ class Archive:
         Raises:
             ArchiveError: a file cannot be read.
         """
+        return self._parts(columns, since_ms, newest_first=True)
+
+    def oldest(self, *, columns: Sequence[str], since_ms: int = 0) -> Iterator[pa.Table]:
+        """As `newest`, the oldest first; of several streams each is ascending."""
+        return self._parts(columns, since_ms, newest_first=False)
+
+    def _parts(self, columns: Sequence[str], since_ms: int, *, newest_first: bool) -> Iterator[pa.Table]:
         if not self.root.exists():
             return
         with self._locked(fcntl.LOCK_SH):
             days = {one.day for one in counting(self.root)}
-        for day in sorted(days, reverse=True):
-            if day < _day(since_ms):
-                return
+        turned = reversed if newest_first else iter
+        for day in turned(sorted(one for one in days if one >= _day(since_ms))):
             # Rows stay in their day, so what is merged meanwhile is neither lost nor doubled.
             with ExitStack() as opened:
                 with self._locked(fcntl.LOCK_SH):
@@ -130,8 +136,10 @@ class Archive:
                     for one in files:
                         with readable(one.path):
                             handles.append(opened.enter_context(pq.ParquetFile(one.path)))
-                for one, handle in reversed(list(zip(files, handles, strict=True))):
-                    for group in reversed(range(handle.num_row_groups)):
+                for one, handle in turned(list(zip(files, handles, strict=True))):
+                    for group in turned(range(handle.num_row_groups)):
+                        if _newest_ms(handle, group) < since_ms:
+                            continue
                         with readable(one.path):
                             part = handle.read_row_group(group, columns=list(columns))
                         yield part
@@ -225,6 +233,12 @@ def _some(one: File, where: Sequence[Condition]) -> bool:
     """Whether a file has rows that meet all conditions."""
     with readable(one.path):
         return len(pq.read_table(one.path, columns=["ms"], filters=list(where), partitioning=None)) > 0
+
+
+def _newest_ms(handle: pq.ParquetFile, group: int) -> int:
+    """When the last row of a group arrived, by its statistics."""
+    column = handle.metadata.row_group(group).column(handle.schema_arrow.get_field_index("ms"))
+    return int(column.statistics.max) if column.statistics and column.statistics.has_min_max else 2**63
 
 
 def _day(ms: int) -> date:

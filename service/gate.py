@@ -115,7 +115,13 @@ async def _recorded(settings: Settings, world: World) -> tuple[list[list[str]], 
     store = RoundTrips(url, timeout_ms=TIMEOUT_MS, connections=1)
     try:
         async for one in DecisionRecords(DecisionStream(store), decision_archive(settings)).newest():
-            if not isinstance(one, Decision) or one.kind != "recommendations" or one.degraded or not one.items:
+            if (
+                not isinstance(one, Decision)
+                or one.kind != "recommendations"
+                or one.degraded
+                or not one.items
+                or one.interleaved
+            ):
                 continue
             try:
                 query = query_of(one, world.bundle)

@@ -15,11 +15,11 @@ from recsys.features.user import UserStates
 from recsys.recommend import Ranked, Retrieved, retrieve, slate
 from recsys.types import QueryBatch, Source, World
 from service.admission import PATIENCE, quality
-from service.answers import Answer, Degraded, StageClock, answers_of, body_of, decision_of
+from service.answers import Answer, Begun, Degraded, StageClock, answers_of, body_of, decision_of
 from service.asked import Asked, State
-from service.decisions import DecisionLog
+from service.decisions import Decision, DecisionLog
 from service.errors import BatchFailed, FieldError, NotFound, Unprocessable
-from service.identifiers import recommendation_id
+from service.interleaving import ask_both, drafted
 from service.lanes import Lane, Lanes, by_lane
 from service.microbatch import MicroBatcher, Waiter
 from service.queries import Query, batch_of, resolve_request
@@ -98,7 +98,7 @@ class Gateway:
     async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
         """Check what only the bundle can tell; see `queries.resolve`."""
         lane, assigned = self.lanes.of(request.user_id, request.placement)
-        self._resolve(lane, request, assigned.arm)
+        self._resolve(lane, request, assigned.arm, Begun.now(0.0))
         return {"valid": True}
 
     async def recommend(self, request: RecommendationRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
@@ -107,28 +107,40 @@ class Gateway:
         Raises:
             Overloaded: shed. Unprocessable: the filter cannot be applied. BatchFailed: a bug, also the champion's.
         """
-        started = time.monotonic() - waited_s
-        time_ms = time.time_ns() // 1_000_000
-        identity = recommendation_id(time_ms)
+        begun = Begun.now(waited_s)
         lane, assigned = self.lanes.of(request.user_id, request.placement)
         try:
-            query = self._resolve(lane, request, assigned.arm, time_ms, identity.seed)
-            asked = Asked(request.user_id, query, request.return_.reasons, lane)
-            answer = await self._ask(self._personal, asked, started, request)
+            if assigned.sides:
+                return await self._interleaved(request, begun, assigned)
+            query, answer = await self._answer(request, begun, lane, assigned.arm)
         except (BatchFailed, Unprocessable):
             if lane is (champion := self.lanes.champion):
                 raise
             # What is tried fails: nobody goes without a list for that, and the record says so to who watches it.
-            query = self._resolve(champion, request, _AS_USUAL, time_ms, identity.seed)
-            asked = Asked(request.user_id, query, request.return_.reasons, champion)
-            answer = await self._ask(self._personal, asked, started, request)
+            query, answer = await self._answer(request, begun, champion, _AS_USUAL)
             degraded = [*answer.degraded, self._degraded("bundle", "error", "the champion's list")]
             answer = msgspec.structs.replace(answer, degraded=degraded)
-        body = self._finish(request, query, answer, assigned, identity.text, started, time_ms)
-        body["placement"] = request.placement
-        body["strategy"] = "personalized" if answer.personal else "cold_start"
+        body = self._finish(request, query, answer, assigned, begun)
         self.sent(request, query, assigned.arm, answer, body)
         return body
+
+    async def _interleaved(self, request: RecommendationRequest, begun: Begun, assigned: Assigned) -> dict[str, Any]:
+        """A list of both sides, or of one alone where the other fails; errors as of `recommend`."""
+        made, missing = await ask_both(
+            assigned.sides, lambda side: self._answer(request, begun, self.lanes.lane(side), side.arm)
+        )
+        if len(made) == 1:
+            fallback = self._degraded("interleaving", missing, f"the list of {made[0].side.name} alone")
+            made = [made[0].degraded_by(fallback)]
+        body, record = drafted(request, made, assigned, begun)
+        self._count(made[0].answer, made[0].query, lambda: record)
+        return body
+
+    async def _answer(self, request: RecommendationRequest, begun: Begun, lane: Lane, arm: Arm) -> tuple[Query, Answer]:
+        """A request resolved and answered in a lane."""
+        query = self._resolve(lane, request, arm, begun)
+        asked = Asked(request.user_id, query, request.return_.reasons, lane)
+        return query, await self._ask(self._personal, asked, begun.started, request)
 
     async def similar(self, request: SimilarRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
         """Items tied to the given ones by co-occurrence and transitions; shaped as `SimilarResponse`.
@@ -138,23 +150,19 @@ class Gateway:
         Raises:
             NotFound: none of the items is known.
         """
-        started = time.monotonic() - waited_s
-        time_ms = time.time_ns() // 1_000_000
-        identity = recommendation_id(time_ms)
+        begun = Begun.now(waited_s)
         lane = self.lanes.champion
-        query = self._resolve(lane, request, _AS_USUAL, time_ms, identity.seed)
+        query = self._resolve(lane, request, _AS_USUAL, begun)
         if not len(query.session):
             error = FieldError("/item_ids", "unknown_item", "no such item")
             raise NotFound(f"bundle {lane.serving.world.bundle.id} knows none of the items", [error])
         asked = Asked("", query, request.return_.reasons, lane)
-        answer = await self._ask(self._related, asked, started, request)
-        return self._finish(request, query, answer, None, identity.text, started, time_ms)
+        answer = await self._ask(self._related, asked, begun.started, request)
+        return self._finish(request, query, answer, None, begun)
 
-    def _resolve(
-        self, lane: Lane, request: RecommendationRequest | SimilarRequest, arm: Arm, time_ms: int = 0, seed: int = 0
-    ) -> Query:
+    def _resolve(self, lane: Lane, request: RecommendationRequest | SimilarRequest, arm: Arm, begun: Begun) -> Query:
         bundle, settings = lane.serving.world.bundle, self._settings
-        return resolve_request(bundle, request, arm, settings, seed=seed, now_s=time_ms // 1000)
+        return resolve_request(bundle, request, arm, settings, seed=begun.seed, now_s=begun.time_ms // 1000)
 
     async def _ask(
         self, batcher: Batcher, asked: Asked, started: float, request: RecommendationRequest | SimilarRequest
@@ -262,24 +270,18 @@ class Gateway:
         query: Query,
         answer: Answer,
         assigned: Assigned | None,
-        identity: str,
-        started: float,
-        time_ms: int,
+        begun: Begun,
     ) -> dict[str, Any]:
         """The response body; counts the answer and puts its decision record on the queue."""
-        body = body_of(
-            request,
-            query,
-            answer,
-            recommendation_id=identity,
-            started=started,
-            variants=assigned.variants if assigned else {},
-        )
+        body = body_of(request, query, answer, begun, variants=assigned.variants if assigned else {})
+        self._count(answer, query, lambda: decision_of(request, query, answer, assigned, body, time_ms=begun.time_ms))
+        return body
+
+    def _count(self, answer: Answer, query: Query, record: Callable[[], Decision]) -> None:
         self.counts["answers"] += 1
         self.counts["cold_starts"] += not answer.personal
         if (query.seed & 0xFFFF) < self._settings.decision_sample * 0x10000:
-            self._decisions.put(decision_of(request, query, answer, assigned, body, time_ms=time_ms))
-        return body
+            self._decisions.put(record())
 
     def _degraded(self, stage: str, cause: str, fallback: str) -> dict[str, str]:
         self.counts[f"degraded.{stage}.{cause}"] += 1

@@ -19,14 +19,12 @@ from service.autopilot.pilot import Pilot
 from service.autopilot.run import Runs
 from service.autopilot.tasks import as_task
 from service.autopilot.works import HomeWorks, policy_of
-from service.decision_records import DecisionRecords
-from service.decision_stream import DecisionStream
 from service.eraser import Eraser
 from service.event_ids import IdCleaner
 from service.forgetting import Forgetting
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
-from service.outcomes import OutcomeReader
+from service.outcomes import outcome_reader
 from service.ray_metrics import Counts
 from service.rebuild import count_items_anew
 from service.rollouts import WHO, RolloutController
@@ -111,13 +109,11 @@ class RolloutControllerDeployment:
     async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
         os.nice(ARCHIVER_NICENESS)
         store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
-        records = DecisionRecords(DecisionStream(store), decision_archive(settings))
 
         async def register(bundle_id: str, reason: str) -> None:
             await asyncio.to_thread(registry(settings).promote, bundle_id, reason=reason, who=WHO)
 
-        outcomes = OutcomeReader(store, records, event_archive(settings))
-        controller = RolloutController(store, outcomes, Lease(store, LEASE_KEY), register)
+        controller = RolloutController(store, outcome_reader(settings, store), Lease(store, LEASE_KEY), register)
         self._task = _followed(run_rollouts(controller), "rollout controller")
 
     async def __call__(self) -> str:

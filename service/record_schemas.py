@@ -19,6 +19,10 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     rank: Annotated[int, Meta(ge=1)]
     item_id: str
     score: float
+    variant: Annotated[str, Meta(description="Of an interleaved list: whose credit it is.")] | UnsetType = UNSET
+    propensity: (
+        Annotated[float, Meta(description="Of an interleaved list: how probable the item was just here.")] | UnsetType
+    ) = UNSET
 
 
 class Interaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +57,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     diversity: Annotated[float, Meta(description="The request's, or the setting.")]
     user_state: Annotated[StateSummary, Meta(description="Absent where nothing was stored.")] | UnsetType = UNSET
     items: list[Place]
+    bundles: Annotated[dict[str, str], Meta(description="Of an interleaved list: of each variant.")] | UnsetType = UNSET
     removed: Removed
     ranked: Ranked
     degraded: list[Degradation]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
@@ -86,11 +86,19 @@ def _answer(record: Decision, vocabulary: Vocabulary) -> RecordedAnswer:
         diversity=record.diversity,
         user_state=UNSET if record.user_state is None else _summary(record.user_state, vocabulary),
         items=places(record),
+        bundles=_bundles(record),
         removed=removed_by(record.removed),
         ranked=record.ranked,
         degraded=[Degradation(**one) for one in record.degraded],
         timing_ms=record.timing_ms,
     )
+
+
+def _bundles(record: Decision) -> dict[str, str] | UnsetType:
+    of = record.interleaved
+    if of is None or not of.lists:
+        return UNSET
+    return {name: one.bundle for name, one in zip(of.variants, of.lists, strict=True)}
 
 
 def _summary(value: bytes, vocabulary: Vocabulary) -> StateSummary:

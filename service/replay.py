@@ -11,12 +11,13 @@ from recsys import digests
 from recsys.bundle import Bundle
 from recsys.digests import Stage
 from recsys.errors import RecsysError
+from recsys.experiments.interleaving import interleave
 from recsys.features.codec import unpack
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.filtering import Reason
 from recsys.recommend import recommend
 from recsys.types import Slates, World
-from service.decisions import Decision, Erased
+from service.decisions import Decision, Erased, Interleaved
 from service.errors import ServiceError
 from service.queries import Query, batch_of, resolve
 from service.record_schemas import Made, Outcome, Place, Replay
@@ -45,6 +46,8 @@ def replay(record: Decision | Erased, world_of: Callable[[Decision], World]) -> 
     """
     if isinstance(record, Erased):
         return Replay(recommendation_id=record.id, outcome=Outcome.ERASED, detail=ERASED)
+    if record.interleaved and record.interleaved.lists:
+        return _drafted_again(record, record.interleaved, world_of)
     if reason := _not_replayable(record):
         return _refused(record, reason)
     try:
@@ -62,6 +65,18 @@ def replay(record: Decision | Erased, world_of: Callable[[Decision], World]) -> 
         now = f"does not decode: {undecodable[0]}" if undecodable else "decodes now and did not when it was served"
         return _different(record, Stage.STATE, f"the user state {now}")
     return _compared(record, world, recommend(world, batch_of([query], states)))
+
+
+def _drafted_again(record: Decision, of: Interleaved, world_of: Callable[[Decision], World]) -> Replay:
+    """Both lists made again, each in its world; then the draft of what was served of them."""
+    for side, one in zip(of.variants, record.alone(), strict=True):
+        if (again := replay(one, world_of)).outcome is not Outcome.IDENTICAL:
+            return msgspec.structs.replace(again, detail=f"the list of {side}: {again.detail}")
+    one, other = of.lists
+    draft = interleave(one.items, other.items, count=record.query["count"], seed=record.seed)
+    if (draft.items, draft.team) == (record.items, of.team):
+        return Replay(recommendation_id=record.id, outcome=Outcome.IDENTICAL)
+    return _different(record, Stage.SELECTION, "both lists are the same, what was drafted of them is not")
 
 
 def query_of(record: Decision, bundle: Bundle) -> Query:
@@ -86,7 +101,13 @@ def query_of(record: Decision, bundle: Bundle) -> Query:
 def places(record: Decision) -> list[Place]:
     """The list as it was served."""
     served = zip(record.items, record.scores, strict=True)
-    return [Place(rank=rank, item_id=item, score=score) for rank, (item, score) in enumerate(served, 1)]
+    found = [Place(rank=rank, item_id=item, score=score) for rank, (item, score) in enumerate(served, 1)]
+    if (of := record.interleaved) is None or not of.team:
+        return found
+    return [
+        msgspec.structs.replace(place, variant=of.variants[team] if team >= 0 else UNSET, propensity=propensity)
+        for place, team, propensity in zip(found, of.team, of.propensities, strict=True)
+    ]
 
 
 def removed_by(counts: list[int]) -> dict[str, int]:
@@ -97,7 +118,7 @@ def removed_by(counts: list[int]) -> dict[str, int]:
 def _not_replayable(record: Decision) -> str:
     if record.kind != "recommendations":
         return f"answers of kind {record.kind!r} are not made by recommend() alone"
-    if stages := [one["stage"] for one in record.degraded if one["stage"] != "features"]:
+    if stages := [one["stage"] for one in record.degraded if one["stage"] not in ("features", "interleaving")]:
         return f"degraded: {', '.join(stages)}"
     return ""
 

@@ -219,6 +219,10 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     propensity: (
         Annotated[float, Meta(description="Of a new item drawn by chance: how probable just this one was.")] | UnsetType
     ) = UNSET
+    variant: (
+        Annotated[str, Meta(description="Of an interleaved list: whose credit it is; absent where both have it here.")]
+        | UnsetType
+    ) = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
 
 
@@ -241,7 +245,7 @@ class Slate(msgspec.Struct, frozen=True, kw_only=True):
     """What every list has: its items, best first, and how it was made."""
 
     recommendation_id: Annotated[str, Meta(description="UUIDv7. Send it with events to credit this list.")]
-    bundle: Annotated[str, Meta(description="The model bundle that every stage of this answer used.")]
+    bundle: Annotated[str, Meta(description="That every stage used; of an interleaved list, the control's.")]
     variants: Annotated[
         dict[str, str], Meta(description="The variant of each experiment, and of a rollout, that this user is in.")
     ]

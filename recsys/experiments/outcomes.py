@@ -24,7 +24,7 @@ class Outcomes:
         totals: float64 [len(METRICS), u]: of those, how many were clicked and converted, the value that came of them,
             how many were degraded, and the milliseconds that they took together.
         before: float64 [u], events of the user in the time before the experiment.
-        items, owners: Per variant, the items shown, one entry each time, and to whom, as rows: int64.
+        items, owners: Per variant, the items of each user's first list, and whose they are, as rows: int64.
     """
 
     names: tuple[str, ...]

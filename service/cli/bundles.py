@@ -205,8 +205,8 @@ async def _answered(settings: Settings, candidates: set[str]) -> set[str]:
         records = DecisionRecords(DecisionStream(store), decision_archive(settings))
         met: set[str] = set()
         async for one in records.newest():
-            if isinstance(one, Decision) and one.bundle in candidates:
-                met.add(one.bundle)
+            if isinstance(one, Decision):
+                met |= {made.bundle for made in one.alone()} & candidates
                 if met == candidates:
                     break
         return met

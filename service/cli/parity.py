@@ -76,10 +76,10 @@ async def _records(url: str, most: int | None, since_ms: int, user: str | None) 
     try:
         async for record in DecisionStream(store).newest(since_ms=since_ms):
             if user is None or record.query.get("user_id") == user:
-                found.append(record)
-            if len(found) == most:
+                found += record.alone()
+            if most is not None and len(found) >= most:
                 break
-        return found
+        return found[:most]
     finally:
         await store.close()
 

@@ -10,8 +10,8 @@ import redis
 
 from recsys.experiments.buckets import rising_shares
 from service import promotion
-from service.cli.experiments import basis_points, variant_of
 from service.errors import TrafficError
+from service.experiments import basis_points
 from service.promotion import settle
 from service.settings import Settings
 from service.shadow import STREAM, Compared
@@ -151,7 +151,12 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "a bundle that is not there": (("control=50", "b=50,bundle=nope"), "no bundle 'nope'"),
     "no setting": (("control=50", "b=50,speed=3"), "'speed=3' is no setting"),
     "no value": (("control=50", "b=50,diversity=high"), "--variant"),
-    "out of range": (("control=50", "b=50,diversity=2"), "--variant"),
+    "out of range": (("control=50", "b=50,diversity=2"), "variant 'b': Expected `float` <= 1.0"),
+    "more than everybody": (("control=50", "b=101,diversity=0.3"), "--variant 'b=101,diversity=0.3': Expected"),
+    "101 percent": (("control=50", "b=51,diversity=0.3"), "101 % of its users together"),
+    "candidates as usual": (("control=50", "b=50,candidates=200"), "would do the same: candidates 200"),
+    "explore as usual": (("control=50", "b=50,explore=0.1"), "would do the same: explore 0.1"),
+    "two settings as usual": (("control=50,diversity=0.05", "b=50,candidates=200"), "would do the same"),
     "no share": (("control", "b=50,diversity=0.3"), "is no percentage"),
     "a thousandth": (("control=50.001", "b=49.999,diversity=0.3"), "in steps of 0.01"),
 }
@@ -166,10 +171,10 @@ def test_experiments_that_cannot_be_are_refused_in_a_sentence(running: Shop, cas
 
 
 def test_variants_are_read_with_their_bundles(running: Shop) -> None:
-    settings = Settings(home=str(running.home.path / "state"))
-    given = f"b=12.34,bundle={running.other[:14]},candidates=400,explore=0"
-    assert variant_of(settings, given) == Variant("b", 1234, Arm(running.other, 400, None, 0.0))
-    assert basis_points("0.01") == 1
+    given = ("--variant", "a=87.66", "--variant", f"b=12.34,bundle={running.other[:14]},candidates=400,explore=0")
+    running.says("experiments", "create", "read", *given, *WHY)
+    assert running.table.experiment("read").variants[1] == Variant("b", 1234, Arm(running.other, 400, None, 0.0))
+    assert basis_points(0.01) == 1
 
 
 def test_a_shadow_is_started_reported_and_stopped(running: Shop) -> None:
