@@ -34,6 +34,7 @@ from service.forgetting import Forgetting
 from service.gateway import Gateway
 from service.http import HttpEdge
 from service.items import ItemCatalogue
+from service.live_experiments import LiveExperiments, Reported
 from service.log_followers import (
     ArchiverDeployment,
     AutopilotDeployment,
@@ -48,12 +49,13 @@ from service.recorded_answers import RecordedAnswers
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.shadow import Shadow
+from service.stack.application import ROLLOUTS
 from service.stages import ColocatedStages, DistributedStages, Named, Stages
 from service.state_keys import SHARDS
 from service.traffic.residents import LOOK_S, Residents
 from service.traffic.table import TELL_S
 from service.warm_up import warm_up, warm_up_gateway
-from service.world import load_world, recorded_worlds
+from service.world import load_world, recorded_worlds, registry
 
 REPORT_S = 5.0
 REFRESH_S = 0.5  # between looks at which states are live, and for newer item stats
@@ -144,9 +146,9 @@ class GatewayDeployment:
         )
         catalogue = ItemCatalogue(log, residents.champion.built.bundle.vocabulary, limit=settings.catalogue_limit)
         forgetting = Forgetting(log, refuse_s=settings.forget_refuse_s)
-        self._edge = HttpEdge(
-            self._gateway, intake, recorded, catalogue, merging, forgetting, max_body_bytes=settings.max_body_bytes
-        )
+        experiments = LiveExperiments(log, settings, registry(settings).resolve, _ask_report)
+        backends = (intake, recorded, catalogue, merging, forgetting, experiments)
+        self._edge = HttpEdge(self._gateway, *backends, max_body_bytes=settings.max_body_bytes)
         residents.follow(self._gateway.lanes, intake, merging, recorded, catalogue)
         self._load = LoadMeter(self._gateway.wait_share, lambda: self._gateway.asked, lambda: self._gateway.shed)
         self._backlog = BacklogWatch(log)
@@ -169,6 +171,11 @@ class GatewayDeployment:
             await self._backlog.look()
             waiting.set(self._backlog.oldest_s)
             dead.set(self._backlog.dead)
+
+
+async def _ask_report(name: str) -> Reported:
+    """Have the controller, an application of its own, report on an experiment."""
+    return await serve.get_app_handle(ROLLOUTS).report.remote(name)
 
 
 def build_item_updater(*, redis_url: str) -> Any:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from service.errors import FieldError, RequestError
+from service.experiment_schemas import ExperimentChange, ExperimentRequest
 from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
 from service.schemas import (
     MAX_ID_BYTES,
@@ -20,14 +21,14 @@ from service.schemas import (
     SimilarRequest,
 )
 
-T = TypeVar(
-    "T", RecommendationRequest, SimilarRequest, EventsRequest, ItemDescription, ItemPatch, ItemsRequest, MergeRequest
-)
+T = TypeVar("T", bound=msgspec.Struct)
 
 _RECOMMENDATION = msgspec.json.Decoder(RecommendationRequest)
 _SIMILAR = msgspec.json.Decoder(SimilarRequest)
 _EVENTS = msgspec.json.Decoder(EventsRequest)
 _MERGE = msgspec.json.Decoder(MergeRequest)
+_EXPERIMENT = msgspec.json.Decoder(ExperimentRequest)
+_EXPERIMENT_CHANGE = msgspec.json.Decoder(ExperimentChange)
 _ITEM = msgspec.json.Decoder(ItemDescription)
 _ITEM_PATCH = msgspec.json.Decoder(ItemPatch)
 _ITEMS = msgspec.json.Decoder(ItemsRequest)
@@ -83,6 +84,16 @@ def decode_merge(body: bytes) -> MergeRequest:
     request = _decode(_MERGE, body)
     _check_ids(("/from_user_id", (request.from_user_id,)))
     return request
+
+
+def decode_experiment(body: bytes) -> ExperimentRequest:
+    """Decode and check the description of an experiment. Raises RequestError."""
+    return _decode(_EXPERIMENT, body)
+
+
+def decode_experiment_change(body: bytes) -> ExperimentChange:
+    """Decode and check who starts or stops an experiment, and why. Raises RequestError."""
+    return _decode(_EXPERIMENT_CHANGE, body)
 
 
 def decode_item(body: bytes) -> ItemDescription:

@@ -9,6 +9,7 @@ ServiceError
     RequestError            400  the request is malformed; points at each field
     NotFound                404  no such route or named resource
     MethodNotAllowed        405  the route exists, the method does not; `Allow`
+    TrafficConflict         409  who gets what cannot be changed so
     Gone                    410  it was there, and was erased
     PayloadTooLarge         413  the body is over the limit
     UnsupportedMediaType    415  the body is not plain JSON in UTF-8
@@ -107,6 +108,12 @@ class Gone(HttpError):
     """What was asked for was erased, because its user was forgotten."""
 
     status, type, title = 410, "urn:riffle:problem:erased", "Erased"
+
+
+class TrafficConflict(HttpError):
+    """Who gets what cannot be changed so: it is at odds with itself, with what runs, or a replica does not follow."""
+
+    status, type, title = 409, "urn:riffle:problem:traffic-conflict", "Traffic conflict"
 
 
 class PayloadTooLarge(HttpError):

@@ -134,3 +134,61 @@ ERASURE: dict[str, Any] = {
 }
 MERGE_EXAMPLES: dict[str, dict[str, Any]] = {"after_logging_in": {"from_user_id": "session-8c1f"}}
 MERGE: dict[str, Any] = {"user_id": "42", "from_user_id": "session-8c1f", "merged": 5, "unknown_items": 0}
+EXPERIMENT_EXAMPLES: dict[str, dict[str, Any]] = {
+    "a_setting": {
+        "name": "closer",
+        "variants": [{"name": "control", "share": 50}, {"name": "mixed", "share": 50, "diversity": 0.3}],
+        "who": "ann@shop",
+        "reason": "do mixed lists please?",
+    },
+    "two_bundles_in_one_list": {
+        "name": "challenge",
+        "kind": "interleaving",
+        "variants": [{"name": "control", "share": 50}, {"name": "new", "share": 50, "bundle": "challenger"}],
+        "share": 20,
+        "placements": ["home"],
+        "who": "ann@shop",
+        "reason": "which one do people choose?",
+    },
+}
+EXPERIMENT_CHANGE_EXAMPLES: dict[str, dict[str, Any]] = {"why": {"who": "ann@shop", "reason": "begin"}}
+EXPERIMENT_STATE: dict[str, Any] = {
+    "name": "challenge",
+    "kind": "interleaving",
+    "state": "running",
+    "layer": "default",
+    "share": 20.0,
+    "placements": ["home"],
+    "variants": [
+        {"name": "control", "share": 50.0},
+        {"name": "new", "share": 50.0, "bundle": "20261123-5a4d0202f9b0"},
+    ],
+    "started": "2026-11-23T12:00:00.000+00:00",
+    "stopped": None,
+    "version": 7,
+}
+EXPERIMENT_REPORT: dict[str, Any] = {
+    "name": "challenge",
+    "kind": "interleaving",
+    "state": "running",
+    "users": 812,
+    "lists": 3120,
+    "drawn": None,
+    "sound": True,
+    "variants": [],
+    "effects": [],
+    "preferences": [
+        {
+            "metric": "clicked",
+            "credit": {"control": 402.0, "new": 497.0},
+            "decided": 391,
+            "difference": 0.0304,
+            "low": 0.0061,
+            "high": 0.0547,
+            "fixed_low": 0.0148,
+            "fixed_high": 0.046,
+            "winner": "new",
+        }
+    ],
+    "alone": {"control": 0, "new": 0},
+}

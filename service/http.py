@@ -15,10 +15,12 @@ import orjson
 
 from service import arrival, docs_page, openapi
 from service.arrival import ROOM_HEADER, waited_s
-from service.backends import Catalogue, Forgetting, Intake, Merging, Recommender, RecordedAnswers
+from service.backends import Catalogue, Experiments, Forgetting, Intake, Merging, Recommender, RecordedAnswers
 from service.decoding import (
     checked_id,
     decode_events,
+    decode_experiment,
+    decode_experiment_change,
     decode_item,
     decode_item_patch,
     decode_items,
@@ -49,6 +51,7 @@ class HttpEdge:
         recommender: Answers decoded requests. intake: Takes decoded events. recorded: Shows earlier answers.
         catalogue: Takes descriptions of items.
         merging: Gives one user's interactions to another. forgetting: Forgets users.
+        experiments: Describes, begins, ends and reports them.
         max_body_bytes: Larger bodies are refused with 413, before or while they arrive.
 
     `routes` has every route; there is no other way in.
@@ -62,11 +65,13 @@ class HttpEdge:
         catalogue: Catalogue,
         merging: Merging,
         forgetting: Forgetting,
+        experiments: Experiments,
         *,
         max_body_bytes: int = 524_288,
     ) -> None:
         self._recommender, self._intake, self._recorded = recommender, intake, recorded
         self._catalogue, self._merging, self._forgetting = catalogue, merging, forgetting
+        self._experiments = experiments
         self._max_body_bytes = max_body_bytes
         self.routes = Routes(
             {
@@ -85,6 +90,13 @@ class HttpEdge:
                 "/v1/users/{user_id}": {"DELETE": Route(self._forget)},
                 "/v1/users/{user_id}:merge": {"POST": Route(self._merge, reads_body=True)},
                 "/v1/erasures/{receipt_id}": _readable(self._erasure),
+                "/v1/experiments": {
+                    **_readable(self._list_experiments),
+                    "POST": Route(self._create_experiment, reads_body=True),
+                },
+                "/v1/experiments/{name}:start": {"POST": Route(self._start_experiment, reads_body=True)},
+                "/v1/experiments/{name}:stop": {"POST": Route(self._stop_experiment, reads_body=True)},
+                "/v1/experiments/{name}/report": _readable(self._report_experiment),
                 "/readyz": _readable(self._readyz),
                 **{path: _readable(_always(answer)) for path, answer in _fixed_answers().items()},
             }
@@ -164,6 +176,21 @@ class HttpEdge:
 
     async def _erasure(self, _: bytes, receipt_id: str) -> Answer:
         return Answer(200, _LIVE_JSON, _encode(await self._forgetting.receipt(receipt_id)))
+
+    async def _list_experiments(self, _: bytes) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._experiments.list()))
+
+    async def _create_experiment(self, body: bytes) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._experiments.create(decode_experiment(body))))
+
+    async def _start_experiment(self, body: bytes, name: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._experiments.start(name, decode_experiment_change(body))))
+
+    async def _stop_experiment(self, body: bytes, name: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._experiments.stop(name, decode_experiment_change(body))))
+
+    async def _report_experiment(self, _: bytes, name: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._experiments.report(name)))
 
     async def _readyz(self, _: bytes) -> Answer:
         ready, details = self._recommender.readiness()

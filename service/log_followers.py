@@ -21,9 +21,11 @@ from service.autopilot.tasks import as_task
 from service.autopilot.works import HomeWorks, policy_of
 from service.eraser import Eraser
 from service.event_ids import IdCleaner
+from service.experiment_guard import ExperimentGuard
 from service.forgetting import Forgetting
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
+from service.live_experiments import Reported, reported
 from service.outcomes import outcome_reader
 from service.ray_metrics import Counts
 from service.rebuild import count_items_anew
@@ -32,7 +34,7 @@ from service.rollouts import run as run_rollouts
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.traffic.lease import Lease
-from service.traffic.table import LEASE_KEY
+from service.traffic.table import LEASE_KEY, TrafficTable
 from service.updater import Updater, run
 from service.updater import warm_up as warm_up_updater
 from service.world import registry
@@ -113,12 +115,19 @@ class RolloutControllerDeployment:
         async def register(bundle_id: str, reason: str) -> None:
             await asyncio.to_thread(registry(settings).promote, bundle_id, reason=reason, who=WHO)
 
-        controller = RolloutController(store, outcome_reader(settings, store), Lease(store, LEASE_KEY), register)
-        self._task = _followed(run_rollouts(controller), "rollout controller")
+        lease = Lease(store, LEASE_KEY)
+        self._outcomes, self._table = outcome_reader(settings, store), TrafficTable(store)
+        controller = RolloutController(store, self._outcomes, lease, register)
+        guard = ExperimentGuard(store, self._outcomes, lease)
+        self._task = _followed(run_rollouts(controller, guard), "rollout controller")
 
     async def __call__(self) -> str:
         """Nothing to tell: all that is known of a rollout is in the traffic table."""
         return "runs"
+
+    async def report(self, name: str) -> Reported:
+        """What came of an experiment, or why nobody can say: read here, where records are read on already."""
+        return await reported(self._table, self._outcomes, name)
 
     def check_health(self) -> None:
         """Serve restarts a controller whose loop has ended: a bug, since a failing store is waited for."""

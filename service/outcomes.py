@@ -83,6 +83,7 @@ class OutcomeReader:
         self._store, self._records, self._events, self._erased = store, records, events, erased
         self._followed: dict[tuple[object, ...], _Following] = {}
         self._erased_as_of: object = None
+        self._lock = asyncio.Lock()  # a position moves for one reader at a time
         self._listed: dict[str, int] = {}
 
     async def read(
@@ -113,11 +114,21 @@ class OutcomeReader:
         found = await self._read_on(name, (INTERLEAVED,), since_ms, None, window_s)
         return found.tally.preferences(sides, (found.alone[sides[0]], found.alone[sides[1]]))
 
+    async def users(self, name: str, variants: Sequence[str], *, since_ms: int) -> list[int]:
+        """How many users each variant has; arguments and errors as of `read`, and it reads on where that was."""
+        return (await self._read_on(name, tuple(variants), since_ms, None, WINDOW_S)).tally.users()
+
     def held(self) -> int:
         """Lists and events in memory, besides the users' rows."""
         return sum(len(one.tally) for one in self._followed.values())
 
     async def _read_on(
+        self, name: str, variants: tuple[str, ...], since_ms: int, began_ms: int | None, window_s: float
+    ) -> _Following:
+        async with self._lock:
+            return await self._read_on_alone(name, variants, since_ms, began_ms, window_s)
+
+    async def _read_on_alone(
         self, name: str, variants: tuple[str, ...], since_ms: int, began_ms: int | None, window_s: float
     ) -> _Following:
         await self._forget()

@@ -124,6 +124,11 @@ class Tally:
         """Lists and events that are held: what memory grows with besides users."""
         return len(self._open) + len(self._unmatched)
 
+    def users(self) -> list[int]:
+        """By variant."""
+        counts = Counter(user.variant for user in self._users.values())
+        return [counts[place] for place in range(len(self.variants))]
+
     def outcomes(self) -> Outcomes:
         """One row for each user of one variant, in the order in which they came."""
         users = list(self._users.values())

@@ -59,7 +59,7 @@ def check_command(words: list[str]) -> None:
 
 def routes() -> dict[str, Any]:
     nobody: Any = None
-    return HttpEdge(nobody, nobody, nobody, nobody, nobody, nobody).routes.table
+    return HttpEdge(*[nobody] * 7).routes.table
 
 
 # --- the image ---

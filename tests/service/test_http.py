@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import arrival, errors, examples, openapi
+from service.experiment_schemas import ExperimentChange, ExperimentRequest
 from service.http import HttpEdge
 from service.schemas import EventsRequest, RecommendationRequest, SimilarRequest
 
@@ -33,7 +34,7 @@ class RecordingRecommender:
         failure: Exception | None = None,
         ready: bool = True,
     ) -> None:
-        self.asked: list[tuple[str, RecommendationRequest | SimilarRequest | EventsRequest | str]] = []
+        self.asked: list[tuple[str, Any]] = []
         self.answer = answer
         self.failure = failure
         self.ready = ready
@@ -68,15 +69,28 @@ class RecordingRecommender:
     async def receipt(self, receipt_id: str) -> dict[str, Any]:
         return self._answer("receipt", receipt_id, examples.ERASURE)
 
+    async def list(self) -> dict[str, Any]:
+        return self._answer("list", "", {"experiments": [examples.EXPERIMENT_STATE]})
+
+    async def create(self, asked: ExperimentRequest) -> dict[str, Any]:
+        return self._answer("create", asked, examples.EXPERIMENT_STATE)
+
+    async def start(self, name: str, change: ExperimentChange) -> dict[str, Any]:
+        return self._answer("start", (name, change), examples.EXPERIMENT_STATE)
+
+    async def stop(self, name: str, change: ExperimentChange) -> dict[str, Any]:
+        return self._answer("stop", (name, change), examples.EXPERIMENT_STATE)
+
+    async def report(self, name: str) -> dict[str, Any]:
+        return self._answer("report", name, examples.EXPERIMENT_REPORT)
+
     def room(self) -> int:
         return 37
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         return self.ready, {"reasons": [] if self.ready else ["no bundle is loaded"], "bundle": None}
 
-    def _answer(
-        self, name: str, request: RecommendationRequest | SimilarRequest | EventsRequest | str, answer: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _answer(self, name: str, request: Any, answer: dict[str, Any]) -> dict[str, Any]:
         self.asked.append((name, request))
         if self.failure is not None:
             raise self.failure
@@ -128,7 +142,7 @@ def call(
 
 def edge_of(**behaviour: Any) -> tuple[HttpEdge, RecordingRecommender]:
     recommender = RecordingRecommender(**behaviour)
-    everything = [recommender] * 6
+    everything = [recommender] * 7
     return HttpEdge(*everything, max_body_bytes=MAX_BODY_BYTES), recommender
 
 
