@@ -129,11 +129,14 @@ class Registry:
         newest = [manifest.id for manifest in self.list()]
         return [one for one in reversed(newest[keep:]) if one not in kept]
 
-    def prune(self, *, keep: int, needed: Set[str]) -> list[str]:
-        """Remove what is `dispensable`, and return it. A bundle that is named meanwhile stays.
+    def prune(self, *, keep: int, needed: Set[str], again: Callable[[], Set[str]] = frozenset[str]) -> list[str]:
+        """Remove what is `dispensable`, and return it. A bundle that is named or needed meanwhile stays.
 
+        Args:
+            again: Asked for what is needed once a bundle is out of everybody's sight and before it is gone. Who needs
+                a bundle says so first and looks for it then; so of the two at least one sees the other.
         Raises:
-            RegistryError: the folder is not writable.
+            RegistryError: the folder is not writable. What `again` raises; the bundle is back in its place then.
         """
         removed = []
         with self._locked("prune"):
@@ -146,9 +149,22 @@ class Registry:
                         continue
                     (self._bundles / bundle_id).rename(away)  # whole or gone for every reader
                     sync(self._bundles)
+                if self._is_needed(bundle_id, again):
+                    continue
                 shutil.rmtree(self._incoming)
                 removed.append(bundle_id)
         return removed
+
+    def _is_needed(self, bundle_id: str, again: Callable[[], Set[str]]) -> bool:
+        """Whether a bundle that was taken away is needed after all, or nobody can say; then it is back."""
+        needed = True
+        try:
+            needed = bundle_id in again()
+        finally:
+            if needed:
+                (self._incoming / bundle_id).rename(self._bundles / bundle_id)
+                sync(self._bundles)
+        return needed
 
     def resolve(self, reference: str) -> str:
         """The one bundle id meant by an id, a unique prefix of one, a name, or `previous`.

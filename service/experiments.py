@@ -1,15 +1,18 @@
 """Experiments described, begun, ended and reported: what the command line and HTTP do alike."""
 
+import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
 
+from recsys.errors import RegistryError
 from recsys.experiments.effects import Effect
 from recsys.experiments.guards import LOPSIDED
 from recsys.experiments.outcomes import METRICS, Outcomes
 from recsys.experiments.preferences import CREDITS, Preferences
+from recsys.experiments.spread import coverage
 from service.errors import TrafficError
 from service.experiment_schemas import (
     EffectOutcome,
@@ -36,12 +39,17 @@ Resolve = Callable[[str], str]  # of the registry: the id of a bundle that is me
 async def create(table: TrafficTable, settings: Settings, resolve: Resolve, asked: ExperimentRequest) -> Traffic:
     """Describe an experiment; the first variant is the control.
 
+    Args:
+        resolve: Reads files, so it is called in a thread.
     Raises:
-        TrafficError: it cannot be; the message says why. RegistryError: there is no such bundle.
+        TrafficError: it cannot be; the message says why. RegistryError: there is no such bundle, or it was pruned this
+            moment. Nothing is described then.
     """
+    wanted = sorted({one.bundle for one in asked.variants if one.bundle is not None})
+    ids = {one: await asyncio.to_thread(resolve, one) for one in wanted}
     made = Experiment(
         asked.name,
-        tuple(_variant(one, resolve) for one in asked.variants),
+        tuple(_variant(one, ids) for one in asked.variants),
         basis_points(asked.share),
         asked.layer,
         asked.placements,
@@ -55,7 +63,15 @@ async def create(table: TrafficTable, settings: Settings, resolve: Resolve, aske
         changes.refuse_idle(now, made, usual(settings))
         return changes.with_experiment(now, made)
 
-    return await table.change(created, who=asked.who, reason=asked.reason)
+    after = await table.change(created, who=asked.who, reason=asked.reason)
+    try:  # from now on nobody prunes them: were they there then?
+        for bundle_id in ids.values():
+            await asyncio.to_thread(resolve, bundle_id)
+    except RegistryError:
+        reason = f"a bundle of {made.name} is gone"
+        await table.change(lambda now: changes.without(now, made), who=asked.who, reason=reason)
+        raise
+    return after
 
 
 async def start(table: TrafficTable, settings: Settings, name: str, *, who: str, reason: str) -> tuple[Traffic, float]:
@@ -141,10 +157,10 @@ def usual(settings: Settings) -> Arm:
     return Arm(candidates=settings.candidates, diversity=settings.diversity, explore=settings.explore)
 
 
-def _variant(asked: VariantRequest, resolve: Resolve) -> Variant:
+def _variant(asked: VariantRequest, ids: Mapping[str, str]) -> Variant:
     fields = {name: getattr(asked, name) for name in Arm.__struct_fields__}
     if asked.bundle is not None:
-        fields["bundle"] = resolve(asked.bundle)
+        fields["bundle"] = ids[asked.bundle]
     try:
         return Variant(asked.name, basis_points(asked.share), msgspec.convert(fields, Arm))
     except msgspec.ValidationError as error:
@@ -172,7 +188,7 @@ def _of_outcomes(one: Experiment, found: Outcomes, planned: int) -> ExperimentRe
                 users=found.users()[place],
                 lists=found.shown()[place],
                 rates={metric: _finite(found.side(place, metric).rate()) for metric in METRICS},
-                items=_finite(found.coverage(place)),
+                items=_finite(coverage(found, place, alpha=alpha).ratio),
             )
             for place, name in enumerate(found.names)
         ],

@@ -3,7 +3,6 @@
 Reports are read in the controller's process, which reads on from where it was; gateways have lists to make.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -41,7 +40,7 @@ class LiveExperiments:
     """What answers the routes of experiments.
 
     Args:
-        store: Of the traffic table. resolve: Of the registry; reads files, so it is called in a thread.
+        store: Of the traffic table. resolve: Of the registry.
         ask_report: Has the controller report on an experiment of this name; raises where it does not answer.
     """
 
@@ -68,9 +67,7 @@ class LiveExperiments:
         """Describe one; shaped as `ExperimentState`. Raises Unprocessable: no such bundle; and as `list`."""
 
         async def created() -> Traffic:
-            wanted = {one.bundle for one in asked.variants if one.bundle is not None}
-            ids = {one: await asyncio.to_thread(self._resolve, one) for one in wanted}
-            return await experiments.create(self._table, self._settings, ids.__getitem__, asked)
+            return await experiments.create(self._table, self._settings, self._resolve, asked)
 
         return msgspec.to_builtins(experiments.state_of(await _answered(created()), asked.name))
 

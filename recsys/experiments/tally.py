@@ -58,6 +58,7 @@ class _User:
     first: Sequence[str]
     totals: list[float] = field(default_factory=lambda: [0.0] * len(METRICS))
     lists: int = 0
+    last: Sequence[str] = ()
     credit: list[float] = field(default_factory=lambda: [0.0] * (2 * len(CREDITS)))
 
 
@@ -100,6 +101,8 @@ class Tally:
             self._moved.add(one.user)
             del self._users[one.user]
             return
+        user.totals[METRICS.index("changed")] += user.lists > 0 and tuple(one.items) != user.last
+        user.last = tuple(one.items)
         user.lists += 1
         user.totals[METRICS.index("degraded")] += one.degraded
         user.totals[METRICS.index("latency_ms")] += one.took_ms

@@ -175,8 +175,8 @@ def prune(
 ) -> None:
     """Remove bundles that nothing needs.
 
-    Bundles stay that have a name, that are among the newest, the champion before, what serves now, and those of all
-    answers on record, which can be made again.
+    Bundles stay that have a name, that are among the newest, the champion before, what serves now or is tried, also in
+    an experiment that is only described, and those of all answers on record, which can be made again.
     """
     settings = load()
     found = registry(settings)
@@ -184,7 +184,10 @@ def prune(
     if candidates := set(found.dispensable(keep=keep, needed=needed)):
         with waiting("Reading the answers on record"):
             needed |= asyncio.run(_answered(settings, candidates))
-    gone = found.dispensable(keep=keep, needed=needed) if dry_run else found.prune(keep=keep, needed=needed)
+    if dry_run:
+        gone = found.dispensable(keep=keep, needed=needed)
+    else:  # reading answers may take minutes, in which one of these may have been put on trial
+        gone = found.prune(keep=keep, needed=needed, again=lambda: held(settings))
     for bundle_id in gone:
         output.print(f"{bundle_id} {'would be removed' if dry_run else 'removed'}")
     if not gone:

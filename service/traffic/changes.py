@@ -97,6 +97,11 @@ def with_experiment(traffic: Traffic, experiment: Experiment) -> Traffic:
     return _with(traffic, experiments=(*others, experiment))
 
 
+def without(traffic: Traffic, experiment: Experiment) -> Traffic:
+    """Without an experiment, if it is still just so."""
+    return _with(traffic, experiments=tuple(one for one in traffic.experiments if one != experiment))
+
+
 def stopped(traffic: Traffic, name: str, at: str) -> Traffic:
     """With an experiment that draws nobody any more.
 

@@ -149,6 +149,11 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         of |= {one.bundle for one in (self.rollout, self.shadow) if one}
         return {one for one in of if one is not None}
 
+    def named(self) -> set[str]:
+        """All that it needs now or may need when an experiment that is described is started."""
+        drafts = [one for one in self.experiments if one.state == "draft"]
+        return self.bundles() | {arm.bundle for one in drafts for arm in one.arms() if arm.bundle is not None}
+
     def experiment(self, name: str) -> Experiment:
         """The experiment of a name. Raises TrafficError."""
         for one in self.experiments:

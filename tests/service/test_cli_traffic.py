@@ -1,5 +1,6 @@
 """`riffle traffic`, `rollback`, `rollout`, `experiments` and `shadow`, on a table that no replica follows."""
 
+import asyncio
 import re
 import shutil
 from pathlib import Path
@@ -8,10 +9,13 @@ import msgspec
 import pytest
 import redis
 
+from recsys.errors import RegistryError
 from recsys.experiments.buckets import rising_shares
 from service import promotion
+from service.cli import bundles as bundles_cli
 from service.errors import TrafficError
-from service.experiments import basis_points
+from service.experiment_schemas import ExperimentRequest, VariantRequest
+from service.experiments import basis_points, create
 from service.promotion import settle
 from service.settings import Settings
 from service.shadow import STREAM, Compared
@@ -258,3 +262,48 @@ def test_what_was_loaded_for_a_change_that_cannot_be_is_let_go_of(running: Shop)
     assert "would both choose the bundle" in running.refuses("rollout", "start", third, "--force", *WHY)
     assert running.table.prepared == ()
     assert running.table.bundles() == {running.champion, running.other}
+
+
+def test_a_bundle_of_an_experiment_that_is_only_described_is_not_pruned(running: Shop) -> None:
+    newest = make_bundle_of(running.home, day=2)
+    variants = ("--variant", "control=50", "--variant", f"b=50,bundle={running.other}")
+    running.says("experiments", "create", "later", *variants, *WHY)
+    assert "Every bundle is needed" in running.says("bundles", "prune", "--keep", "1")
+    assert {newest, running.other, running.champion} == {one.id for one in running.home.registry.list()}
+
+
+def test_a_bundle_that_is_put_on_trial_while_others_are_pruned_stays(
+    running: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bundle_of(running.home, day=2)
+    variants = ("--variant", "control=50", "--variant", f"b=50,bundle={running.other}")
+    real = bundles_cli._answered
+
+    async def slowly(settings: Settings, candidates: set[str]) -> set[str]:
+        await asyncio.to_thread(running.says, "experiments", "create", "meanwhile", *variants, *WHY)
+        return await real(settings, candidates)
+
+    monkeypatch.setattr(bundles_cli, "_answered", slowly)
+    assert "Every bundle is needed" in running.says("bundles", "prune", "--keep", "1")
+    assert running.home.registry.resolve(running.other) == running.other
+
+
+def test_an_experiment_whose_bundle_is_pruned_this_moment_is_not_described(running: Shop) -> None:
+    asked = ExperimentRequest(
+        name="late",
+        variants=[VariantRequest(name="control", share=50), VariantRequest(name="b", share=50, bundle=running.other)],
+        who="ann",
+        reason="try",
+    )
+    seen: list[str] = []
+
+    def resolve(reference: str) -> str:
+        seen.append(reference)
+        if len(seen) > 1:
+            raise RegistryError("no such bundle any more")
+        return reference
+
+    with pytest.raises(RegistryError):
+        on_table(running.url, lambda table: create(table, Settings(), resolve, asked))
+    assert running.table.experiments == ()
+    assert running.table.reason == "a bundle of late is gone"

@@ -109,10 +109,10 @@ async def test_what_happens_to_a_list_is_put_down_to_its_users_variant(world: Wo
     assert (found.users(), found.shown()) == ([1, 1], [2, 1])
     by_user = dict(zip(found.variant.tolist(), found.totals.T.tolist(), strict=True))
     assert dict(zip(METRICS, by_user[0], strict=True)) == {
-        "clicked": 1, "converted": 0, "value": 0, "degraded": 0, "latency_ms": 10.0,
+        "clicked": 1, "converted": 0, "value": 0, "changed": 0, "degraded": 0, "latency_ms": 10.0,
     }  # fmt: skip
     assert dict(zip(METRICS, by_user[1], strict=True)) == {
-        "clicked": 1, "converted": 1, "value": 7.5, "degraded": 1, "latency_ms": 9.0,
+        "clicked": 1, "converted": 1, "value": 7.5, "changed": 0, "degraded": 1, "latency_ms": 9.0,
     }  # fmt: skip
     assert [len(one) for one in found.items] == [2, 1] == [len(one) for one in found.owners]  # of the first list
     assert found.variant[found.owners[0]].tolist() == [0] * 2
