@@ -34,13 +34,14 @@ from service.forgetting import Forgetting
 from service.gateway import Gateway
 from service.http import HttpEdge
 from service.items import ItemCatalogue
-from service.live_experiments import LiveExperiments, Reported
+from service.live_experiments import LiveExperiments
 from service.log_followers import (
     ArchiverDeployment,
     AutopilotDeployment,
     FeatureUpdaterDeployment,
     ItemUpdaterDeployment,
     RolloutControllerDeployment,
+    ask_report,
 )
 from service.lookup import StateLookup, States
 from service.merging import Merging
@@ -49,7 +50,6 @@ from service.recorded_answers import RecordedAnswers
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.shadow import Shadow
-from service.stack.application import ROLLOUTS
 from service.stages import ColocatedStages, DistributedStages, Named, Stages
 from service.state_keys import SHARDS
 from service.traffic.residents import LOOK_S, Residents
@@ -146,7 +146,7 @@ class GatewayDeployment:
         )
         catalogue = ItemCatalogue(log, residents.champion.built.bundle.vocabulary, limit=settings.catalogue_limit)
         forgetting = Forgetting(log, refuse_s=settings.forget_refuse_s)
-        experiments = LiveExperiments(log, settings, registry(settings).resolve, _ask_report)
+        experiments = LiveExperiments(log, settings, registry(settings).resolve, ask_report)
         backends = (intake, recorded, catalogue, merging, forgetting, experiments)
         self._edge = HttpEdge(self._gateway, *backends, max_body_bytes=settings.max_body_bytes)
         residents.follow(self._gateway.lanes, intake, merging, recorded, catalogue)
@@ -171,11 +171,6 @@ class GatewayDeployment:
             await self._backlog.look()
             waiting.set(self._backlog.oldest_s)
             dead.set(self._backlog.dead)
-
-
-async def _ask_report(name: str) -> Reported:
-    """Have the controller, an application of its own, report on an experiment."""
-    return await serve.get_app_handle(ROLLOUTS).report.remote(name)
 
 
 def build_item_updater(*, redis_url: str) -> Any:

@@ -33,6 +33,7 @@ from service.rollouts import WHO, RolloutController
 from service.rollouts import run as run_rollouts
 from service.round_trips import RoundTrips
 from service.settings import Settings
+from service.stack.application import ROLLOUTS
 from service.traffic.lease import Lease
 from service.traffic.table import LEASE_KEY, TrafficTable
 from service.updater import Updater, run
@@ -154,6 +155,11 @@ class AutopilotDeployment:
         """Serve restarts a controller whose loop has ended: a bug, since what fails is waited for."""
         if self._task.done():
             raise RuntimeError("the autopilot has ended") from self._task.exception()
+
+
+async def ask_report(name: str) -> Reported:
+    """Have the controller, an application of its own, report on an experiment."""
+    return await serve.get_app_handle(ROLLOUTS).report.remote(name)
 
 
 @serve.deployment(name="Archiver", logging_config=_QUIET)

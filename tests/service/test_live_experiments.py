@@ -40,7 +40,7 @@ CLOSER: dict[str, Any] = {
 
 
 def resolve(reference: str) -> str:
-    if reference != "challenger":
+    if reference not in ("challenger", B):
         raise RegistryError(f"no bundle {reference!r}")
     return B
 
