@@ -1,0 +1,69 @@
+"""One micro-batch through the stages of `recommend`, with nothing thrown away."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from recsys.recommend import Ranked, Retrieved, rank, retrieve, slate
+from recsys.types import QueryBatch, Ragged, Slates, World
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What each stage made. `slates` is what `recommend(world, batch)` returns."""
+
+    world: World
+    batch: QueryBatch
+    retrieved: Retrieved
+    ranked: Ranked
+    slates: Slates
+
+    @classmethod
+    def of(cls, world: World, batch: QueryBatch) -> "Trace":
+        """Run the stages."""
+        retrieved = retrieve(world, batch)
+        ranked = rank(world, batch, retrieved)
+        return cls(world, batch, retrieved, ranked, slate(world, batch, retrieved, ranked))
+
+    def listed(self, row: int) -> np.ndarray:
+        """The items of one list, best first, int32 [t]."""
+        return self.slates.item[self.slates.indptr[row] : self.slates.indptr[row + 1]]
+
+    def cells(self, row: int) -> slice:
+        """The candidates of one request."""
+        return slice(*self.retrieved.candidates.indptr[row : row + 2].tolist())
+
+    def order(self, depth: int) -> Ragged:
+        """The list of each request and who would follow if it were `depth` items long, best first: int32 items.
+
+        Selection is greedy, so what would follow depends on no item behind it. Whom quotas keep out is not in it.
+        """
+        longer = np.minimum(self.retrieved.candidates.sizes(), np.maximum(self.batch.count, depth))
+        longest = slate(self.world, replace(self.batch, count=longer.astype(np.int32)), self.retrieved, self.ranked)
+        orders = []
+        for row in range(len(self.batch)):
+            then = longest.item[longest.indptr[row] : longest.indptr[row + 1]]
+            orders.append(np.concatenate((self.listed(row), then[~np.isin(then, self.listed(row))])))
+        return Ragged.of(orders, np.int32)
+
+    def ranks(self, item: np.ndarray, depth: int) -> np.ndarray:
+        """The rank of some items in `order`, from 1; 0 where an item is not in it. int32 [n] -> int32 [b, n]."""
+        order, ranks = self.order(depth), np.zeros((len(self.batch), len(item)), np.int32)
+        for row in range(len(self.batch)):
+            ranks[row] = _place(order[row], item) + 1
+        return ranks
+
+    def ranks_by_score(self, row: int, item: np.ndarray) -> np.ndarray:
+        """The rank of some items by their score alone, from 1; 0 where an item is no candidate. int32 [n]."""
+        candidates, cells = self.retrieved.candidates, self.cells(row)
+        worth = np.where(candidates.by_chance()[cells], -np.inf, self.ranked.score[cells])
+        return _place(candidates.item[cells][np.argsort(-worth, kind="stable")], item) + 1
+
+
+def _place(order: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Where each item is in `order`, distinct; -1 where it is not."""
+    if not len(order):
+        return np.full(len(item), -1, np.int32)
+    by_item = np.argsort(order)
+    at = by_item[np.minimum(np.searchsorted(order, item, sorter=by_item), len(order) - 1)]
+    return np.where(order[at] == item, at, -1).astype(np.int32)
