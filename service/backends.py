@@ -52,6 +52,14 @@ class RecordedAnswers(Protocol):
         """What comes of making it again, shaped as `Replay`."""
         ...
 
+    async def explain(self, recommendation_id: str) -> dict[str, Any]:
+        """Why it is as it is, shaped as `RecordedExplanation`."""
+        ...
+
+    async def why_not(self, recommendation_id: str, item_id: str) -> dict[str, Any]:
+        """Why an item is not on it, shaped as `RecordedWhyNot`."""
+        ...
+
 
 class Catalogue(Protocol):
     """What items are described to. Every method answers an `ItemState`, or `ItemsResponse`; may raise `HttpError`."""

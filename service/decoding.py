@@ -11,6 +11,7 @@ import msgspec
 
 from service.errors import FieldError, RequestError
 from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
+from service.record_schemas import WhyNotRequest
 from service.schemas import (
     MAX_ID_BYTES,
     ContextValue,
@@ -21,13 +22,22 @@ from service.schemas import (
 )
 
 T = TypeVar(
-    "T", RecommendationRequest, SimilarRequest, EventsRequest, ItemDescription, ItemPatch, ItemsRequest, MergeRequest
+    "T",
+    RecommendationRequest,
+    SimilarRequest,
+    EventsRequest,
+    ItemDescription,
+    ItemPatch,
+    ItemsRequest,
+    MergeRequest,
+    WhyNotRequest,
 )
 
 _RECOMMENDATION = msgspec.json.Decoder(RecommendationRequest)
 _SIMILAR = msgspec.json.Decoder(SimilarRequest)
 _EVENTS = msgspec.json.Decoder(EventsRequest)
 _MERGE = msgspec.json.Decoder(MergeRequest)
+_WHY_NOT = msgspec.json.Decoder(WhyNotRequest)
 _ITEM = msgspec.json.Decoder(ItemDescription)
 _ITEM_PATCH = msgspec.json.Decoder(ItemPatch)
 _ITEMS = msgspec.json.Decoder(ItemsRequest)
@@ -82,6 +92,13 @@ def decode_merge(body: bytes) -> MergeRequest:
     """Decode and check whose interactions to merge. Raises RequestError."""
     request = _decode(_MERGE, body)
     _check_ids(("/from_user_id", (request.from_user_id,)))
+    return request
+
+
+def decode_why_not(body: bytes) -> WhyNotRequest:
+    """Decode and check which item is asked about. Raises RequestError."""
+    request = _decode(_WHY_NOT, body)
+    _check_ids(("/item_id", (request.item_id,)))
     return request
 
 

@@ -20,7 +20,7 @@ REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
         "quotas": [{"category": "Drama", "max": 3}],
         "diversity": 0.3,
         "popularity_damping": 0.25,
-        "return": {"metadata": True, "scores": True, "reasons": True},
+        "return": {"metadata": True, "scores": True, "reasons": True, "explain": False},
         "deadline_ms": 80,
         "priority": "high",
         "validate_only": False,
@@ -99,6 +99,56 @@ REPLAY: dict[str, Any] = {
     "rank 1: '1210' with score 0.83 served, '1196' with score 0.85 now",
     "served": {"removed": _REMOVED, "ranked": 200, "place": {"rank": 1, "item_id": "1210", "score": 0.83}},
     "now": {"removed": _REMOVED, "ranked": 200, "place": {"rank": 1, "item_id": "1196", "score": 0.85}},
+}
+
+EXPLANATION: dict[str, Any] = {
+    "base": 0.0043,
+    "ranked": 200,
+    "removed": _REMOVED,
+    "tried": ["50", "172"],
+    "rules": [{"rule": "diversity", "kept_off": ["1196"], "let_on": ["1210"], "moved": 3}],
+    "items": [
+        {
+            "item_id": "1210",
+            "rank": 1,
+            "score": 0.83,
+            "rank_by_score": 1,
+            "because": [
+                {
+                    "code": "because_of_items",
+                    "text": "because you liked Star Wars (1977)",
+                    "item_ids": ["50"],
+                },
+                {"code": "demand", "text": "trending in Sci-Fi (number 3 these weeks)"},
+            ],
+            "contributions": [
+                {"group": "last_interactions", "value": 0.6357, "features": {"cross_transitions": 0.6357}},
+                {"group": "demand", "value": 0.19, "features": {"item_log_trend": 0.19}},
+            ],
+            "sources": {"als": 12, "transitions": 1},
+            "counterfactuals": [{"without": "50", "from": 1, "to": 41}],
+            "rank_of_unknown_user": None,
+        }
+    ],
+}
+RECORDED_EXPLANATION: dict[str, Any] = {
+    "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
+    "outcome": "identical",
+    "explanation": EXPLANATION,
+}
+WHY_NOT_EXAMPLES: dict[str, dict[str, Any]] = {"an_item": {"item_id": "1196"}}
+RECORDED_WHY_NOT: dict[str, Any] = {
+    "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
+    "outcome": "identical",
+    "item_id": "1196",
+    "why_not": {
+        "verdict": "displaced",
+        "text": "By its score it is number 4 for 20 places, but diversity kept it off: without, it is at rank 4.",
+        "rank": 4,
+        "ranked": 200,
+        "displaced_by": ["diversity"],
+        "without_rules": [{"rule": "diversity", "listed": True, "rank": 4}],
+    },
 }
 
 ITEM_EXAMPLES: dict[str, dict[str, Any]] = {

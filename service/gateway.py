@@ -19,6 +19,7 @@ from service.answers import Answer, Degraded, StageClock, answers_of, body_of, d
 from service.asked import Asked, State
 from service.decisions import DecisionLog
 from service.errors import BatchFailed, FieldError, NotFound, Unprocessable
+from service.explanations import Explainer
 from service.identifiers import recommendation_id
 from service.lanes import Lane, Lanes, by_lane
 from service.microbatch import MicroBatcher, Waiter
@@ -64,6 +65,7 @@ class Gateway:
         self._personal: Batcher = MicroBatcher(self._look_up, partial(by_lane, self._run_personal), **limits)
         self._related: Batcher = MicroBatcher(self._nobody, partial(by_lane, self._run_related), **limits)
         self.counts: Counter[str] = Counter()  # "answers", "cold_starts", "shrunk", "degraded.<stage>.<cause>"
+        self._explainer = Explainer(self.is_busy, self._degraded)
 
     @property
     def shed(self) -> int:
@@ -128,6 +130,9 @@ class Gateway:
         body["placement"] = request.placement
         body["strategy"] = "personalized" if answer.personal else "cold_start"
         self.sent(request, query, assigned.arm, answer, body)
+        if request.return_.explain:
+            deadline = started + (request.deadline_ms or self._settings.deadline_ms) / 1000
+            await self._explainer.add(body, query, answer, began=started, deadline=deadline)
         return body
 
     async def similar(self, request: SimilarRequest, *, waited_s: float = 0.0) -> dict[str, Any]:

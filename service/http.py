@@ -25,6 +25,7 @@ from service.decoding import (
     decode_merge,
     decode_recommendation,
     decode_similar,
+    decode_why_not,
 )
 from service.errors import HttpError, InternalError
 from service.request_body import Message, Receive, read_body
@@ -73,6 +74,8 @@ class HttpEdge:
                 "/v1/recommendations": {"POST": Route(self._recommend, reads_body=True, waited=True)},
                 "/v1/recommendations/{recommendation_id}": _readable(self._show),
                 "/v1/recommendations/{recommendation_id}:replay": {"POST": Route(self._replay)},
+                "/v1/recommendations/{recommendation_id}:explain": {"POST": Route(self._explain)},
+                "/v1/recommendations/{recommendation_id}:why-not": {"POST": Route(self._why_not, reads_body=True)},
                 "/v1/similar": {"POST": Route(self._similar, reads_body=True, waited=True)},
                 "/v1/events": {"POST": Route(self._events, reads_body=True)},
                 "/v1/items:batch": {"POST": Route(self._put_items, reads_body=True)},
@@ -139,6 +142,13 @@ class HttpEdge:
 
     async def _replay(self, _: bytes, recommendation_id: str) -> Answer:
         return Answer(200, _LIVE_JSON, _encode(await self._recorded.replay(recommendation_id)))
+
+    async def _explain(self, _: bytes, recommendation_id: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._recorded.explain(recommendation_id)))
+
+    async def _why_not(self, body: bytes, recommendation_id: str) -> Answer:
+        item_id = decode_why_not(body).item_id
+        return Answer(200, _LIVE_JSON, _encode(await self._recorded.why_not(recommendation_id, item_id)))
 
     async def _show_item(self, _: bytes, item_id: str) -> Answer:
         return Answer(200, _LIVE_JSON, _encode(await self._catalogue.show(checked_id(item_id))))

@@ -13,7 +13,7 @@ import msgspec
 from service import errors, examples
 from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest, ItemsResponse, ItemState
 from service.openapi_parts import as_3_0, body, content, get, operation, plain, ref
-from service.record_schemas import RecordedAnswer, Replay
+from service.record_schemas import RecordedAnswer, RecordedExplanation, RecordedWhyNot, Replay, WhyNotRequest
 from service.routes import parameters
 from service.schemas import (
     Erasure,
@@ -39,6 +39,9 @@ _STRUCTS = (
     EventsResponse,
     RecordedAnswer,
     Replay,
+    RecordedExplanation,
+    WhyNotRequest,
+    RecordedWhyNot,
     ItemDescription,
     ItemPatch,
     ItemsRequest,
@@ -153,9 +156,27 @@ def _records() -> dict[str, Any]:
         content(ref(Replay), examples.REPLAY),
         _RECORD_REFUSALS,
     )
+    explain = operation(
+        "explainRecommendation",
+        "Why the items of an earlier list are on it",
+        None,
+        "The explanation, or why it cannot be given any more",
+        content(ref(RecordedExplanation), examples.RECORDED_EXPLANATION),
+        _RECORD_REFUSALS,
+    )
+    why_not = operation(
+        "whyNotRecommended",
+        "Why an item is not on an earlier list",
+        body(WhyNotRequest, examples.WHY_NOT_EXAMPLES),
+        "The verdict, or why it cannot be given any more",
+        content(ref(RecordedWhyNot), examples.RECORDED_WHY_NOT),
+        (*_REFUSALS, errors.NotFound, errors.RecordsUnavailable),
+    )
     return {
         **_with_ids("/v1/recommendations/{recommendation_id}", get=show),
         **_with_ids("/v1/recommendations/{recommendation_id}:replay", post=replay),
+        **_with_ids("/v1/recommendations/{recommendation_id}:explain", post=explain),
+        **_with_ids("/v1/recommendations/{recommendation_id}:why-not", post=why_not),
     }
 
 

@@ -7,7 +7,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from recsys.digests import Stage
-from service.schemas import Degradation
+from service.explanation_schemas import Explanation, WhyNot
+from service.schemas import Degradation, Id, Request
 
 Removed = Annotated[dict[str, int], Meta(description="Items of the bundle that were ruled out, by reason.")]
 Ranked = Annotated[int, Meta(description="Candidates that the list was chosen from.")]
@@ -86,3 +87,22 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     detail: Annotated[str, Meta(description="What differs, or why the answer cannot be made again.")] = ""
     served: Made | UnsetType = UNSET
     now: Made | UnsetType = UNSET
+
+
+class RecordedExplanation(Replay, frozen=True, kw_only=True):
+    """Why an earlier list is as it is: only where it comes out the same, bit for bit, when it is made again."""
+
+    explanation: Explanation | UnsetType = UNSET
+
+
+class WhyNotRequest(Request, frozen=True, kw_only=True):
+    """The item that is asked about."""
+
+    item_id: Id
+
+
+class RecordedWhyNot(Replay, frozen=True, kw_only=True):
+    """Why an item is not on an earlier list: only where that comes out the same when it is made again."""
+
+    item_id: str
+    why_not: WhyNot | UnsetType = UNSET

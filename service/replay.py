@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable
 from itertools import zip_longest
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -15,7 +16,7 @@ from recsys.features.codec import unpack
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.filtering import Reason
 from recsys.recommend import recommend
-from recsys.types import Slates, World
+from recsys.types import QueryBatch, Slates, World
 from service.decisions import Decision, Erased
 from service.errors import ServiceError
 from service.queries import Query, batch_of, resolve
@@ -37,8 +38,26 @@ _WHAT = {
 _NO_DIGESTS = "the record has no digests of this version, so no stage can be named"
 
 
+class Again(NamedTuple):
+    """What `recommend` is called with to make an answer again."""
+
+    record: Decision
+    world: World
+    batch: QueryBatch
+
+    def verdict(self) -> Replay:
+        """What comes of it."""
+        return _compared(self.record, self.world, recommend(self.world, self.batch))
+
+
 def replay(record: Decision | Erased, world_of: Callable[[Decision], World]) -> Replay:
-    """Make one answer again.
+    """Make one answer again. Arguments as of `again`."""
+    found = again(record, world_of)
+    return found.verdict() if isinstance(found, Again) else found
+
+
+def again(record: Decision | Erased, world_of: Callable[[Decision], World]) -> Again | Replay:
+    """What an answer was made from, or why it cannot be made again.
 
     Args:
         world_of: The world that a record was made in; raises RecsysError where it cannot be had.
@@ -61,7 +80,7 @@ def replay(record: Decision | Erased, world_of: Callable[[Decision], World]) -> 
     if bool(undecodable) != was_undecodable:
         now = f"does not decode: {undecodable[0]}" if undecodable else "decodes now and did not when it was served"
         return _different(record, Stage.STATE, f"the user state {now}")
-    return _compared(record, world, recommend(world, batch_of([query], states)))
+    return Again(record, world, batch_of([query], states))
 
 
 def query_of(record: Decision, bundle: Bundle) -> Query:
@@ -113,7 +132,7 @@ def _different(record: Decision, stage: Stage, detail: str) -> Replay:
 def _compared(record: Decision, world: World, slates: Slates) -> Replay:
     """The verdict on one answer made again, the only one in `slates`."""
     item_id = world.bundle.vocabulary.item_id
-    again = msgspec.structs.replace(
+    made = msgspec.structs.replace(
         record,
         items=[item_id[row] for row in slates.item.tolist()],
         scores=slates.score.tolist(),
@@ -121,9 +140,9 @@ def _compared(record: Decision, world: World, slates: Slates) -> Replay:
         ranked=int(slates.ranked[0]),
         digests=digests.packed(slates.digests[0]),
     )
-    then, now = _first_difference(places(record), places(again))
+    then, now = _first_difference(places(record), places(made))
     same_list = then is now is None
-    stage, features, what = _first_stage(record, again, same_list)
+    stage, features, what = _first_stage(record, made, same_list)
     if stage is None and same_list:
         return Replay(recommendation_id=record.id, outcome=Outcome.IDENTICAL)
     return Replay(
@@ -133,7 +152,7 @@ def _compared(record: Decision, world: World, slates: Slates) -> Replay:
         features=features,
         detail=f"{what}; {_both(then, now)}",
         served=_made(record, then),
-        now=_made(again, now),
+        now=_made(made, now),
     )
 
 

@@ -69,6 +69,7 @@ async def warm_up_gateway(
         for b in {min(size, settings.max_waiting) for size in (1, 4, settings.max_batch)}:
             answers = await asyncio.gather(*(_unless_shed(gateway, request) for _ in range(b)))
             degraded = next(answer["degraded"] for answer in answers if answer is not None)
+    await gateway.recommend(msgspec.structs.replace(request, return_=Return(explain=True)))
     return degraded
 
 

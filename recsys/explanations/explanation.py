@@ -9,7 +9,7 @@ import numpy as np
 from recsys.explanations.contributions import Contributions, contributions
 from recsys.explanations.counterfactuals import Counterfactuals, counterfactuals
 from recsys.explanations.places import Places, places
-from recsys.explanations.trace import Trace
+from recsys.explanations.trace import Trace, ranks_in
 from recsys.recommend import features
 from recsys.types import QueryBatch, World
 
@@ -45,7 +45,7 @@ def explanation(world: World, batch: QueryBatch) -> Generator[None, None, Explan
     yield
     offered = places(trace, listed)
     yield
-    by_score = trace.ranks_by_score(0, listed)
+    by_score = ranks_in(trace.by_score(0), listed)
     return Explanation(trace, found, offered, by_score, (yield from counterfactuals(trace)))
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys import filtering
-from recsys.explanations.trace import Trace
+from recsys.explanations.trace import Trace, ranks_in
 from recsys.retrieval import candidates
+from recsys.retrieval.sources import Lists
 from recsys.types import Source
 
 
@@ -30,11 +31,25 @@ def places(trace: Trace, item: np.ndarray, *, whole: bool = False) -> list[Place
     Args:
         whole: Read each source to its end: where would an item be that the source did not bring?
     """
+    found = []
+    for one in _lists(trace, whole=whole):
+        held = one.item[0][one.item[0] >= 0]
+        found.append(Places(one.source, ranks_in(held, item), len(held)))
+    return found
+
+
+def fused_place(trace: Trace, item: np.ndarray) -> int:
+    """Where all lists together put one item, int32 [1], from 1; 0 where none has it."""
+    everything = np.full(1, len(trace.world.bundle.vocabulary))
+    return int(ranks_in(candidates.fused(_lists(trace), everything).item, item)[0])
+
+
+def _lists(trace: Trace, *, whole: bool = False) -> list[Lists]:
     world, batch = trace.world, trace.batch
     users = trace.retrieved.users_of(world, batch)
     eligible, _ = filtering.eligible(world, batch, users)
     everything = len(world.bundle.vocabulary)
-    lists = candidates.read(
+    return candidates.read(
         world,
         batch,
         users,
@@ -44,11 +59,3 @@ def places(trace: Trace, item: np.ndarray, *, whole: bool = False) -> list[Place
         depth=everything if whole else candidates.DEPTH,
         popular_depth=everything if whole else 0,
     )
-    found = []
-    for one in lists:
-        held = one.item[0]
-        at = np.argmax(held[None] == item[:, None], axis=1) if len(held) else np.zeros(len(item), np.int64)
-        is_in = held[at] == item if len(held) else np.zeros(len(item), bool)
-        place = np.where(is_in, at % max(one.length, 1) + 1, 0).astype(np.int32)
-        found.append(Places(one.source, place, int((held >= 0).sum())))
-    return found

@@ -102,9 +102,10 @@ def _remove(
     for row in range(len(key)):
         as_of_s = np.int64(0)  # an event older than the last one counted as of that one
         for slot in range(length[row] - 1, -1, -1):
-            as_of_s = max(as_of_s, np.int64(ts_s[row, slot]))
+            if ts_s[row, slot] > as_of_s:
+                as_of_s = np.int64(ts_s[row, slot])
             if item_key[row, slot] == key[row]:
-                elapsed_s = np.float32(max(np.int64(activity_s[row]) - as_of_s, 0))
+                elapsed_s = np.float32(np.int64(activity_s[row]) - as_of_s)
                 for kind in range(len(HALF_LIFE_S)):
                     left = activity[row, kind] - np.exp2(-elapsed_s / HALF_LIFE_S[kind])
                     activity[row, kind] = max(left, np.float32(0))

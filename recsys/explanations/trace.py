@@ -47,23 +47,21 @@ class Trace:
         return Ragged.of(orders, np.int32)
 
     def ranks(self, item: np.ndarray, depth: int) -> np.ndarray:
-        """The rank of some items in `order`, from 1; 0 where an item is not in it. int32 [n] -> int32 [b, n]."""
-        order, ranks = self.order(depth), np.zeros((len(self.batch), len(item)), np.int32)
-        for row in range(len(self.batch)):
-            ranks[row] = _place(order[row], item) + 1
-        return ranks
+        """The rank of some items in `order`; 0 where an item is not in it. int32 [n] -> int32 [b, n]."""
+        order = self.order(depth)
+        return np.stack([ranks_in(order[row], item) for row in range(len(self.batch))])
 
-    def ranks_by_score(self, row: int, item: np.ndarray) -> np.ndarray:
-        """The rank of some items by their score alone, from 1; 0 where an item is no candidate. int32 [n]."""
+    def by_score(self, row: int) -> np.ndarray:
+        """All candidates of one request by their scores alone, best first; what chance brought comes last. int32."""
         candidates, cells = self.retrieved.candidates, self.cells(row)
         worth = np.where(candidates.by_chance()[cells], -np.inf, self.ranked.score[cells])
-        return _place(candidates.item[cells][np.argsort(-worth, kind="stable")], item) + 1
+        return candidates.item[cells][np.argsort(-worth, kind="stable")]
 
 
-def _place(order: np.ndarray, item: np.ndarray) -> np.ndarray:
-    """Where each item is in `order`, distinct; -1 where it is not."""
+def ranks_in(order: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """Where some items are among others that are distinct, from 1; 0 where one is not. int32 [n] -> int32 [n]."""
     if not len(order):
-        return np.full(len(item), -1, np.int32)
+        return np.zeros(len(item), np.int32)
     by_item = np.argsort(order)
     at = by_item[np.minimum(np.searchsorted(order, item, sorter=by_item), len(order) - 1)]
-    return np.where(order[at] == item, at, -1).astype(np.int32)
+    return np.where(order[at] == item, at + 1, 0).astype(np.int32)

@@ -16,6 +16,7 @@ from service.cli import (
     decisions,
     evaluation,
     experiments,
+    explanations,
     features,
     model,
     rollouts,
@@ -46,6 +47,7 @@ bundles.register(app)
 evaluation.register(app)
 ablation.register(app)
 decisions.register(app)
+explanations.register(app)
 features.register(app)
 capacity.register(app)
 

@@ -59,6 +59,12 @@ class RecordingRecommender:
     async def replay(self, recommendation_id: str) -> dict[str, Any]:
         return self._answer("replay", recommendation_id, examples.REPLAY)
 
+    async def explain(self, recommendation_id: str) -> dict[str, Any]:
+        return self._answer("explain", recommendation_id, examples.RECORDED_EXPLANATION)
+
+    async def why_not(self, recommendation_id: str, item_id: str) -> dict[str, Any]:
+        return self._answer("why_not", f"{recommendation_id} {item_id}", examples.RECORDED_WHY_NOT)
+
     async def merge(self, user_id: str, from_user_id: str) -> dict[str, Any]:
         return await self._answer((user_id, from_user_id))
 
