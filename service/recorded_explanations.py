@@ -6,12 +6,11 @@ from typing import TypeVar
 
 import msgspec
 
-from recsys.explanations.explanation import explanation
 from recsys.explanations.why_not import why_not as find_why_not
 from recsys.types import World
 from recsys.vocabulary import item_key
 from service.decisions import Decision, Erased
-from service.explanations import explanation_of, why_not_of
+from service.explanations import explained, why_not_of
 from service.record_schemas import Outcome, RecordedExplanation, RecordedWhyNot
 from service.replay import Again, again
 
@@ -27,8 +26,7 @@ def explain(record: Decision | Erased, world_of: Callable[[Decision], World]) ->
     answer = RecordedExplanation(**msgspec.structs.asdict(verdict))
     if not isinstance(made, Again) or verdict.outcome is not Outcome.IDENTICAL:
         return answer
-    found = _taken(explanation(made.world, made.batch))
-    return msgspec.structs.replace(answer, explanation=explanation_of(found))
+    return msgspec.structs.replace(answer, explanation=_taken(explained(made.world, made.batch)))
 
 
 def why_not(item_id: str, record: Decision | Erased, world_of: Callable[[Decision], World]) -> RecordedWhyNot:

@@ -66,7 +66,8 @@ def remove(states: UserStates, key: np.ndarray) -> None:
     """Take from each state all interactions with one item, in place: uint64 [b].
 
     Of what has left the ring that is known of fingerprints only, and counters keep it. Activity loses what each
-    interaction of the ring is still worth, to the rounding of a float32.
+    interaction of the ring is still worth, to the rounding of a float32; an event that came late counts as of the one
+    before it, also where that one is taken away.
     """
     _remove(
         states.item_key,

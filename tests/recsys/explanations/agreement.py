@@ -10,7 +10,7 @@ from recsys.explanations.why_not import Verdict, WhyNot, why_not
 from recsys.recommend import recommend
 from recsys.types import World
 from tests.recsys.explanations.oracle import EVERY, RULES, Stages
-from tests.worlds import Ask, batch_of, controlled_asks
+from tests.worlds import batch_of, controlled_asks
 
 ITEMS = 5  # of each request: two of all, three of those that came further
 
