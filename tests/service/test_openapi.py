@@ -10,9 +10,10 @@ import orjson
 import pytest
 
 from service import docs_page, errors, examples, openapi
-from service.decoding import decode_recommendation, decode_similar
+from service.decoding import decode_recommendation, decode_similar, decode_why_not
+from service.explanation_schemas import Explanation
 from service.http import HttpEdge
-from service.record_schemas import RecordedAnswer, Replay
+from service.record_schemas import RecordedAnswer, RecordedExplanation, RecordedWhyNot, Replay
 from service.routes import parameters
 from service.schemas import Erasure, Merge, RecommendationResponse, SimilarResponse
 from tests.service.test_http import RecordingRecommender
@@ -102,11 +103,19 @@ def test_documented_similar_request_is_accepted(name: str) -> None:
     decode_similar(orjson.dumps(examples.SIMILAR_EXAMPLES[name]))
 
 
+@pytest.mark.parametrize("name", list(examples.WHY_NOT_EXAMPLES))
+def test_documented_why_not_request_is_accepted(name: str) -> None:
+    decode_why_not(orjson.dumps(examples.WHY_NOT_EXAMPLES[name]))
+
+
 def test_documented_answers_fit_their_structs() -> None:
     msgspec.convert(examples.RECOMMENDATION_ANSWER, RecommendationResponse)
     msgspec.convert(examples.SIMILAR_ANSWER, SimilarResponse)
     msgspec.convert(examples.RECORDED_ANSWER, RecordedAnswer)
     msgspec.convert(examples.REPLAY, Replay)
+    msgspec.convert(examples.EXPLANATION, Explanation)
+    msgspec.convert(examples.RECORDED_EXPLANATION, RecordedExplanation)
+    msgspec.convert(examples.RECORDED_WHY_NOT, RecordedWhyNot)
     msgspec.convert(examples.ERASURE, Erasure)
     msgspec.convert(examples.MERGE, Merge)
 
