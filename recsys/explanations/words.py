@@ -96,18 +96,20 @@ def reasons(explained: Explanation, place: int) -> list[Reason]:
     found = [Reason("because_of_items", _because(explained, causes), tuple(causes))] if causes else []
     sums = grouped(explained.contributions.value[place])
     most = sum(one for one in sums.values() if one > 0) * LEAST
+    unknown = int(explained.counterfactuals.unknown[place])
+    named = bool(causes) or 0 < unknown <= place + 1  # then what was met is not why it is so high
+    said: set[str] = set()
     for group, value in sums.items():
-        if value > most and (text := _text(explained, group, row, named=bool(causes))):
+        if value > most and (text := _text(explained, group, row, named=named)) and text not in said:
             found.append(Reason(group, text))
+            said.add(text)
     return found
 
 
 def _because(explained: Explanation, causes: Sequence[int]) -> str:
     """ "because you liked A and B"; of an item that was met more than once the last time counts."""
-    world, users = (
-        explained.trace.world,
-        explained.trace.retrieved.users_of(explained.trace.world, explained.trace.batch),
-    )
+    trace, world = explained.trace, explained.trace.world
+    users = trace.retrieved.users_of(world, trace.batch)
     ring, verbs = users.history.item[0], users.states.verb[0]
     said: dict[str, list[str]] = {}
     for one in causes:

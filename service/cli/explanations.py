@@ -67,8 +67,6 @@ def why_not(recommendation_id: Recorded, item_id: Annotated[str, typer.Argument(
         for source in one.sources:
             table.add_row(source.source, *map(_or_dash, (source.place, source.brought, source.would_be, source.of)))
         output.print(table)
-    for feature, value in (one.costs or {}).items():
-        output.print(f"  {feature} costs {value:.4g}", highlight=False)
     for rule in one.without_rules or []:
         where = f"at rank {rule.rank}" if rule.listed else f"still off, number {_or_dash(rule.rank)} by score"
         output.print(f"  without {rule.rule.replace('_', ' ')}: {where}", highlight=False)
