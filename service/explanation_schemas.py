@@ -33,7 +33,10 @@ class Counterfactual(msgspec.Struct, frozen=True, kw_only=True):
 
     without: Annotated[str, Meta(description="The item never met.")]
     from_: Rank = msgspec.field(name="from")
-    to: Annotated[int | None, Meta(description="null: not among the first 100, or no source finds it any more.")]
+    to: Annotated[
+        int | None,
+        Meta(description="null: behind the first 50 and the list, or no source finds it any more."),
+    ]
 
 
 class ItemExplanation(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,8 @@ def _group(name: str) -> str:
 
 
 GROUP: Mapping[str, str] = MappingProxyType({name: _group(name) for name in NAMES})
+_GROUPS = tuple(dict.fromkeys(GROUP.values()))
+_NUMBER = np.array([_GROUPS.index(GROUP[name]) for name in NAMES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,8 @@ class Reason:
 
 def grouped(value: np.ndarray) -> dict[str, float]:
     """Contributions of features, float64 [F], summed up by group, largest first."""
-    sums: dict[str, float] = {}
-    for name, one in zip(NAMES, value.tolist(), strict=True):
-        sums[GROUP[name]] = sums.get(GROUP[name], 0.0) + one
-    return dict(sorted(sums.items(), key=lambda one: -one[1]))
+    sums = zip(_GROUPS, np.bincount(_NUMBER, value).tolist(), strict=True)
+    return dict(sorted(sums, key=lambda one: -one[1]))
 
 
 def falls(explained: Explanation, place: int) -> list[tuple[int, int]]:
