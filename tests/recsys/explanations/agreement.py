@@ -1,7 +1,6 @@
 """Verdicts beside the full trace: for each pair of a request and an item, everything that a verdict claims."""
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from recsys.explanations.verdict_words import sentence
 from recsys.explanations.why_not import Verdict, WhyNot, why_not
 from recsys.recommend import recommend
 from recsys.types import World
-from tests.recsys.explanations.oracle import EVERY, RULES, Stages
+from tests.recsys.explanations.oracle import Stages
 from tests.worlds import batch_of, controlled_asks
 
 ITEMS = 5  # of each request: two of all, three of those that came further
@@ -88,8 +87,7 @@ def _rules(stages: Stages, item: int, found: WhyNot) -> None:
     """Each list without a rule is made again from a request that never had it."""
     assert [str(one) for one in found.rules] == stages.displaced_by(item)
     for name, other in found.without.items():
-        fields = EVERY if name == "all" else RULES[name]
-        again = Stages.of(stages.world, replace(stages.ask, **fields))  # type: ignore[arg-type]
+        again = stages.without(name)
         order = again.listed if other.listed else again.by_score
         assert (item in again.listed) == other.listed
         assert (order.index(item) + 1 if item in order else 0) == other.rank

@@ -1,6 +1,6 @@
 """What became of an item, read off the full trace by definition: slow, and with none of the code that is tested."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,6 +31,7 @@ class Stages:
     score: dict[int, float]
     worth: dict[int, float]
     explored: int
+    otherwise: dict[str, "Stages"] = field(default_factory=dict)
 
     @classmethod
     def of(cls, world: World, ask: Ask) -> "Stages":
@@ -87,13 +88,17 @@ class Stages:
     def displaced_by(self, item: int) -> list[str]:
         """Rules without which it is listed: each alone, or all together."""
         active = self._in_force()
-        alone = [name for name in active if item in self._list_without(RULES[name])]
-        return alone or (active if len(active) > 1 and item in self._list_without(EVERY) else [])
+        alone = [name for name in active if item in self.without(name).listed]
+        return alone or (active if len(active) > 1 and item in self.without("all").listed else [])
 
     def _in_force(self) -> list[str]:
         ask = self.ask
         given = (ask.diversity > 0, ask.popularity_damping > 0, len(ask.quotas) > 0, self.explored >= 0)
         return [name for name, is_given in zip(RULES, given, strict=True) if is_given]
 
-    def _list_without(self, fields: dict[str, object]) -> list[int]:
-        return recommend(self.world, batch_of(self.world, [replace(self.ask, **fields)])).item.tolist()  # type: ignore[arg-type]
+    def without(self, rule: str) -> "Stages":
+        """The stages of a request that never had a rule, or any ("all")."""
+        if rule not in self.otherwise:
+            fields = EVERY if rule == "all" else RULES[rule]
+            self.otherwise[rule] = Stages.of(self.world, replace(self.ask, **fields))  # type: ignore[arg-type]
+        return self.otherwise[rule]
