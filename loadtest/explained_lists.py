@@ -24,6 +24,7 @@ from recsys.datasets.dataset import Dataset
 from recsys.features.apply import states_of
 from recsys.features.codec import pack
 from recsys.features.matrix import SCHEMA_HASH
+from recsys.types import World
 from recsys.vocabulary import item_keys
 from service.decisions import Decision
 from service.gateway import Gateway
@@ -73,9 +74,10 @@ def states_by_user(dataset: Dataset) -> dict[str, bytes]:
     return dict(zip(dataset.user_id, packed, strict=True))
 
 
-async def measure(settings: Settings, lists: int, seed: int) -> dict[str, Any]:
+async def measure(
+    world: World, states: dict[str, bytes], settings: Settings, *, lists: int, seed: int
+) -> dict[str, Any]:
     """All of it."""
-    world, states = load_world(settings), states_by_user(imported(settings))
     stages, nowhere = ColocatedStages(_KnownStates(states)), _Nowhere()  # type: ignore[arg-type]
     warm_up(world, max_batch=settings.max_batch)
     await warm_up_gateway(lambda: world, stages, nowhere, settings)  # type: ignore[arg-type]
@@ -161,7 +163,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.lists < 1:
         parser.error("--lists must be at least 1")
-    found = asyncio.run(measure(load(), given.lists, given.seed))
+    settings = load()
+    world, states = load_world(settings), states_by_user(imported(settings))
+    found = asyncio.run(measure(world, states, settings, lists=given.lists, seed=given.seed))
     given.results.mkdir(parents=True, exist_ok=True)
     path = given.results / f"{datetime.now(UTC):%Y-%m-%d}-explained-lists.json"
     path.write_text(json.dumps(found, indent=1), "utf-8")
