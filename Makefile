@@ -31,7 +31,7 @@ load: $(VENV)/.dev ## visitors on what is up, judged by an SLO; HOST= USERS= TIM
 	  -t "$(TIME)" --shape "$(SHAPE)" $(if $(WORKERS),--processes "$(WORKERS)" --master-bind-host 127.0.0.1) \
 	  $(if $(WEB),--web-host 127.0.0.1,--headless --only-summary)
 
-test: $(VENV)/.dev ## lint, types and all tests, the end-to-end ones included
+test: $(VENV)/.dev $(VENV)/.promtool ## lint, types and all tests, the end-to-end ones included
 	@$(VENV)/bin/python -m tests.compiled & compiled=$$!; $(CHECK) || { kill $$compiled; exit 1; }; \
 	  wait $$compiled && $(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not e2e" && $(VENV)/bin/python -m pytest -m e2e
 
@@ -62,6 +62,10 @@ $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@$(PYTHON) deploy/install.py $(VENV) requirements-dev.lock
 	@touch $@
+
+# Not a Python package: where it cannot be had, the tests of the alert rules say so and are skipped.
+$(VENV)/.promtool: deploy/promtool.py | $(VENV)/.dev
+	@$(VENV)/bin/python deploy/promtool.py $(VENV) && touch $@ || true
 
 # What Riffle is compared with has an environment of its own: BentoML pins versions that differ from ours.
 $(PEERS)/.done: requirements-peers.lock pyproject.toml

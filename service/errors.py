@@ -3,6 +3,7 @@
 ServiceError
   SettingsError             settings cannot be read or are out of range
   StackError                a process of the stack did not start, or a port is taken
+  MetricsError              metrics clash, or what would tell them is not allowed to
   TrafficError              the traffic table cannot be read, or a change of it cannot be made
   AutopilotError            what is known of runs of the autopilot cannot be read or kept
   HttpError                 answered to the client as `application/problem+json`
@@ -41,6 +42,10 @@ class SettingsError(ServiceError):
 
 class StackError(ServiceError):
     """The stack cannot be started or stopped: a port is taken, a process did not come up."""
+
+
+class MetricsError(ServiceError):
+    """Metrics that Prometheus could not tell apart or would not take, or a reading that was not made for its metric."""
 
 
 class TrafficError(ServiceError):

@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,13 +19,16 @@ from service.asked import Asked, State
 from service.decisions import DecisionLog
 from service.errors import BatchFailed, FieldError, NotFound, Unprocessable
 from service.identifiers import recommendation_id
-from service.lanes import Lane, Lanes, by_lane
+from service.lanes import Lane, Lanes
 from service.microbatch import MicroBatcher, Waiter
 from service.queries import Query, batch_of, resolve_request
 from service.schemas import RecommendationRequest, SimilarRequest
 from service.serving import Serving
 from service.settings import Settings
 from service.stages import Stages, StageUnavailable
+from service.telemetry.batches import BatchWatch
+from service.telemetry.lists import ListWatch
+from service.telemetry.trace import current
 from service.traffic.assignment import Assigned
 from service.traffic.document import Arm
 
@@ -52,6 +54,7 @@ class Gateway:
         lanes: What answers; to be given newer worlds, and other traffic tables.
         troubles: Says why not all is as it should be, for `/readyz`.
         sent: Is told of each personal list: the request, the query, the arm, the answer and its body.
+        batches, lists: Count micro-batches and what was made of them.
     """
 
     def __init__(self, world: World, stages: Stages, decisions: DecisionLog, settings: Settings) -> None:
@@ -61,8 +64,11 @@ class Gateway:
         self.sent: Sent = lambda *_: None
         self._most_s = PATIENCE["normal"] * settings.deadline_ms / 1000
         limits = {"max_batch": settings.max_batch, "max_waiting": settings.max_waiting}
-        self._personal: Batcher = MicroBatcher(self._look_up, partial(by_lane, self._run_personal), **limits)
-        self._related: Batcher = MicroBatcher(self._nobody, partial(by_lane, self._run_related), **limits)
+        self.batches, self.lists = BatchWatch(), ListWatch()
+        personal = self.batches.by_lane("recommendations", self._run_personal)
+        related = self.batches.by_lane("similar", self._run_related)
+        self._personal: Batcher = MicroBatcher(self._look_up, personal, **limits)
+        self._related: Batcher = MicroBatcher(self._nobody, related, **limits)
         self.counts: Counter[str] = Counter()  # "answers", "cold_starts", "shrunk", "degraded.<stage>.<cause>"
 
     @property
@@ -162,6 +168,8 @@ class Gateway:
         """The batch's answer, or at the deadline a popular list: late is worse than plain."""
         budget_s = (request.deadline_ms or self._settings.deadline_ms) / 1000
         latest = started + PATIENCE[request.priority] * budget_s
+        if (trace := current.get()) is not None:
+            asked = asked._replace(trace=trace)
         try:
             return await batcher.ask(asked, deadline=started + budget_s, latest=latest)
         except TimeoutError:
@@ -275,6 +283,7 @@ class Gateway:
             started=started,
             variants=assigned.variants if assigned else {},
         )
+        self.lists.count(request, body)
         self.counts["answers"] += 1
         self.counts["cold_starts"] += not answer.personal
         if (query.seed & 0xFFFF) < self._settings.decision_sample * 0x10000:

@@ -8,6 +8,7 @@ import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from service.errors import HttpError, InternalError
 from service.request_body import Message, Receive, read_body
 from service.routes import Answer, Headers, Methods, Route, Routes
 from service.schemas import Problem
+from service.telemetry.requests import CLIENT_LEFT, UNKNOWN, RequestWatch
 
 Send = Callable[[Message], Awaitable[None]]
 
@@ -50,6 +52,7 @@ class HttpEdge:
         catalogue: Takes descriptions of items.
         merging: Gives one user's interactions to another. forgetting: Forgets users.
         max_body_bytes: Larger bodies are refused with 413, before or while they arrive.
+        watch: Counts and traces requests.
 
     `routes` has every route; there is no other way in.
     """
@@ -64,10 +67,12 @@ class HttpEdge:
         forgetting: Forgetting,
         *,
         max_body_bytes: int = 524_288,
+        watch: RequestWatch | None = None,
     ) -> None:
         self._recommender, self._intake, self._recorded = recommender, intake, recorded
         self._catalogue, self._merging, self._forgetting = catalogue, merging, forgetting
         self._max_body_bytes = max_body_bytes
+        self._watch = watch or RequestWatch()
         self.routes = Routes(
             {
                 "/v1/recommendations": {"POST": Route(self._recommend, reads_body=True, waited=True)},
@@ -96,30 +101,32 @@ class HttpEdge:
             await _other_protocol(scope["type"], receive, send)
             return
         method: str = scope["method"]
-        path: str = scope["path"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        began, trace = monotonic(), self._watch.began(headers, scope["headers"])
+        waited = waited_s(headers.get(arrival.HEADER))
         request_id = _request_id(headers.get(b"x-request-id", b""))
+        template, status = UNKNOWN, CLIENT_LEFT
         try:
-            route, ids = self.routes.find(method, path, scope.get("raw_path", b""))
-            body = await read_body(headers, receive, self._max_body_bytes) if route.reads_body else b""
-            if body is None:
-                return
-            if route.waited:
-                answer = await route.handler(body, waited_s(headers.get(arrival.HEADER)))
-            else:
-                answer = await route.handler(body, *ids)
-        except HttpError as error:
-            answer = _problem(error, request_id)
-        except Exception:
-            shown = path if path in self.routes.table else "a path with an id in it"  # ids of users are not logged
-            _log.exception("%s %r failed, request %s", method, shown, request_id.decode("ascii"))
-            answer = _problem(InternalError(_UNEXPECTED), request_id)
-        length = b"%d" % len(answer.body)
-        sent = [*answer.headers, (b"content-length", length), (b"x-request-id", request_id)]
-        if headers.get(arrival.HEADER):
-            sent.append((ROOM_HEADER, b"%d" % self._recommender.room()))
-        await send({"type": "http.response.start", "status": answer.status, "headers": sent})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+            try:
+                route, ids = self.routes.find(method, scope["path"], scope.get("raw_path", b""))
+                template = route.template
+                body = await read_body(headers, receive, self._max_body_bytes) if route.reads_body else b""
+                if body is None:
+                    return
+                answer = await (route.handler(body, waited) if route.waited else route.handler(body, *ids))
+            except HttpError as error:
+                answer = _problem(error, request_id)
+            except Exception:  # the log has the template of the path: ids of users are not logged
+                _log.exception("%s %r failed, request %s", method, template, request_id.decode("ascii"))
+                answer = _problem(InternalError(_UNEXPECTED), request_id)
+            status = answer.status
+            sent = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), (b"x-request-id", request_id)]
+            if headers.get(arrival.HEADER):
+                sent.append((ROOM_HEADER, b"%d" % self._recommender.room()))
+            await send({"type": "http.response.start", "status": status, "headers": sent})
+            await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+        finally:
+            self._watch.ended(trace, method, template, status, monotonic() - began, waited)
 
     async def _recommend(self, body: bytes, waited_s: float) -> Answer:
         request = decode_recommendation(body)

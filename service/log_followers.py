@@ -27,12 +27,14 @@ from service.forgetting import Forgetting
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
 from service.outcomes import OutcomeReader
-from service.ray_metrics import Counts
+from service.ray_metrics import RayMetrics
 from service.rebuild import count_items_anew
 from service.rollouts import WHO, RolloutController
 from service.rollouts import run as run_rollouts
 from service.round_trips import RoundTrips
 from service.settings import Settings
+from service.telemetry import logs
+from service.telemetry.process import ProcessTelemetry
 from service.traffic.lease import Lease
 from service.traffic.table import LEASE_KEY
 from service.updater import Updater, run
@@ -40,10 +42,9 @@ from service.updater import warm_up as warm_up_updater
 from service.world import registry
 
 LOG_TIMEOUT_MS = 3_000  # the updater waits up to a second for events
-REPORT_S = 5.0
 ARCHIVER_NICENESS = 5  # of the thread that works: it took two thirds of a core while lists waited
 _log = logging.getLogger("ray.serve")
-_QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+_QUIET = logs.SERVE
 
 
 def _followed(work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
@@ -62,10 +63,13 @@ def _followed(work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
 class FeatureUpdaterDeployment:
     """Applies events of some shards to user states. Two with the same shards do no harm."""
 
-    async def __init__(self, redis_url: str, shards: list[int]) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, settings: Settings, redis_url: str, shards: list[int]) -> None:  # type: ignore[misc]
         self._updater = Updater(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1), shards=shards)
         warm_up_updater()
-        self._tasks = [_followed(run(self._updater), "updater"), _followed(self._report(), "updater's report")]
+        telemetry = ProcessTelemetry(settings, "updater", RayMetrics().tell)
+        telemetry.readings.counts(metrics.UPDATER, lambda: dict(self._updater.counts))
+        telemetry.readings.distribution(metrics.EFFECT, lambda: {(): self._updater.effect_s})
+        self._tasks = [_followed(run(self._updater), "updater"), _followed(telemetry.report(), "updater's report")]
 
     async def __call__(self) -> dict[str, int]:
         """What it has done so far."""
@@ -76,14 +80,6 @@ class FeatureUpdaterDeployment:
         for task in self._tasks:
             if task.done():
                 raise RuntimeError("the updater has ended") from task.exception()
-
-    async def _report(self) -> None:
-        counts, effect, effect_sum = map(Counts, (metrics.UPDATER, metrics.EFFECT, metrics.EFFECT_SUM))
-        while True:
-            await asyncio.sleep(REPORT_S)
-            counts.report(self._updater.counts)
-            effect.report(self._updater.effect_s.at_most())
-            effect_sum.report({"": self._updater.effect_s.sum})
 
 
 @serve.deployment(name="ItemUpdater", logging_config=_QUIET)

@@ -17,7 +17,7 @@ from service.stack.ray_environment import runtime_folder
 from tests.free_ports import free_port, ports_in_a_row
 from tests.service.test_cli import write_csv
 
-_PORTS = ("http", "dashboard", "valkey", "ray", "haproxy_stats", "haproxy_metrics")
+_PORTS = ("http", "dashboard", "valkey", "ray", "haproxy_stats", "haproxy_metrics", "metrics")
 
 
 @dataclass

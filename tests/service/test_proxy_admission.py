@@ -70,7 +70,7 @@ def port(tmp_path: Path) -> Iterator[int]:
     thread.start()
     port, path = free_port(), tmp_path / "haproxy.cfg"
     path.write_text(CONFIG.format(port=port, behind=behind.server_port), "utf-8")
-    command = [sys.executable, "-I", "-S", proxy_admission.__file__, _haproxy_binary(), "4", "-db", "-f", str(path)]
+    command = [sys.executable, "-I", "-S", proxy_admission.__file__, _haproxy_binary(), "4", "", "-db", "-f", str(path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             while True:
