@@ -151,7 +151,7 @@ DATA = Board(
 EXPERIMENTS = Board(
     "riffle-experiments",
     "Riffle: experiments",
-    "Who gets what, and can the comparison be trusted? What it says: `riffle experiments show`.",
+    "Who gets what, and can the comparison be trusted? What it says: `riffle experiments report`.",
     (
         Panel(
             "Lists by variant",

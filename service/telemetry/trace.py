@@ -56,7 +56,7 @@ class Trace:
         return self.epoch_ns + round((moment - self.began) * 1e9)
 
 
-current: ContextVar[Trace | None] = ContextVar("riffle_trace", default=None)  # of the request that is being answered
+current: ContextVar[Trace | None] = ContextVar("trace", default=None)  # of the request that is being answered
 
 
 class Sampler:

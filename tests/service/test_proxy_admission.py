@@ -16,7 +16,7 @@ import pytest
 from service.arrival import HEADER, ROOM_HEADER, waited_s
 from service.schemas import Problem
 from service.stack import proxy_admission
-from service.stack.proxy_admission import with_shedding
+from service.stack.proxy_admission import with_shedding, with_trust
 from service.stack.ray_head import _haproxy_binary
 from tests.free_ports import free_port
 
@@ -196,7 +196,7 @@ def test_trace_of_a_caller_reaches_the_gateway_from_whom_is_trusted_alone(port: 
 
 def test_a_configuration_without_a_route_stays_as_it_is() -> None:
     config = CONFIG.replace("    use_backend gateway if is_gateway\n", "")
-    assert with_shedding(config, 64) == config
+    assert with_trust(with_shedding(config, 64), "") == config
 
 
 RENDER = """
@@ -216,8 +216,9 @@ def test_the_configuration_of_the_installed_serve_takes_the_rule(tmp_path: Path)
     ports = [str(free_port()), str(free_port())]
     subprocess.run([sys.executable, "-c", RENDER, str(tmp_path), *ports], check=True, capture_output=True)
     path = tmp_path / "haproxy.cfg"
-    changed = with_shedding(path.read_text("utf-8"), 64)
+    changed = with_trust(with_shedding(path.read_text("utf-8"), 64), "10.0.0.0/8,fd00::/8")
     assert changed.index("acl riffle_lists") < changed.index("use_backend HTTP-riffle")
+    assert changed.index("http-request del-header traceparent") < changed.index("use_backend HTTP-riffle")
     path.write_text(changed, "utf-8")
     done = subprocess.run([_haproxy_binary(), "-c", "-f", str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
