@@ -30,6 +30,7 @@ class Taking:
             return
         assert path == "/v1/metrics"
         for of_all in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+            self.resources.append({one.key: one.value.string_value for one in of_all.resource.attributes})
             for metric in [one for scope in of_all.scope_metrics for one in scope.metrics]:
                 points = metric.sum.data_points or metric.gauge.data_points
                 self.metrics[metric.name] = [

@@ -64,7 +64,7 @@ def test_spans_arrive_with_their_ids_and_the_process_that_made_them(monkeypatch:
     assert (server.trace_id.hex(), server.span_id.hex()) == (f"{trace.trace_id:032x}", f"{trace.span_id:016x}")
     assert (rank.trace_id, rank.parent_span_id) == (server.trace_id, server.span_id)
     assert rank.end_time_unix_nano - rank.start_time_unix_nano == pytest.approx(3_000_000, abs=2_000)
-    assert [link.span_id for link in rank.links] == [whole.span_id]
+    assert [link.span_id for link in server.links] == [whole.span_id]
     assert [link.trace_id for link in whole.links] == [server.trace_id]
     assert whole.trace_id != server.trace_id
     assert taken.resources[0]["service.name"] == "riffle-test"
