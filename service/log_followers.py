@@ -35,6 +35,7 @@ from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.telemetry import logs
 from service.telemetry.process import ProcessTelemetry
+from service.telemetry.retraining import RetrainingWatch
 from service.traffic.lease import Lease
 from service.traffic.table import LEASE_KEY
 from service.updater import Updater, run
@@ -135,6 +136,9 @@ class AutopilotDeployment:
         runs = Runs(settings.home_path / "autopilot")
         pilot = Pilot(runs, HomeWorks(settings, compute=as_task), policy_of(settings))
         self._controller = AutopilotController(runs, pilot)
+        telemetry, watch = ProcessTelemetry(settings, "autopilot", RayMetrics().tell), RetrainingWatch(runs)
+        watch.tell(telemetry.readings)
+        self._reporter = _followed(telemetry.report(watch.look), "autopilot's report")
         self._task = _followed(self._controller.run(), "autopilot")
 
     async def __call__(self) -> str:

@@ -73,7 +73,7 @@ LOOP_LAG = _distribution("riffle_loop_lag_seconds", "Looks at how late the event
 CPU = Metric("riffle_cpu_seconds", "counter", "Processor seconds of the process", ("process",))
 TELEMETRY = Metric("riffle_telemetry", "counter", "What became of telemetry that was to be sent", ("process", "what"))
 
-# --- drift and retraining, told by whoever looks for drift and by the autopilot ---
+# --- drift, told by whoever looks for it; retraining, by the autopilot where it is on ---
 DRIFT = Metric("riffle_drift", "gauge", "1 while a drift alarm of this kind is on", ("kind", "subject"))
 DRIFT_LOOKED = Metric("riffle_drift_looked_seconds", "gauge", "Age of the last look for drift")
 SHARE_MISMATCH = Metric("riffle_share_mismatch", "gauge", "1 while the check of shares fails", ("experiment",))
