@@ -43,6 +43,7 @@ from service.stages import ColocatedStages
 from service.telemetry.lists import ListWatch
 from service.telemetry.process import ProcessTelemetry
 from service.telemetry.requests import RequestWatch
+from service.warm_up import warm_up
 from service.world import load_world
 
 SAMPLE = 0.01
@@ -138,6 +139,7 @@ async def measure(
     world: World, redis_url: str, settings: Settings, users: list[str], *, rounds: int, requests: int, seed: int
 ) -> dict[str, list[float]]:
     """Processor microseconds of a request, of each arm in each round."""
+    warm_up(world, max_batch=settings.max_batch)  # or the first lists would be refused
     store = RoundTrips(redis_url, timeout_ms=1_000, connections=4)
     lookup = StateLookup(store)
     await lookup.refresh()

@@ -28,8 +28,9 @@ from service.telemetry.readings import Taken
 from service.telemetry.spans import SpanMaker
 
 TIMEOUT_S = 5.0  # of one attempt to send, its retries included
-PAUSE_S = 1.0
-AT_ONCE = 64  # traces, each of about seven spans
+PAUSE_S = 5.0  # an export costs 2 ms however little it has
+AT_ONCE = 32  # traces, each of about seven spans: 3 ms in which the event loop may wait for the interpreter's lock
+BREATH_S = 0.01
 METRICS_EVERY_S = 10.0
 _ANSWER_BYTES = 65_536  # of a collector; beyond it nobody reads on
 _log = logging.getLogger(__name__)
@@ -60,6 +61,12 @@ class Collector(threading.Thread):
 
     def run(self) -> None:
         """Until it is stopped."""
+        try:
+            self._send()
+        except Exception:  # such as variables of OpenTelemetry in the environment that it does not take
+            _log.exception("nothing is sent to the collector %s", self._endpoint)
+
+    def _send(self) -> None:
         for name in ("opentelemetry.exporter", "opentelemetry.sdk"):  # a line for each failure, for hours
             logging.getLogger(name).setLevel(logging.CRITICAL)
         exporter = OTLPSpanExporter(
@@ -77,6 +84,7 @@ class Collector(threading.Thread):
                 if not done and not self.counts["refused"]:
                     _log.warning("the collector %s takes no traces; they are dropped and counted", self._endpoint)
                 self.counts["sent" if done else "refused"] += len(traces)
+                self._stopped.wait(BREATH_S)
         exporter.shutdown()
 
     def stop(self) -> None:

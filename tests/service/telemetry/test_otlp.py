@@ -1,6 +1,7 @@
 """What a collector is sent, and that one that is down, slow or hostile changes nothing but counts."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -138,6 +139,24 @@ def test_event_loop_goes_on_while_a_collector_says_nothing(monkeypatch: pytest.M
 
     with collectors.silent() as endpoint, sending(endpoint, outbox, monkeypatch):
         assert asyncio.run(serve()) < 0.3  # a send that waited here would take its time-out of 0.4 s
+
+
+def test_library_that_cannot_be_set_up_ends_the_thread_with_a_line_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("a variable of OpenTelemetry in the environment")
+
+    monkeypatch.setattr(otlp, "SpanMaker", refuse)
+    outbox = Outbox(limit=1)
+    with collectors.taking() as (endpoint, _), caplog.at_level(logging.ERROR):
+        collector = Collector(endpoint, outbox, RESOURCE)
+        collector.start()
+        collector.join(10)
+    assert "nothing is sent to the collector" in caplog.text
+    outbox.put(traced())
+    outbox.put(traced())
+    assert outbox.counts == {"kept": 1, "dropped": 1}
 
 
 def test_bug_in_what_is_sent_does_not_end_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
