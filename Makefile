@@ -4,6 +4,8 @@ VENV := .venv
 PEERS := .venv-peers
 RIFFLE := $(VENV)/bin/riffle
 DATA ?=
+BASE ?=
+KEY ?=
 USERS ?= 50
 TIME ?= 60s
 SHAPE ?= constant
@@ -11,7 +13,7 @@ SHAPE ?= constant
 ADDRESS = $(if $(filter command,$(origin HOST))$(filter http%,$(HOST)),$(HOST))
 CHECK := $(VENV)/bin/ruff format --check -q . && $(VENV)/bin/ruff check -q . && $(VENV)/bin/mypy
 
-.PHONY: help up down demo-traffic load test check bench bench-full lock clean
+.PHONY: help up down demo-traffic load test check ml-ci bench bench-full lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,12 +33,16 @@ load: $(VENV)/.dev ## visitors on what is up, judged by an SLO; HOST= USERS= TIM
 	  -t "$(TIME)" --shape "$(SHAPE)" $(if $(WORKERS),--processes "$(WORKERS)" --master-bind-host 127.0.0.1) \
 	  $(if $(WEB),--web-host 127.0.0.1,--headless --only-summary)
 
-test: $(VENV)/.dev ## lint, types and all tests, the end-to-end ones included
+test: $(VENV)/.dev $(VENV)/.promtool ## lint, types and all tests, the end-to-end ones included
 	@$(VENV)/bin/python -m tests.compiled & compiled=$$!; $(CHECK) || { kill $$compiled; exit 1; }; \
 	  wait $$compiled && $(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not e2e" && $(VENV)/bin/python -m pytest -m e2e
 
 check: $(VENV)/.dev ## ruff and mypy
 	@$(CHECK)
+
+ml-ci: $(VENV)/.dev ## data checks, training, gate, signature; DATA= other data, BASE= a commit to compare with
+	@$(VENV)/bin/python deploy/model_ci.py $(if $(DATA),--data "$(DATA)") $(if $(BASE),--base "$(BASE)") \
+	  $(if $(KEY),--key "$(KEY)")
 
 bench: $(VENV)/.dev .venv-peers/.done ## ours beside its peers in one run, about eight minutes; needs wrk
 	@$(VENV)/bin/python -m loadtest.bench
@@ -48,7 +54,7 @@ lock: $(VENV)/.dev ## resolve the dependencies anew, with hashes
 	@$(VENV)/bin/python deploy/lock.py
 
 clean: down ## remove the environment and all state
-	@rm -rf $(VENV) $(PEERS) .riffle
+	@rm -rf $(VENV) $(PEERS) .riffle .riffle-ci
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -62,6 +68,10 @@ $(VENV)/.runtime: requirements.lock pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
 	@$(PYTHON) deploy/install.py $(VENV) requirements-dev.lock
 	@touch $@
+
+# Not a Python package: where it cannot be had, the tests of the alert rules say so and are skipped.
+$(VENV)/.promtool: deploy/promtool.py | $(VENV)/.dev
+	@$(VENV)/bin/python deploy/promtool.py $(VENV) && touch $@ || true
 
 # What Riffle is compared with has an environment of its own: BentoML pins versions that differ from ours.
 $(PEERS)/.done: requirements-peers.lock pyproject.toml

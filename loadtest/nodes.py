@@ -30,7 +30,7 @@ from loadtest import machine
 from service.settings import Settings, load
 from service.stack import processes
 
-_PORTS = ("http_port", "dashboard_port", "ray_port", "haproxy_stats_port", "haproxy_metrics_port")
+_PORTS = ("http_port", "dashboard_port", "ray_port", "haproxy_stats_port", "haproxy_metrics_port", "metrics_port")
 _HOST = "127.0.0.{}"  # each node has an address of its own
 _CALL = "from service.cli import main; main()"
 _REPLACED_S = 120.0

@@ -70,7 +70,7 @@ class Archive:
             reached = list(after)
             parts = _by_day(rows) or [(_day(max(until)[0]), rows)]
             for place, (day, part) in enumerate(parts):
-                for stream, position in _ends(part).items():
+                for stream, position in ends(part).items():
                     reached[stream] = position
                 last = place == len(parts) - 1
                 target = File.at(self.root, day, number, number)
@@ -115,13 +115,19 @@ class Archive:
         Raises:
             ArchiveError: a file cannot be read.
         """
+        return self._parts(columns, since_ms, newest_first=True)
+
+    def oldest(self, *, columns: Sequence[str], since_ms: int = 0) -> Iterator[pa.Table]:
+        """As `newest`, the oldest first; of several streams each is ascending."""
+        return self._parts(columns, since_ms, newest_first=False)
+
+    def _parts(self, columns: Sequence[str], since_ms: int, *, newest_first: bool) -> Iterator[pa.Table]:
         if not self.root.exists():
             return
         with self._locked(fcntl.LOCK_SH):
             days = {one.day for one in counting(self.root)}
-        for day in sorted(days, reverse=True):
-            if day < _day(since_ms):
-                return
+        turned = reversed if newest_first else iter
+        for day in turned(sorted(one for one in days if one >= _day(since_ms))):
             # Rows stay in their day, so what is merged meanwhile is neither lost nor doubled.
             with ExitStack() as opened:
                 with self._locked(fcntl.LOCK_SH):
@@ -130,8 +136,10 @@ class Archive:
                     for one in files:
                         with readable(one.path):
                             handles.append(opened.enter_context(pq.ParquetFile(one.path)))
-                for one, handle in reversed(list(zip(files, handles, strict=True))):
-                    for group in reversed(range(handle.num_row_groups)):
+                for one, handle in turned(list(zip(files, handles, strict=True))):
+                    for group in turned(range(handle.num_row_groups)):
+                        if _newest_ms(handle, group) < since_ms:
+                            continue
                         with readable(one.path):
                             part = handle.read_row_group(group, columns=list(columns))
                         yield part
@@ -214,8 +222,8 @@ def _by_day(rows: pa.Table) -> list[tuple[date, pa.Table]]:
     return [(_day(number * DAY_MS), rows.filter(pa.array(day == number))) for number in np.unique(day).tolist()]
 
 
-def _ends(rows: pa.Table) -> dict[int, Position]:
-    """The last position of each stream in ascending rows."""
+def ends(rows: pa.Table) -> dict[int, Position]:
+    """The last position of each stream, of rows that ascend within each."""
     stream, ms, sequence = (rows[name].to_numpy() for name in ("stream", "ms", "sequence"))
     last = {number: int(np.flatnonzero(stream == number)[-1]) for number in np.unique(stream).tolist()}
     return {number: (int(ms[row]), int(sequence[row])) for number, row in last.items()}
@@ -225,6 +233,12 @@ def _some(one: File, where: Sequence[Condition]) -> bool:
     """Whether a file has rows that meet all conditions."""
     with readable(one.path):
         return len(pq.read_table(one.path, columns=["ms"], filters=list(where), partitioning=None)) > 0
+
+
+def _newest_ms(handle: pq.ParquetFile, group: int) -> int:
+    """When the last row of a group arrived, by its statistics."""
+    column = handle.metadata.row_group(group).column(handle.schema_arrow.get_field_index("ms"))
+    return int(column.statistics.max) if column.statistics and column.statistics.has_min_max else 2**63
 
 
 def _day(ms: int) -> date:

@@ -18,6 +18,7 @@ from recsys.ranking.trees import Trees
 from recsys.retrieval.index import Index, load_index
 from recsys.retrieval.neighbours import Neighbours
 from recsys.retrieval.spectral import Spectral
+from recsys.signature import TrustedKeys
 from recsys.text_column import TextColumn
 from recsys.types import ItemStats, Ragged
 from recsys.vocabulary import Vocabulary
@@ -106,14 +107,17 @@ def save(bundle: Bundle, directory: Path) -> None:
     (directory / "bundle.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False), "utf-8")
 
 
-def load(directory: Path) -> tuple[Bundle, Manifest]:
+def load(directory: Path, trusted: TrustedKeys | None = None) -> tuple[Bundle, Manifest]:
     """Verify every file of a published bundle, then memory-map it.
 
+    Args:
+        trusted: As of `read_manifest`.
     Raises:
+        SignatureError: no trusted key has signed it.
         BundleError: a file is missing, changed or does not fit the others, or the bundle was trained with other
             feature definitions than this version's; the message names the file.
     """
-    manifest = verify(directory)
+    manifest = verify(directory, trusted)
     _check_schema(manifest)
     described = _described(directory)
     _check_features(directory, described)

@@ -31,6 +31,10 @@ class BundleError(RecsysError):
     """A bundle is missing, truncated, corrupt or does not match its manifest."""
 
 
+class SignatureError(BundleError):
+    """No trusted key vouches for a bundle, or a key cannot be used."""
+
+
 class RegistryError(RecsysError):
     """A registry operation that cannot be done."""
 

@@ -36,6 +36,9 @@ def eligible(world: World, batch: QueryBatch, users: Users) -> tuple[np.ndarray,
     allowed = Ragged.of(
         [bundle.items_of(c) if len(c := batch.categories[i]) else c for i in range(len(batch))], np.int32
     )
+    ring, seen, seen_count, excluded = users.history.item, users.states.seen, users.states.seen_count, batch.excluded
+    if world.lifted is not None:
+        allowed, ring, seen, seen_count, excluded = _lift(world, allowed, ring, seen, seen_count, excluded)
     return _rule_out(
         world.available_bits,
         world.available_count,
@@ -43,12 +46,37 @@ def eligible(world: World, batch: QueryBatch, users: Users) -> tuple[np.ndarray,
         batch.categories.lengths() > 0,
         allowed.indptr,
         allowed.values,
-        users.history.item,
-        users.states.seen,
-        users.states.seen_count,
-        batch.excluded.indptr,
-        batch.excluded.values,
+        ring,
+        seen,
+        seen_count,
+        excluded.indptr,
+        excluded.values,
     )
+
+
+def _lift(
+    world: World, allowed: Ragged, ring: np.ndarray, seen: np.ndarray, seen_count: np.ndarray, excluded: Ragged
+) -> tuple[Ragged, np.ndarray, np.ndarray, np.ndarray, Ragged]:
+    """What the rules are given, without what would rule out the world's lifted item."""
+    assert world.lifted is not None
+    item, reasons = world.lifted
+    key = world.bundle.vocabulary.key[item]
+    if reasons >> Reason.CATEGORY & 1:
+        allowed = Ragged.of([np.union1d(one, [item]) for one in _rows(allowed)], np.int32)
+    if reasons >> Reason.SEEN & 1:
+        ring = np.where(ring == item, -1, ring).astype(np.int32)
+        older = [one[:used] for one, used in zip(seen, seen_count, strict=True)]
+        kept = [one[one != key >> np.uint64(32)] for one in older]
+        seen, seen_count = np.zeros_like(seen), np.array([len(one) for one in kept], np.int32)
+        for row, one in enumerate(kept):
+            seen[row, : len(one)] = one
+    if reasons >> Reason.EXCLUDED & 1:
+        excluded = Ragged.of([one[one != key] for one in _rows(excluded)], np.uint64)
+    return allowed, ring, seen, seen_count, excluded
+
+
+def _rows(ragged: Ragged) -> list[np.ndarray]:
+    return [ragged[row] for row in range(len(ragged))]
 
 
 @njit(cache=True)

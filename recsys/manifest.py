@@ -1,7 +1,8 @@
 """The integrity of a bundle directory: its files, their sizes and hashes, and the id made from them.
 
 `verify` answers one question, "are these the bytes that were written?", before any parser of theirs runs.
-It detects damage and mix-ups; it is no signature: who may write the directory may also write a new manifest.
+It detects damage and mix-ups. Who may write the directory may also write a new manifest: against that there are
+signatures (`recsys.signature`), which are asked for where trusted keys are given.
 """
 
 import hashlib
@@ -18,10 +19,12 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from recsys.errors import BundleError
+from recsys.signature import SIGNATURES_NAME, TrustedKeys
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION: Final = 1
 BUNDLE_KIND = "riffle-bundle"
+BESIDE = (MANIFEST_NAME, SIGNATURES_NAME)  # what no manifest lists
 
 _RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)", re.ASCII)
 
@@ -92,15 +95,21 @@ def write_manifest(directory: Path, *, kind: str = BUNDLE_KIND, fields: Mapping[
     return manifest
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Read `manifest.json` and check it against itself: version, layout, paths, id. Opens no other file.
+def read_manifest(directory: Path, trusted: TrustedKeys | None = None) -> Manifest:
+    """Read `manifest.json` and check it against itself: version, layout, paths, id. Opens no file but its signatures.
 
+    Args:
+        trusted: One of these keys must have signed it, which is seen to before it is parsed. None: anybody's will do.
     Raises:
         BundleError: one of these checks failed; the message names the file and the check.
+        SignatureError: no trusted key has signed it.
     """
     refuse = partial(_refusal, directory)
     try:
-        document = json.loads((directory / MANIFEST_NAME).read_bytes())
+        content = (directory / MANIFEST_NAME).read_bytes()
+        if trusted is not None:
+            trusted.check(directory, content)
+        document = json.loads(content)
         canonical_json(document)  # NaN and infinities, which Python's parser lets through
     except OSError as error:
         raise refuse(MANIFEST_NAME, "presence", str(error)) from error
@@ -121,22 +130,22 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def verify(directory: Path) -> Manifest:
-    """Check that a directory holds exactly the files of its manifest, bit for bit.
+def verify(directory: Path, trusted: TrustedKeys | None = None) -> Manifest:
+    """Check that a directory holds exactly the files of its manifest, bit for bit; signatures may lie beside them.
 
     Presence and sizes are checked before the first hash. Cost: one streamed read of every byte, by all processors.
 
     Raises:
         BundleError: as `read_manifest`; or a file is missing, extra, a symlink, of another size or hash.
     """
-    manifest = read_manifest(directory)
+    manifest = read_manifest(directory, trusted)
     refuse = partial(_refusal, directory)
     try:
         entries = _scan(directory)
         for name, is_regular in entries.items():
             if not is_regular:
                 raise refuse(name, "regular file", "it is a symlink or a special file")
-            if name not in manifest.files and name != MANIFEST_NAME:
+            if name not in manifest.files and name not in BESIDE:
                 raise refuse(name, "extra file", "the manifest does not list it")
         for name, entry in manifest.files.items():
             if name not in entries:
@@ -185,7 +194,7 @@ def _as_read_back(name: str, value: Any) -> Any:
 
 def _check_path(name: str) -> None:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or str(path) != name or name in (".", MANIFEST_NAME):
+    if path.is_absolute() or ".." in path.parts or str(path) != name or name in (".", *BESIDE):
         raise ValueError(f"path {name!r} is not a plain relative path inside the bundle")
 
 
@@ -204,8 +213,8 @@ def _scan(directory: Path, prefix: str = "") -> dict[str, bool]:
 
 def _hash_all(directory: Path) -> dict[str, FileEntry]:
     entries = _scan(directory)
-    if MANIFEST_NAME in entries:
-        raise BundleError(f"{directory} has a {MANIFEST_NAME} and a bundle never changes; write into a new folder")
+    if found := [name for name in BESIDE if name in entries]:
+        raise BundleError(f"{directory} has a {found[0]} and a bundle never changes; write into a new folder")
     paths = {name: directory / name for name in sorted(entries)}
     for name, path in paths.items():
         if not entries[name]:

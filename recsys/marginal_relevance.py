@@ -109,7 +109,8 @@ def _likeness(vector: np.ndarray, one: int | np.integer, other: int | np.integer
         others += b * b
     if own == 0:
         return np.float32(1)
-    return product / np.sqrt(own * others) if others > 0 else np.float32(0)
+    lengths = np.sqrt(own * others)
+    return product / lengths if lengths > 0 else np.float32(0)  # also where two tiny lengths multiply to 0
 
 
 @njit(cache=True)

@@ -11,12 +11,18 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from recsys.bundle import Bundle
+from recsys.bundle_files import load
 from recsys.changes import CHAMPION, PREVIOUS, Change, Changes
 from recsys.durable import sync
 from recsys.errors import BundleError, RegistryError
-from recsys.manifest import BUNDLE_KIND, MANIFEST_NAME, Manifest, read_manifest, verify
+from recsys.manifest import BESIDE, BUNDLE_KIND, MANIFEST_NAME, Manifest, read_manifest, verify
+from recsys.signature import TrustedKeys, sign
 
 _ID = re.compile(r"\d{8}-[0-9a-f]{12}", re.ASCII)
 
@@ -25,10 +31,14 @@ class Registry:
     """The bundles under one root folder (local or a file system with working `flock`).
 
     Readers take no locks: what they see was renamed or linked into place.
+
+    Args:
+        trusted: One of these keys must have signed what is loaded, or becomes the champion; None: no signature is
+            asked for. Publishing, listing and other names ask for none: a bundle is there before it can be signed.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, trusted: TrustedKeys | None = None) -> None:
+        self.root, self._trusted = root, trusted
         self._bundles = root / "bundles"
         self._incoming = root / "incoming"
         self._changes = Changes(root / "changes")
@@ -52,7 +62,8 @@ class Registry:
                 return self._checked(manifest.id, verify).id
             try:
                 copy = self._incoming / manifest.id
-                for name in (*manifest.files, MANIFEST_NAME):
+                beside = [name for name in BESIDE if (directory / name).exists()]
+                for name in (*manifest.files, *beside):
                     _copy_read_only(directory / name, copy / name)
                 verify(copy)
                 self._bundles.mkdir(exist_ok=True)
@@ -89,10 +100,12 @@ class Registry:
             reference: As of `resolve`.
             expected: The bundle that has the name, as far as the caller knows, as of `resolve`; None: whichever.
         Raises:
-            BundleError: the bundle is damaged. Moved: another has the name. RegistryError: no such bundle, no reason,
+            BundleError: the bundle is damaged. SignatureError: it is to be the champion, and no trusted key has signed
+                it. Moved: another has the name. RegistryError: no such bundle, no reason,
                 nobody named, no name for a bundle, or a damaged log. The name stays where it is in all cases.
         """
-        bundle_id = self._checked(self.resolve(reference), verify).id
+        trusted = self._trusted if name == CHAMPION else None
+        bundle_id = self._checked(self.resolve(reference), partial(verify, trusted=trusted)).id
         expected = None if expected is None else self.resolve(expected)
         with self._locked("name a bundle", lock="names"):
             self._checked(bundle_id, read_manifest)  # it was not pruned meanwhile
@@ -129,11 +142,14 @@ class Registry:
         newest = [manifest.id for manifest in self.list()]
         return [one for one in reversed(newest[keep:]) if one not in kept]
 
-    def prune(self, *, keep: int, needed: Set[str]) -> list[str]:
-        """Remove what is `dispensable`, and return it. A bundle that is named meanwhile stays.
+    def prune(self, *, keep: int, needed: Set[str], again: Callable[[], Set[str]] = frozenset[str]) -> list[str]:
+        """Remove what is `dispensable`, and return it. A bundle that is named or needed meanwhile stays.
 
+        Args:
+            again: Asked for what is needed once a bundle is out of everybody's sight and before it is gone. Who needs
+                a bundle says so first and looks for it then; so of the two at least one sees the other.
         Raises:
-            RegistryError: the folder is not writable.
+            RegistryError: the folder is not writable. What `again` raises; the bundle is back in its place then.
         """
         removed = []
         with self._locked("prune"):
@@ -146,9 +162,22 @@ class Registry:
                         continue
                     (self._bundles / bundle_id).rename(away)  # whole or gone for every reader
                     sync(self._bundles)
+                if self._is_needed(bundle_id, again):
+                    continue
                 shutil.rmtree(self._incoming)
                 removed.append(bundle_id)
         return removed
+
+    def _is_needed(self, bundle_id: str, again: Callable[[], Set[str]]) -> bool:
+        """Whether a bundle that was taken away is needed after all, or nobody can say; then it is back."""
+        needed = True
+        try:
+            needed = bundle_id in again()
+        finally:
+            if needed:
+                (self._incoming / bundle_id).rename(self._bundles / bundle_id)
+                sync(self._bundles)
+        return needed
 
     def resolve(self, reference: str) -> str:
         """The one bundle id meant by an id, a unique prefix of one, a name, or `previous`.
@@ -177,6 +206,27 @@ class Registry:
     def path(self, reference: str) -> Path:
         """The folder of a bundle; `reference` and errors as for `resolve`. Not verified here."""
         return self._bundles / self.resolve(reference)
+
+    def load(self, reference: str) -> tuple[Bundle, Manifest]:
+        """Verify and map a bundle; `reference` as for `resolve`.
+
+        Raises:
+            RegistryError: as of `resolve`. BundleError: the bundle is damaged, or of another feature schema.
+            SignatureError: no trusted key has signed it.
+        """
+        return load(self.path(reference), self._trusted)
+
+    def sign(self, reference: str, key: Ed25519PrivateKey) -> str:
+        """Sign a bundle, each byte of which is as published; returns the fingerprint of the key.
+
+        Raises:
+            RegistryError, BundleError: as of `load`. SignatureError: the signature cannot be written.
+        """
+        bundle_id = self.resolve(reference)
+        with self._locked("sign a bundle", lock="names"):
+            self._checked(bundle_id, verify)
+            directory = self._bundles / bundle_id
+            return sign(directory, (directory / MANIFEST_NAME).read_bytes(), key)
 
     def damaged(self) -> dict[str, BundleError]:
         """The published ids whose manifest is unreadable, and why: what `list` cannot show."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -99,6 +99,13 @@ class ItemStats:
     order: np.ndarray
 
 
+class Lifted(NamedTuple):
+    """An item, row of the bundle, that some reasons do not rule out: bits of `filtering.Reason`."""
+
+    item: int
+    reasons: int
+
+
 @dataclass(frozen=True, eq=False)
 class World:
     """All that an answer depends on besides the query: immutable, pinned for the life of a request."""
@@ -106,11 +113,20 @@ class World:
     bundle: "Bundle"
     item_stats: ItemStats
     candidates: int = 200  # ranked per request, at least, at full quality
+    lifted: Lifted | None = None  # only where somebody asks what would be without a filter
 
     def with_candidates(self, candidates: int) -> "World":
         """The same world, with all that was computed for it, that ranks another number of candidates."""
         other = copy.copy(self)
         object.__setattr__(other, "candidates", candidates)
+        return other
+
+    def lifting(self, item: int, reasons: int) -> "World":
+        """The same world, in which these reasons do not rule out one item; arguments as of `Lifted`."""
+        other = copy.copy(self)
+        for name in ("available", "available_bits", "available_count", "popular"):
+            other.__dict__.pop(name, None)
+        object.__setattr__(other, "lifted", Lifted(item, reasons))
         return other
 
     @cached_property
@@ -122,23 +138,32 @@ class World:
     def popular(self) -> np.ndarray:
         """Available items by falling popularity in the window of the recipe, ties by row: int32 [<= N]."""
         stats, window = self.item_stats, self.bundle.recipe.popular
-        if window == "month":
+        if window == "month" and self.lifted is None:
             return stats.order
-        by = {"day": stats.trend_day, "year": stats.trend_year, "ever": stats.popularity}[window]
-        order = item.by_falling(by)
-        order = order[stats.available[order]]
+        by = {"day": stats.trend_day, "month": stats.trend, "year": stats.trend_year, "ever": stats.popularity}
+        order = item.by_falling(by[window])
+        order = order[self.available[order]]
         order.flags.writeable = False
         return order
 
     @cached_property
+    def available(self) -> np.ndarray:
+        """Which items may be shown at all, bool [N]: `item_stats.available`, unless that is lifted."""
+        if self.lifted is None or not self.lifted.reasons & 1:  # bit `filtering.Reason.UNAVAILABLE`
+            return self.item_stats.available
+        available = self.item_stats.available.copy()
+        available[self.lifted.item] = True
+        return available
+
+    @cached_property
     def available_bits(self) -> np.ndarray:
-        """`item_stats.available` as bits, uint8 [ceil(N / 8)], the first item lowest."""
-        return np.packbits(self.item_stats.available, bitorder="little")
+        """`available` as bits, uint8 [ceil(N / 8)], the first item lowest."""
+        return np.packbits(self.available, bitorder="little")
 
     @cached_property
     def available_count(self) -> int:
         """Items that are available."""
-        return int(self.item_stats.available.sum())
+        return int(self.available.sum())
 
     @cached_property
     def item_stats_digest(self) -> int:

@@ -2,20 +2,22 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
 from recsys import digests
+from recsys.features.user import UserStates
 from recsys.reasons import reasons
-from recsys.recommend import Retrieved
+from recsys.recommend import Ranked, Retrieved, retrieve, slate
 from recsys.types import QueryBatch, Slates, World
 from service.asked import Asked, State
 from service.decisions import Decision
 from service.encoding import ItemEncoder
+from service.identifiers import recommendation_id
 from service.microbatch import Waiter
-from service.queries import Query
+from service.queries import Query, batch_of
 from service.schemas import RecommendationRequest, SimilarRequest
 from service.serving import Serving
 from service.traffic.assignment import Assigned
@@ -52,6 +54,27 @@ class Answer(msgspec.Struct, frozen=True, eq=False):
     def cells(self) -> slice:
         """Its items in `slates`."""
         return slice(self.slates.indptr[self.row], self.slates.indptr[self.row + 1])
+
+
+class Begun(NamedTuple):
+    """The moment at which a request came, and what follows from it.
+
+    Attributes:
+        id: Recommendation id. seed: Of all chance. time_ms: UTC epoch milliseconds.
+        started: On the monotonic clock.
+    """
+
+    id: str
+    seed: int
+    time_ms: int
+    started: float
+
+    @classmethod
+    def now(cls, waited_s: float) -> "Begun":
+        """It came so many seconds ago, and is looked at now."""
+        time_ms = time.time_ns() // 1_000_000
+        identity = recommendation_id(time_ms)
+        return cls(identity.text, identity.seed, time_ms, time.monotonic() - waited_s)
 
 
 class StageClock:
@@ -118,16 +141,26 @@ def answers_of(
     return answers
 
 
+def popular_answer(asked: Asked, degraded: Degraded) -> Answer:
+    """A popular list, made at once, of nobody's history."""
+    serving = asked.lane.serving
+    batch = batch_of([asked.query], UserStates.empty(1)).with_quotas_alone()
+    retrieved = retrieve(serving.popular, batch)
+    by_retrieval = Ranked.by(retrieved.candidates.retrieval_score, retrieved)
+    slates = slate(serving.world, batch, retrieved, by_retrieval)
+    codes = [["popular"]] * len(slates.item) if asked.reasons else None
+    return Answer(serving.world, serving.encoder, slates, 0, codes, None, degraded, {}, 0.0)
+
+
 def body_of(
     request: RecommendationRequest | SimilarRequest,
     query: Query,
     answer: Answer,
+    begun: Begun,
     *,
-    recommendation_id: str,
-    started: float,
     variants: dict[str, str],
 ) -> dict[str, Any]:
-    """What both kinds of lists answer with; shaped as `schemas.Slate`."""
+    """What lists answer with; shaped as `schemas.RecommendationResponse`, or as `schemas.SimilarResponse`."""
     slates, cells = answer.slates, answer.cells
     items = answer.encoder.items(
         slates.item[cells].tolist(),
@@ -139,8 +172,8 @@ def body_of(
     )
     if propensity := float(slates.propensity[answer.row]):
         items[-1]["propensity"] = propensity
-    return {
-        "recommendation_id": recommendation_id,
+    body = {
+        "recommendation_id": begun.id,
         "bundle": answer.world.bundle.id,
         "variants": variants,
         "items": items,
@@ -148,8 +181,12 @@ def body_of(
         "filled": {"requested": query.count, "returned": len(items)},
         "quality": answer.quality,
         "unknown_ids": query.unknown_ids,
-        "timing_ms": {"total": round((time.monotonic() - started) * 1000, 3), **answer.timing_ms},
+        "timing_ms": {"total": round((time.monotonic() - begun.started) * 1000, 3), **answer.timing_ms},
     }
+    if isinstance(request, RecommendationRequest):
+        body["placement"] = request.placement
+        body["strategy"] = "personalized" if answer.personal else "cold_start"
+    return body
 
 
 def decision_of(

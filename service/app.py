@@ -7,7 +7,6 @@ deployments of their own, called once per micro-batch.
 import asyncio
 import gc
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -20,7 +19,6 @@ from redis.exceptions import RedisError
 from recsys.errors import StateError
 from recsys.recommend import Ranked, Retrieved, rank, retrieve
 from recsys.types import QueryBatch
-from service import metrics
 from service.archives import decision_archive
 from service.autoscaling import LOOK_BACK_S, METRIC, UPSCALE_DELAY_S, LoadMeter
 from service.decision_records import DecisionRecords
@@ -34,28 +32,32 @@ from service.forgetting import Forgetting
 from service.gateway import Gateway
 from service.http import HttpEdge
 from service.items import ItemCatalogue
+from service.live_experiments import LiveExperiments
 from service.log_followers import (
     ArchiverDeployment,
     AutopilotDeployment,
     FeatureUpdaterDeployment,
     ItemUpdaterDeployment,
     RolloutControllerDeployment,
+    ask_report,
 )
 from service.lookup import StateLookup, States
 from service.merging import Merging
-from service.ray_metrics import Counts, gauge
+from service.ray_metrics import RayMetrics
 from service.recorded_answers import RecordedAnswers
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.shadow import Shadow
 from service.stages import ColocatedStages, DistributedStages, Named, Stages
 from service.state_keys import SHARDS
+from service.telemetry import logs
+from service.telemetry.gateway import tell_gateway
+from service.telemetry.process import ProcessTelemetry
 from service.traffic.residents import LOOK_S, Residents
 from service.traffic.table import TELL_S
 from service.warm_up import warm_up, warm_up_gateway
-from service.world import load_world, recorded_worlds
+from service.world import load_world, recorded_worlds, registry
 
-REPORT_S = 5.0
 REFRESH_S = 0.5  # between looks at which states are live, and for newer item stats
 _TASKS: set[asyncio.Task[None]] = set()  # a loop keeps only weak references to its tasks
 LOG_TIMEOUT_MS = 3_000  # of the event log and of reading records; the updater waits up to a second for events
@@ -68,8 +70,7 @@ _ONE_IN_THE_BACKGROUND = {
     "health_check_period_s": 2,
     "health_check_timeout_s": 10,
 }
-# INFO makes a log record for each request, even with the access log off.
-_QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+_QUIET = logs.SERVE
 
 
 @serve.deployment(name="FeatureLookup", logging_config=_QUIET)
@@ -128,7 +129,6 @@ class GatewayDeployment:
         self._gateway.troubles = residents.troubles
         shadow = Shadow(self._gateway.lanes, settings, self._gateway.is_busy, written)
         self._gateway.sent = shadow.offer
-        self._decisions = decisions
         for one in await warm_up_gateway(lambda: residents.champion.world, stages, decisions, settings):
             _log.warning("ready, but degraded: %s", one)
         # Answers leave no reference cycles: look for them less often than every 700 objects, Python's default.
@@ -144,13 +144,17 @@ class GatewayDeployment:
         )
         catalogue = ItemCatalogue(log, residents.champion.built.bundle.vocabulary, limit=settings.catalogue_limit)
         forgetting = Forgetting(log, refuse_s=settings.forget_refuse_s)
-        self._edge = HttpEdge(
-            self._gateway, intake, recorded, catalogue, merging, forgetting, max_body_bytes=settings.max_body_bytes
-        )
+        experiments = LiveExperiments(log, settings, registry(settings).resolve, ask_report)
+        telemetry = ProcessTelemetry(settings, "gateway", RayMetrics().tell)
+        self._gateway.lists.pseudonyms = telemetry.pseudonyms
+        watch, most = telemetry.request_watch(), settings.max_body_bytes
+        backends = (intake, recorded, catalogue, merging, forgetting, experiments)
+        self._edge = HttpEdge(self._gateway, *backends, max_body_bytes=most, watch=watch)
         residents.follow(self._gateway.lanes, intake, merging, recorded, catalogue)
         self._load = LoadMeter(self._gateway.wait_share, lambda: self._gateway.asked, lambda: self._gateway.shed)
-        self._backlog = BacklogWatch(log)
-        self._reporter = asyncio.get_running_loop().create_task(self._report())
+        backlog = BacklogWatch(log)
+        tell_gateway(telemetry.readings, self._gateway, watch, decisions, shadow, backlog)
+        self._reporter = asyncio.get_running_loop().create_task(telemetry.report(backlog.look))
 
     def __serve_build_asgi_app__(self) -> HttpEdge:
         return self._edge
@@ -158,17 +162,6 @@ class GatewayDeployment:
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What Serve hands to `autoscaling.policy`; the name is Serve's."""
         return {METRIC: self._load.load()}
-
-    async def _report(self) -> None:
-        """Hand counts to Ray's metrics (its dashboard, and Prometheus), away from the request path."""
-        counts = Counts(metrics.GATEWAY)
-        waiting, dead = gauge(metrics.WAITING), gauge(metrics.DEAD)
-        while True:
-            await asyncio.sleep(REPORT_S)
-            counts.report(self._gateway.counts + self._decisions.counts + Counter(shed=self._gateway.shed))
-            await self._backlog.look()
-            waiting.set(self._backlog.oldest_s)
-            dead.set(self._backlog.dead)
 
 
 def build_item_updater(*, redis_url: str) -> Any:
@@ -198,7 +191,9 @@ def build_updaters(settings: Settings, *, redis_url: str) -> list[Any]:
     """The applications that keep user states up to date; beside the other, so that none restarts another."""
     updaters: Any = FeatureUpdaterDeployment
     return [
-        updaters.options(**_ONE_IN_THE_BACKGROUND).bind(redis_url, list(range(number, SHARDS, settings.updaters)))
+        updaters.options(**_ONE_IN_THE_BACKGROUND).bind(
+            settings, redis_url, list(range(number, SHARDS, settings.updaters))
+        )
         for number in range(settings.updaters)
     ]
 

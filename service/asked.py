@@ -4,15 +4,18 @@ from typing import NamedTuple
 
 from service.lanes import Lane
 from service.queries import Query
+from service.telemetry.trace import Trace
 
 
 class Asked(NamedTuple):
-    """What waits in the queue: whose state to read, the query, whether reasons are wanted, and what answers."""
+    """What waits in the queue: whose state to read, the query, whether reasons are wanted, what answers, and its trace
+    where it is sampled."""
 
     user_id: str
     query: Query
     reasons: bool
     lane: Lane
+    trace: Trace | None = None
 
 
 class State(NamedTuple):

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from service.experiment_schemas import ExperimentChange, ExperimentRequest
 from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
 from service.schemas import EventsRequest, RecommendationRequest, SimilarRequest
 
@@ -52,6 +53,14 @@ class RecordedAnswers(Protocol):
         """What comes of making it again, shaped as `Replay`."""
         ...
 
+    async def explain(self, recommendation_id: str) -> dict[str, Any]:
+        """Why it is as it is, shaped as `RecordedExplanation`."""
+        ...
+
+    async def why_not(self, recommendation_id: str, item_id: str) -> dict[str, Any]:
+        """Why an item is not on it, shaped as `RecordedWhyNot`."""
+        ...
+
 
 class Catalogue(Protocol):
     """What items are described to. Every method answers an `ItemState`, or `ItemsResponse`; may raise `HttpError`."""
@@ -84,4 +93,28 @@ class Forgetting(Protocol):
 
     async def receipt(self, receipt_id: str) -> dict[str, Any]:
         """How far an order is, shaped as `Erasure`."""
+        ...
+
+
+class Experiments(Protocol):
+    """What experiments are described to, begun, ended and reported by. May raise `HttpError`."""
+
+    async def list(self) -> dict[str, Any]:
+        """All of them, shaped as `ExperimentsResponse`."""
+        ...
+
+    async def create(self, asked: ExperimentRequest) -> dict[str, Any]:
+        """As it is, shaped as `ExperimentState`."""
+        ...
+
+    async def start(self, name: str, change: ExperimentChange) -> dict[str, Any]:
+        """As it is once every replica obeys, shaped as `ExperimentState`."""
+        ...
+
+    async def stop(self, name: str, change: ExperimentChange) -> dict[str, Any]:
+        """As it is once every replica obeys, shaped as `ExperimentState`."""
+        ...
+
+    async def report(self, name: str) -> dict[str, Any]:
+        """What came of it, shaped as `ExperimentReport`."""
         ...

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
-from recsys.archive import Archive
+from recsys.archive import Archive, Position
 from recsys.errors import ArchiveError
 from service.decision_stream import WRITTEN_WITHIN_MS, DecisionStream, answered_at_ms, identity_of, record_of
 from service.decisions import Decision, Erased
@@ -66,6 +66,25 @@ class DecisionRecords:
                 if given == count:
                     return
 
+    async def after(self, position: Position) -> AsyncIterator[tuple[Position, Decision | Erased | None]]:
+        """Every entry after a position, the oldest first, with its position; None where it is no record.
+
+        Raises:
+            RecordsUnavailable: the store does not answer, or a file of the archive cannot be read.
+        """
+        try:
+            (until,) = await asyncio.to_thread(self._archive.until)
+            parts = self._archive.oldest(columns=_COLUMNS, since_ms=position[0])
+            while until > position and (part := await asyncio.to_thread(next, parts, None)) is not None:
+                for at, record in zip(_positions(part), _found(part), strict=True):
+                    if at > position:
+                        position = at
+                        yield at, record
+        except ArchiveError as error:
+            raise RecordsUnavailable(f"decision records cannot be read: {error}") from error
+        async for one in self._stream.entries_after(max(position, until)):
+            yield one
+
     async def _all(self, since_ms: int) -> AsyncIterator[Decision | Erased]:
         oldest = (2**63, 0)  # of the stream; the archive goes on before it
         async for position, record in self._stream.newest_entries(since_ms=since_ms):
@@ -80,19 +99,26 @@ class DecisionRecords:
                 raise RecordsUnavailable(f"decision records cannot be read: {error}") from error
             if part is None:
                 return
-            positions = zip(part["ms"].to_pylist(), part["sequence"].to_pylist(), strict=True)
-            earlier = part.filter(pa.array([position < oldest for position in positions], pa.bool_()))
+            earlier = part.filter(pa.array([position < oldest for position in _positions(part)], pa.bool_()))
             for one in reversed(_records(earlier)):
                 yield one
 
 
 def _records(rows: pa.Table) -> list[Decision | Erased]:
     """What the rows hold; those that are no records of this version are passed over."""
-    found = [
+    return [record for record in _found(rows) if record is not None]
+
+
+def _found(rows: pa.Table) -> list[Decision | Erased | None]:
+    """What each row holds; None where it is no record of this version."""
+    return [
         Erased(id=identity, time_ms=time_ms) if value is None else record_of(value)
         for identity, time_ms, value in zip(*(rows[name].to_pylist() for name in _COLUMNS[2:]), strict=True)
     ]
-    return [record for record in found if record is not None]
+
+
+def _positions(rows: pa.Table) -> list[Position]:
+    return list(zip(rows["ms"].to_pylist(), rows["sequence"].to_pylist(), strict=True))
 
 
 def _day(ms: int) -> date:

@@ -70,6 +70,11 @@ class DecisionStream:
         async for position, value in self._values("XREVRANGE", "+", str(since_ms)):
             yield position, record_of(value)
 
+    async def entries_after(self, position: Position) -> AsyncIterator[tuple[Position, Decision | None]]:
+        """As `newest_entries`, what came after a position, the oldest first."""
+        async for at, value in self._values("XRANGE", f"({position[0]}-{position[1]}", "+"):
+            yield at, record_of(value)
+
     async def _values(self, command: str, begin: str, end: str) -> AsyncIterator[tuple[Position, bytes]]:
         """What each entry holds, page by page, in the order of the command."""
         while True:

@@ -18,6 +18,24 @@ _log = logging.getLogger(__name__)
 _encode = msgspec.msgpack.Encoder().encode
 
 
+class Interleaved(msgspec.Struct, frozen=True, kw_only=True):
+    """How two lists became the one that was served.
+
+    Attributes:
+        experiment: Its name. variants: The two sides, the control first; one alone where the other failed: then the
+            list is its own, and nothing else is here.
+        team: Of each item, whose credit it is, as a place in `variants`; -1 where both would have put it there.
+        propensities: Of each item, how probable it was in its place.
+        lists: What each side would have answered alone, without the query, which is that of the whole.
+    """
+
+    experiment: str
+    variants: list[str]
+    team: list[int] = []
+    propensities: list[float] = []
+    lists: list["Decision"] = []
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """One served list and everything that it depended on.
 
@@ -33,6 +51,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
             new ones; 0 where it was not.
         diversity, quality: As passed to `recommend`; records from before have 0 and 1.
         digests: Of each stage, packed by `recsys.digests`. Records from before they were kept have none of the three.
+        interleaved: Of a list that two variants drafted; what else is here of how it was made is of the first.
     """
 
     id: str
@@ -58,6 +77,17 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     diversity: float = 0.0
     quality: float = 1.0
     digests: bytes = b""
+    interleaved: Interleaved | None = None
+
+    def alone(self) -> list["Decision"]:
+        """The records of all lists that `recommend` made for it: this one, or those that were drafted."""
+        drafted = self.interleaved.lists if self.interleaved else []
+        return [msgspec.structs.replace(one, query=self.query) for one in drafted] or [self]
+
+    def counts(self, experiment: str) -> bool:
+        """Whether it is a list of both sides of an interleaving, and nothing was wrong with it."""
+        of = self.interleaved
+        return of is not None and of.experiment == experiment and len(of.variants) == 2 and not self.degraded
 
 
 class Erased(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,9 @@ from typing import TypeVar
 import msgspec
 
 from service.errors import FieldError, RequestError
+from service.experiment_schemas import ExperimentChange, ExperimentRequest
 from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest
+from service.record_schemas import WhyNotRequest
 from service.schemas import (
     MAX_ID_BYTES,
     ContextValue,
@@ -20,14 +22,15 @@ from service.schemas import (
     SimilarRequest,
 )
 
-T = TypeVar(
-    "T", RecommendationRequest, SimilarRequest, EventsRequest, ItemDescription, ItemPatch, ItemsRequest, MergeRequest
-)
+T = TypeVar("T", bound=msgspec.Struct)
 
 _RECOMMENDATION = msgspec.json.Decoder(RecommendationRequest)
 _SIMILAR = msgspec.json.Decoder(SimilarRequest)
 _EVENTS = msgspec.json.Decoder(EventsRequest)
 _MERGE = msgspec.json.Decoder(MergeRequest)
+_EXPERIMENT = msgspec.json.Decoder(ExperimentRequest)
+_EXPERIMENT_CHANGE = msgspec.json.Decoder(ExperimentChange)
+_WHY_NOT = msgspec.json.Decoder(WhyNotRequest)
 _ITEM = msgspec.json.Decoder(ItemDescription)
 _ITEM_PATCH = msgspec.json.Decoder(ItemPatch)
 _ITEMS = msgspec.json.Decoder(ItemsRequest)
@@ -82,6 +85,23 @@ def decode_merge(body: bytes) -> MergeRequest:
     """Decode and check whose interactions to merge. Raises RequestError."""
     request = _decode(_MERGE, body)
     _check_ids(("/from_user_id", (request.from_user_id,)))
+    return request
+
+
+def decode_experiment(body: bytes) -> ExperimentRequest:
+    """Decode and check the description of an experiment. Raises RequestError."""
+    return _decode(_EXPERIMENT, body)
+
+
+def decode_experiment_change(body: bytes) -> ExperimentChange:
+    """Decode and check who starts or stops an experiment, and why. Raises RequestError."""
+    return _decode(_EXPERIMENT_CHANGE, body)
+
+
+def decode_why_not(body: bytes) -> WhyNotRequest:
+    """Decode and check which item is asked about. Raises RequestError."""
+    request = _decode(_WHY_NOT, body)
+    _check_ids(("/item_id", (request.item_id,)))
     return request
 
 

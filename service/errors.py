@@ -3,12 +3,14 @@
 ServiceError
   SettingsError             settings cannot be read or are out of range
   StackError                a process of the stack did not start, or a port is taken
+  MetricsError              metrics clash, or what would tell them is not allowed to
   TrafficError              the traffic table cannot be read, or a change of it cannot be made
   AutopilotError            what is known of runs of the autopilot cannot be read or kept
   HttpError                 answered to the client as `application/problem+json`
     RequestError            400  the request is malformed; points at each field
     NotFound                404  no such route or named resource
     MethodNotAllowed        405  the route exists, the method does not; `Allow`
+    TrafficConflict         409  who gets what cannot be changed so
     Gone                    410  it was there, and was erased
     PayloadTooLarge         413  the body is over the limit
     UnsupportedMediaType    415  the body is not plain JSON in UTF-8
@@ -43,12 +45,20 @@ class StackError(ServiceError):
     """The stack cannot be started or stopped: a port is taken, a process did not come up."""
 
 
+class MetricsError(ServiceError):
+    """Metrics that Prometheus could not tell apart or would not take, or a reading that was not made for its metric."""
+
+
 class TrafficError(ServiceError):
     """The traffic table cannot be read, or a change of it cannot be made; it stays as it is."""
 
 
 class AutopilotError(ServiceError):
     """What is known of runs of the autopilot cannot be read or kept; nothing is done then."""
+
+
+class Unknown(ServiceError):
+    """A link of a walk through records and data that cannot be had, with the reason."""
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -107,6 +117,12 @@ class Gone(HttpError):
     """What was asked for was erased, because its user was forgotten."""
 
     status, type, title = 410, "urn:riffle:problem:erased", "Erased"
+
+
+class TrafficConflict(HttpError):
+    """Who gets what cannot be changed so: it is at odds with itself, with what runs, or a replica does not follow."""
+
+    status, type, title = 409, "urn:riffle:problem:traffic-conflict", "Traffic conflict"
 
 
 class PayloadTooLarge(HttpError):

@@ -20,7 +20,7 @@ REQUEST_EXAMPLES: dict[str, dict[str, Any]] = {
         "quotas": [{"category": "Drama", "max": 3}],
         "diversity": 0.3,
         "popularity_damping": 0.25,
-        "return": {"metadata": True, "scores": True, "reasons": True},
+        "return": {"metadata": True, "scores": True, "reasons": True, "explain": False},
         "deadline_ms": 80,
         "priority": "high",
         "validate_only": False,
@@ -101,6 +101,56 @@ REPLAY: dict[str, Any] = {
     "now": {"removed": _REMOVED, "ranked": 200, "place": {"rank": 1, "item_id": "1196", "score": 0.85}},
 }
 
+EXPLANATION: dict[str, Any] = {
+    "base": 0.0043,
+    "ranked": 200,
+    "removed": _REMOVED,
+    "tried": ["50", "172"],
+    "rules": [{"rule": "diversity", "kept_off": ["1196"], "let_on": ["1210"], "moved": 3}],
+    "items": [
+        {
+            "item_id": "1210",
+            "rank": 1,
+            "score": 0.83,
+            "rank_by_score": 1,
+            "because": [
+                {
+                    "code": "because_of_items",
+                    "text": "because you liked Star Wars (1977)",
+                    "item_ids": ["50"],
+                },
+                {"code": "demand", "text": "trending in Sci-Fi (number 3 these weeks)"},
+            ],
+            "contributions": [
+                {"group": "last_interactions", "value": 0.6357, "features": {"cross_transitions": 0.6357}},
+                {"group": "demand", "value": 0.19, "features": {"item_log_trend": 0.19}},
+            ],
+            "sources": {"als": 12, "transitions": 1},
+            "counterfactuals": [{"without": "50", "from": 1, "to": 41}],
+            "rank_of_unknown_user": None,
+        }
+    ],
+}
+RECORDED_EXPLANATION: dict[str, Any] = {
+    "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
+    "outcome": "identical",
+    "explanation": EXPLANATION,
+}
+WHY_NOT_EXAMPLES: dict[str, dict[str, Any]] = {"an_item": {"item_id": "1196"}}
+RECORDED_WHY_NOT: dict[str, Any] = {
+    "recommendation_id": "019ab1f2-5c1e-7d0a-9b63-0f4f3a9d2c11",
+    "outcome": "identical",
+    "item_id": "1196",
+    "why_not": {
+        "verdict": "displaced",
+        "text": "By its score it is number 4 for 20 places, but diversity kept it off: without, it is at rank 4.",
+        "rank": 4,
+        "ranked": 200,
+        "displaced_by": ["diversity"],
+        "without_rules": [{"rule": "diversity", "listed": True, "rank": 4}],
+    },
+}
+
 ITEM_EXAMPLES: dict[str, dict[str, Any]] = {
     "a_new_item": {"title": "A new film (2026)", "categories": ["Drama", "Sci-Fi"]},
     "from_tomorrow_on": {"title": "A series", "categories": ["Drama"], "publish_at": "2026-11-24T06:00:00Z"},
@@ -134,3 +184,61 @@ ERASURE: dict[str, Any] = {
 }
 MERGE_EXAMPLES: dict[str, dict[str, Any]] = {"after_logging_in": {"from_user_id": "session-8c1f"}}
 MERGE: dict[str, Any] = {"user_id": "42", "from_user_id": "session-8c1f", "merged": 5, "unknown_items": 0}
+EXPERIMENT_EXAMPLES: dict[str, dict[str, Any]] = {
+    "a_setting": {
+        "name": "closer",
+        "variants": [{"name": "control", "share": 50}, {"name": "mixed", "share": 50, "diversity": 0.3}],
+        "who": "ann@shop",
+        "reason": "do mixed lists please?",
+    },
+    "two_bundles_in_one_list": {
+        "name": "challenge",
+        "kind": "interleaving",
+        "variants": [{"name": "control", "share": 50}, {"name": "new", "share": 50, "bundle": "challenger"}],
+        "share": 20,
+        "placements": ["home"],
+        "who": "ann@shop",
+        "reason": "which one do people choose?",
+    },
+}
+EXPERIMENT_CHANGE_EXAMPLES: dict[str, dict[str, Any]] = {"why": {"who": "ann@shop", "reason": "begin"}}
+EXPERIMENT_STATE: dict[str, Any] = {
+    "name": "challenge",
+    "kind": "interleaving",
+    "state": "running",
+    "layer": "default",
+    "share": 20.0,
+    "placements": ["home"],
+    "variants": [
+        {"name": "control", "share": 50.0},
+        {"name": "new", "share": 50.0, "bundle": "20261123-5a4d0202f9b0"},
+    ],
+    "started": "2026-11-23T12:00:00.000+00:00",
+    "stopped": None,
+    "version": 7,
+}
+EXPERIMENT_REPORT: dict[str, Any] = {
+    "name": "challenge",
+    "kind": "interleaving",
+    "state": "running",
+    "users": 812,
+    "lists": 3120,
+    "drawn": None,
+    "sound": True,
+    "variants": [],
+    "effects": [],
+    "preferences": [
+        {
+            "metric": "clicked",
+            "credit": {"control": 402.0, "new": 497.0},
+            "decided": 391,
+            "difference": 0.0304,
+            "low": 0.0061,
+            "high": 0.0547,
+            "fixed_low": 0.0148,
+            "fixed_high": 0.046,
+            "winner": "new",
+        }
+    ],
+    "alone": {"control": 0, "new": 0},
+}

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from recsys.bundle_files import load
 from recsys.datasets.dataset import Dataset
 from recsys.errors import RecsysError
 from recsys.evaluation import gate
@@ -16,6 +15,7 @@ from recsys.evaluation.report import Report
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.recommend import recommend
+from recsys.registry import Registry
 from recsys.training.log import Log
 from recsys.training.splits import DESCRIBED, after
 from recsys.types import World
@@ -47,18 +47,18 @@ def judge(settings: Settings, bundle_id: str, dataset: Dataset | None) -> list[L
         RegistryError: no such bundle.
     """
     bundles = registry(settings)
-    path = bundles.path(bundle_id)
-    lines = [gate.checked("files", lambda: f"{len(load(path)[1].files)} as published", "every byte as published")]
-    if not lines[0].passed:
-        return lines
-    bundle, manifest = load(path)
+    files = gate.checked("files", lambda: _intact(bundles, bundle_id), "every byte as published")
+    if not files.passed:
+        return [files]
+    lines = [files]
+    bundle, manifest = bundles.load(bundle_id)
     world = World(bundle, bundle.item_stats, settings.candidates)
     lines.append(gate.checked("user states", lambda: _live(settings, manifest.fields), "live ones for its features"))
     lines.append(gate.floor(Report.from_json(manifest.fields["metrics"])))
     champion_id = bundles.champion()
     if champion_id is None or champion_id == manifest.id:
         return lines
-    other, before = load(bundles.path(champion_id))
+    other, before = bundles.load(champion_id)
     champion = World(other, other.item_stats, settings.candidates)
     if dataset is None:
         lines.append(gate.checked("beside the champion", _no_data, "data to ask both about"))
@@ -68,6 +68,10 @@ def judge(settings: Settings, bundle_id: str, dataset: Dataset | None) -> list[L
     lines.append(gate.size(*sizes))
     lines.append(gate.recorded(*asyncio.run(_recorded(settings, world))))
     return lines
+
+
+def _intact(bundles: Registry, bundle_id: str) -> str:
+    return f"{len(bundles.load(bundle_id)[1].files)} as published"
 
 
 def _live(settings: Settings, fields: dict[str, Any]) -> str:
@@ -115,7 +119,13 @@ async def _recorded(settings: Settings, world: World) -> tuple[list[list[str]], 
     store = RoundTrips(url, timeout_ms=TIMEOUT_MS, connections=1)
     try:
         async for one in DecisionRecords(DecisionStream(store), decision_archive(settings)).newest():
-            if not isinstance(one, Decision) or one.kind != "recommendations" or one.degraded or not one.items:
+            if (
+                not isinstance(one, Decision)
+                or one.kind != "recommendations"
+                or one.degraded
+                or not one.items
+                or one.interleaved
+            ):
                 continue
             try:
                 query = query_of(one, world.bundle)

@@ -3,35 +3,36 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.features.user import UserStates
 from recsys.recommend import Ranked, Retrieved, retrieve, slate
-from recsys.types import QueryBatch, Source, World
+from recsys.retrieval.ties import tied_first
+from recsys.types import QueryBatch, World
 from service.admission import PATIENCE, quality
-from service.answers import Answer, Degraded, StageClock, answers_of, body_of, decision_of
+from service.answers import Answer, Begun, Degraded, StageClock, answers_of, body_of, decision_of, popular_answer
 from service.asked import Asked, State
-from service.decisions import DecisionLog
+from service.decisions import Decision, DecisionLog
 from service.errors import BatchFailed, FieldError, NotFound, Unprocessable
-from service.identifiers import recommendation_id
-from service.lanes import Lane, Lanes, by_lane
+from service.explanations import Explainer
+from service.interleaving import ask_both, drafted
+from service.lanes import Lane, Lanes
 from service.microbatch import MicroBatcher, Waiter
 from service.queries import Query, batch_of, resolve_request
 from service.schemas import RecommendationRequest, SimilarRequest
 from service.serving import Serving
 from service.settings import Settings
 from service.stages import Stages, StageUnavailable
+from service.telemetry.batches import BatchWatch
+from service.telemetry.lists import ListWatch
+from service.telemetry.trace import current
 from service.traffic.assignment import Assigned
 from service.traffic.document import Arm
 
-_POPULAR_ONLY = 1 << Source.POPULAR
-_UNTIED = np.float32(1e-3)  # places items that are only near in the space of factors after the tied ones
 _AS_USUAL = Arm()
 _WITHOUT_STATE = "no history; seen items are not filtered"
 
@@ -52,6 +53,7 @@ class Gateway:
         lanes: What answers; to be given newer worlds, and other traffic tables.
         troubles: Says why not all is as it should be, for `/readyz`.
         sent: Is told of each personal list: the request, the query, the arm, the answer and its body.
+        batches, lists: Count micro-batches and what was made of them.
     """
 
     def __init__(self, world: World, stages: Stages, decisions: DecisionLog, settings: Settings) -> None:
@@ -61,9 +63,13 @@ class Gateway:
         self.sent: Sent = lambda *_: None
         self._most_s = PATIENCE["normal"] * settings.deadline_ms / 1000
         limits = {"max_batch": settings.max_batch, "max_waiting": settings.max_waiting}
-        self._personal: Batcher = MicroBatcher(self._look_up, partial(by_lane, self._run_personal), **limits)
-        self._related: Batcher = MicroBatcher(self._nobody, partial(by_lane, self._run_related), **limits)
+        self.batches, self.lists = BatchWatch(), ListWatch()
+        personal = self.batches.by_lane("recommendations", self._run_personal)
+        related = self.batches.by_lane("similar", self._run_related)
+        self._personal: Batcher = MicroBatcher(self._look_up, personal, **limits)
+        self._related: Batcher = MicroBatcher(self._nobody, related, **limits)
         self.counts: Counter[str] = Counter()  # "answers", "cold_starts", "shrunk", "degraded.<stage>.<cause>"
+        self._explainer = Explainer(self.is_busy, self._degraded)
 
     @property
     def shed(self) -> int:
@@ -98,7 +104,7 @@ class Gateway:
     async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
         """Check what only the bundle can tell; see `queries.resolve`."""
         lane, assigned = self.lanes.of(request.user_id, request.placement)
-        self._resolve(lane, request, assigned.arm)
+        self._resolve(lane, request, assigned.arm, Begun.now(0.0))
         return {"valid": True}
 
     async def recommend(self, request: RecommendationRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
@@ -107,28 +113,46 @@ class Gateway:
         Raises:
             Overloaded: shed. Unprocessable: the filter cannot be applied. BatchFailed: a bug, also the champion's.
         """
-        started = time.monotonic() - waited_s
-        time_ms = time.time_ns() // 1_000_000
-        identity = recommendation_id(time_ms)
+        begun = Begun.now(waited_s)
         lane, assigned = self.lanes.of(request.user_id, request.placement)
         try:
-            query = self._resolve(lane, request, assigned.arm, time_ms, identity.seed)
-            asked = Asked(request.user_id, query, request.return_.reasons, lane)
-            answer = await self._ask(self._personal, asked, started, request)
+            if assigned.sides:
+                return await self._interleaved(request, begun, assigned)
+            query, answer = await self._answer(request, begun, lane, assigned.arm)
         except (BatchFailed, Unprocessable):
             if lane is (champion := self.lanes.champion):
                 raise
             # What is tried fails: nobody goes without a list for that, and the record says so to who watches it.
-            query = self._resolve(champion, request, _AS_USUAL, time_ms, identity.seed)
-            asked = Asked(request.user_id, query, request.return_.reasons, champion)
-            answer = await self._ask(self._personal, asked, started, request)
+            query, answer = await self._answer(request, begun, champion, _AS_USUAL)
             degraded = [*answer.degraded, self._degraded("bundle", "error", "the champion's list")]
             answer = msgspec.structs.replace(answer, degraded=degraded)
-        body = self._finish(request, query, answer, assigned, identity.text, started, time_ms)
-        body["placement"] = request.placement
-        body["strategy"] = "personalized" if answer.personal else "cold_start"
+        body = self._finish(request, query, answer, assigned, begun)
         self.sent(request, query, assigned.arm, answer, body)
+        if request.return_.explain:
+            deadline = begun.started + (request.deadline_ms or self._settings.deadline_ms) / 1000
+            await self._explainer.add(body, query, answer, began=begun.started, deadline=deadline)
         return body
+
+    async def _interleaved(self, request: RecommendationRequest, begun: Begun, assigned: Assigned) -> dict[str, Any]:
+        """A list of both sides, or of one alone where the other fails; errors as of `recommend`."""
+        made, missing = await ask_both(
+            assigned.sides, lambda side: self._answer(request, begun, self.lanes.lane(side), side.arm)
+        )
+        if len(made) == 1:
+            fallback = self._degraded("interleaving", missing, f"the list of {made[0].side.name} alone")
+            made = [made[0].degraded_by(fallback)]
+        body, record = drafted(request, made, assigned, begun)
+        self.lists.count(request, body)
+        self._count(made[0].answer, made[0].query, lambda: record)
+        if request.return_.explain:
+            self._explainer.leave_out(body)
+        return body
+
+    async def _answer(self, request: RecommendationRequest, begun: Begun, lane: Lane, arm: Arm) -> tuple[Query, Answer]:
+        """A request resolved and answered in a lane."""
+        query = self._resolve(lane, request, arm, begun)
+        asked = Asked(request.user_id, query, request.return_.reasons, lane)
+        return query, await self._ask(self._personal, asked, begun.started, request)
 
     async def similar(self, request: SimilarRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
         """Items tied to the given ones by co-occurrence and transitions; shaped as `SimilarResponse`.
@@ -138,23 +162,19 @@ class Gateway:
         Raises:
             NotFound: none of the items is known.
         """
-        started = time.monotonic() - waited_s
-        time_ms = time.time_ns() // 1_000_000
-        identity = recommendation_id(time_ms)
+        begun = Begun.now(waited_s)
         lane = self.lanes.champion
-        query = self._resolve(lane, request, _AS_USUAL, time_ms, identity.seed)
+        query = self._resolve(lane, request, _AS_USUAL, begun)
         if not len(query.session):
             error = FieldError("/item_ids", "unknown_item", "no such item")
             raise NotFound(f"bundle {lane.serving.world.bundle.id} knows none of the items", [error])
         asked = Asked("", query, request.return_.reasons, lane)
-        answer = await self._ask(self._related, asked, started, request)
-        return self._finish(request, query, answer, None, identity.text, started, time_ms)
+        answer = await self._ask(self._related, asked, begun.started, request)
+        return self._finish(request, query, answer, None, begun)
 
-    def _resolve(
-        self, lane: Lane, request: RecommendationRequest | SimilarRequest, arm: Arm, time_ms: int = 0, seed: int = 0
-    ) -> Query:
+    def _resolve(self, lane: Lane, request: RecommendationRequest | SimilarRequest, arm: Arm, begun: Begun) -> Query:
         bundle, settings = lane.serving.world.bundle, self._settings
-        return resolve_request(bundle, request, arm, settings, seed=seed, now_s=time_ms // 1000)
+        return resolve_request(bundle, request, arm, settings, seed=begun.seed, now_s=begun.time_ms // 1000)
 
     async def _ask(
         self, batcher: Batcher, asked: Asked, started: float, request: RecommendationRequest | SimilarRequest
@@ -162,20 +182,12 @@ class Gateway:
         """The batch's answer, or at the deadline a popular list: late is worse than plain."""
         budget_s = (request.deadline_ms or self._settings.deadline_ms) / 1000
         latest = started + PATIENCE[request.priority] * budget_s
+        if (trace := current.get()) is not None:
+            asked = asked._replace(trace=trace)
         try:
             return await batcher.ask(asked, deadline=started + budget_s, latest=latest)
         except TimeoutError:
-            return self.plain(asked, [self._degraded("deadline", "timeout", f"popular items; {_WITHOUT_STATE}")])
-
-    def plain(self, asked: Asked, degraded: Degraded) -> Answer:
-        """A popular list, made at once, of nobody's history."""
-        serving = asked.lane.serving
-        batch = batch_of([asked.query], UserStates.empty(1)).with_quotas_alone()
-        retrieved = retrieve(serving.popular, batch)
-        by_retrieval = Ranked.by(retrieved.candidates.retrieval_score, retrieved)
-        slates = slate(serving.world, batch, retrieved, by_retrieval)
-        reasons = [["popular"]] * len(slates.item) if asked.reasons else None
-        return Answer(serving.world, serving.encoder, slates, 0, reasons, None, degraded, {}, 0.0)
+            return popular_answer(asked, [self._degraded("deadline", "timeout", f"popular items; {_WITHOUT_STATE}")])
 
     async def _look_up(self, waiters: Sequence[Waiter[Asked, Answer]]) -> list[State]:
         """The state of each user, in one round trip."""
@@ -223,11 +235,7 @@ class Gateway:
         batch = self._batch(self._related, waiters, UserStates.empty(len(waiters)))
         retrieved, _ = await self._retrieve(serving, batch, waiters, degraded)
         clock.lap("retrieve")
-        candidates = retrieved.candidates
-        tied = candidates.source_score[Source.SIMILAR] + candidates.source_score[Source.TRANSITIONS]
-        filler = candidates.sources == _POPULAR_ONLY
-        score = np.where(filler, candidates.retrieval_score - 1, tied + candidates.retrieval_score * _UNTIED)
-        slates = slate(serving.world, batch, retrieved, Ranked.by(score, retrieved))
+        slates = slate(serving.world, batch, retrieved, Ranked.by(tied_first(retrieved.candidates), retrieved))
         return answers_of(serving, batch, retrieved, waiters, slates, found, [degraded] * len(waiters), clock)
 
     def _batch(self, batcher: Batcher, waiters: Sequence[Waiter[Asked, Answer]], states: UserStates) -> QueryBatch:
@@ -262,24 +270,19 @@ class Gateway:
         query: Query,
         answer: Answer,
         assigned: Assigned | None,
-        identity: str,
-        started: float,
-        time_ms: int,
+        begun: Begun,
     ) -> dict[str, Any]:
         """The response body; counts the answer and puts its decision record on the queue."""
-        body = body_of(
-            request,
-            query,
-            answer,
-            recommendation_id=identity,
-            started=started,
-            variants=assigned.variants if assigned else {},
-        )
+        body = body_of(request, query, answer, begun, variants=assigned.variants if assigned else {})
+        self.lists.count(request, body)
+        self._count(answer, query, lambda: decision_of(request, query, answer, assigned, body, time_ms=begun.time_ms))
+        return body
+
+    def _count(self, answer: Answer, query: Query, record: Callable[[], Decision]) -> None:
         self.counts["answers"] += 1
         self.counts["cold_starts"] += not answer.personal
         if (query.seed & 0xFFFF) < self._settings.decision_sample * 0x10000:
-            self._decisions.put(decision_of(request, query, answer, assigned, body, time_ms=time_ms))
-        return body
+            self._decisions.put(record())
 
     def _degraded(self, stage: str, cause: str, fallback: str) -> dict[str, str]:
         self.counts[f"degraded.{stage}.{cause}"] += 1

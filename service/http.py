@@ -8,6 +8,7 @@ import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -15,21 +16,25 @@ import orjson
 
 from service import arrival, docs_page, openapi
 from service.arrival import ROOM_HEADER, waited_s
-from service.backends import Catalogue, Forgetting, Intake, Merging, Recommender, RecordedAnswers
+from service.backends import Catalogue, Experiments, Forgetting, Intake, Merging, Recommender, RecordedAnswers
 from service.decoding import (
     checked_id,
     decode_events,
+    decode_experiment,
+    decode_experiment_change,
     decode_item,
     decode_item_patch,
     decode_items,
     decode_merge,
     decode_recommendation,
     decode_similar,
+    decode_why_not,
 )
 from service.errors import HttpError, InternalError
 from service.request_body import Message, Receive, read_body
 from service.routes import Answer, Headers, Methods, Route, Routes
 from service.schemas import Problem
+from service.telemetry.requests import CLIENT_LEFT, UNKNOWN, RequestWatch
 
 Send = Callable[[Message], Awaitable[None]]
 
@@ -49,7 +54,9 @@ class HttpEdge:
         recommender: Answers decoded requests. intake: Takes decoded events. recorded: Shows earlier answers.
         catalogue: Takes descriptions of items.
         merging: Gives one user's interactions to another. forgetting: Forgets users.
+        experiments: Describes, begins, ends and reports them.
         max_body_bytes: Larger bodies are refused with 413, before or while they arrive.
+        watch: Counts and traces requests.
 
     `routes` has every route; there is no other way in.
     """
@@ -62,17 +69,23 @@ class HttpEdge:
         catalogue: Catalogue,
         merging: Merging,
         forgetting: Forgetting,
+        experiments: Experiments,
         *,
         max_body_bytes: int = 524_288,
+        watch: RequestWatch | None = None,
     ) -> None:
         self._recommender, self._intake, self._recorded = recommender, intake, recorded
         self._catalogue, self._merging, self._forgetting = catalogue, merging, forgetting
+        self._experiments = experiments
         self._max_body_bytes = max_body_bytes
+        self._watch = watch or RequestWatch()
         self.routes = Routes(
             {
                 "/v1/recommendations": {"POST": Route(self._recommend, reads_body=True, waited=True)},
                 "/v1/recommendations/{recommendation_id}": _readable(self._show),
                 "/v1/recommendations/{recommendation_id}:replay": {"POST": Route(self._replay)},
+                "/v1/recommendations/{recommendation_id}:explain": {"POST": Route(self._explain)},
+                "/v1/recommendations/{recommendation_id}:why-not": {"POST": Route(self._why_not, reads_body=True)},
                 "/v1/similar": {"POST": Route(self._similar, reads_body=True, waited=True)},
                 "/v1/events": {"POST": Route(self._events, reads_body=True)},
                 "/v1/items:batch": {"POST": Route(self._put_items, reads_body=True)},
@@ -85,6 +98,13 @@ class HttpEdge:
                 "/v1/users/{user_id}": {"DELETE": Route(self._forget)},
                 "/v1/users/{user_id}:merge": {"POST": Route(self._merge, reads_body=True)},
                 "/v1/erasures/{receipt_id}": _readable(self._erasure),
+                "/v1/experiments": {
+                    **_readable(self._list_experiments),
+                    "POST": Route(self._create_experiment, reads_body=True),
+                },
+                "/v1/experiments/{name}:start": {"POST": Route(self._start_experiment, reads_body=True)},
+                "/v1/experiments/{name}:stop": {"POST": Route(self._stop_experiment, reads_body=True)},
+                "/v1/experiments/{name}/report": _readable(self._report_experiment),
                 "/readyz": _readable(self._readyz),
                 **{path: _readable(_always(answer)) for path, answer in _fixed_answers().items()},
             }
@@ -96,30 +116,32 @@ class HttpEdge:
             await _other_protocol(scope["type"], receive, send)
             return
         method: str = scope["method"]
-        path: str = scope["path"]
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        began, trace = monotonic(), self._watch.began(headers, scope["headers"])
+        waited = waited_s(headers.get(arrival.HEADER))
         request_id = _request_id(headers.get(b"x-request-id", b""))
+        template, status = UNKNOWN, CLIENT_LEFT
         try:
-            route, ids = self.routes.find(method, path, scope.get("raw_path", b""))
-            body = await read_body(headers, receive, self._max_body_bytes) if route.reads_body else b""
-            if body is None:
-                return
-            if route.waited:
-                answer = await route.handler(body, waited_s(headers.get(arrival.HEADER)))
-            else:
-                answer = await route.handler(body, *ids)
-        except HttpError as error:
-            answer = _problem(error, request_id)
-        except Exception:
-            shown = path if path in self.routes.table else "a path with an id in it"  # ids of users are not logged
-            _log.exception("%s %r failed, request %s", method, shown, request_id.decode("ascii"))
-            answer = _problem(InternalError(_UNEXPECTED), request_id)
-        length = b"%d" % len(answer.body)
-        sent = [*answer.headers, (b"content-length", length), (b"x-request-id", request_id)]
-        if headers.get(arrival.HEADER):
-            sent.append((ROOM_HEADER, b"%d" % self._recommender.room()))
-        await send({"type": "http.response.start", "status": answer.status, "headers": sent})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+            try:
+                route, ids = self.routes.find(method, scope["path"], scope.get("raw_path", b""))
+                template = route.template
+                body = await read_body(headers, receive, self._max_body_bytes) if route.reads_body else b""
+                if body is None:
+                    return
+                answer = await (route.handler(body, waited) if route.waited else route.handler(body, *ids))
+            except HttpError as error:
+                answer = _problem(error, request_id)
+            except Exception:  # the log has the template of the path: ids of users are not logged
+                _log.exception("%s %r failed, request %s", method, template, request_id.decode("ascii"))
+                answer = _problem(InternalError(_UNEXPECTED), request_id)
+            status = answer.status
+            sent = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), (b"x-request-id", request_id)]
+            if headers.get(arrival.HEADER):
+                sent.append((ROOM_HEADER, b"%d" % self._recommender.room()))
+            await send({"type": "http.response.start", "status": status, "headers": sent})
+            await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+        finally:
+            self._watch.ended(trace, method, template, status, monotonic() - began, waited)
 
     async def _recommend(self, body: bytes, waited_s: float) -> Answer:
         request = decode_recommendation(body)
@@ -139,6 +161,13 @@ class HttpEdge:
 
     async def _replay(self, _: bytes, recommendation_id: str) -> Answer:
         return Answer(200, _LIVE_JSON, _encode(await self._recorded.replay(recommendation_id)))
+
+    async def _explain(self, _: bytes, recommendation_id: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._recorded.explain(recommendation_id)))
+
+    async def _why_not(self, body: bytes, recommendation_id: str) -> Answer:
+        item_id = decode_why_not(body).item_id
+        return Answer(200, _LIVE_JSON, _encode(await self._recorded.why_not(recommendation_id, item_id)))
 
     async def _show_item(self, _: bytes, item_id: str) -> Answer:
         return Answer(200, _LIVE_JSON, _encode(await self._catalogue.show(checked_id(item_id))))
@@ -164,6 +193,21 @@ class HttpEdge:
 
     async def _erasure(self, _: bytes, receipt_id: str) -> Answer:
         return Answer(200, _LIVE_JSON, _encode(await self._forgetting.receipt(receipt_id)))
+
+    async def _list_experiments(self, _: bytes) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._experiments.list()))
+
+    async def _create_experiment(self, body: bytes) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._experiments.create(decode_experiment(body))))
+
+    async def _start_experiment(self, body: bytes, name: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._experiments.start(name, decode_experiment_change(body))))
+
+    async def _stop_experiment(self, body: bytes, name: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._experiments.stop(name, decode_experiment_change(body))))
+
+    async def _report_experiment(self, _: bytes, name: str) -> Answer:
+        return Answer(200, _LIVE_JSON, _encode(await self._experiments.report(name)))
 
     async def _readyz(self, _: bytes) -> Answer:
         ready, details = self._recommender.readiness()

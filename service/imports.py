@@ -1,10 +1,15 @@
 """The data set that was imported last into this home, and what is archived since."""
 
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.archive import ends
 from recsys.datasets import dataset as storage
 from recsys.datasets.dataset import Dataset
 from recsys.datasets.detect import read_dataset
@@ -57,9 +62,25 @@ def history(settings: Settings, path: Path | None = None, *, ordered: bool = Tru
         DatasetError: nothing is imported, or the path cannot be read. ArchiveError: a file of the archive cannot.
     """
     if path is None:
-        return extended(imported(settings), event_archive(settings).read(columns=COLUMNS))
+        return _with_archived(imported(settings), event_archive(settings).read(columns=("stream", *COLUMNS)))
     dataset = read_dataset(path, positive_rating=settings.positive_rating, ordered=ordered)
     return without_users(dataset, erased_users(settings).among(dataset.user_id))
+
+
+def history_until(settings: Settings, archived: Iterable[tuple[int, int, int]]) -> Dataset:
+    """As `history`, with no event that was archived after these positions: what was there when `archived` was noted.
+
+    Raises:
+        DatasetError, ArchiveError: as `history`.
+    """
+    rows = event_archive(settings).read(columns=("stream", *COLUMNS))
+    until = np.zeros((256, 2), np.uint64)
+    for stream, *position in archived:
+        until[stream] = position
+    stream, ms, sequence = (rows[name].to_numpy() for name in ("stream", "ms", "sequence"))
+    last_ms, last = until[stream].T
+    within = (ms < last_ms) | ((ms == last_ms) & (sequence <= last))
+    return _with_archived(imported(settings), rows.filter(pa.array(within, pa.bool_())))
 
 
 def unprompted_history(settings: Settings) -> Dataset | None:
@@ -76,6 +97,12 @@ def unprompted_history(settings: Settings) -> Dataset | None:
         return None
     rows = event_archive(settings).read(columns=(*COLUMNS, "recommendation_id"))
     return extended(dataset, rows.filter(pc.is_null(rows["recommendation_id"])).select(COLUMNS))
+
+
+def _with_archived(dataset: Dataset, rows: pa.Table) -> Dataset:
+    """Rows: `stream` and COLUMNS."""
+    archived = tuple((stream, *position) for stream, position in sorted(ends(rows).items()))
+    return replace(extended(dataset, rows.select(COLUMNS)), archived=archived)
 
 
 def folder_of(settings: Settings) -> Path:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from recsys.types import World
 from service.errors import BatchFailed, HttpError
 from service.serving import Serving
-from service.traffic.assignment import Assigned, Assignment
+from service.traffic.assignment import Assigned, Assignment, Side
 from service.traffic.document import Traffic
 
 
@@ -81,9 +81,13 @@ class Lanes:
                 lane.serving = _serving(world, candidates, lane.serving)
 
     def of(self, user_id: str, placement: str) -> tuple[Lane, Assigned]:
-        """What answers a user, and why."""
+        """What answers a user, and why; of an interleaved list the lane of the control."""
         assigned = self._assignment.of(user_id, placement)
-        return self._lanes[assigned.bundle, assigned.arm.candidates], assigned
+        return self.lane(assigned), assigned
+
+    def lane(self, of: Assigned | Side) -> Lane:
+        """Of what answers, by this version of the table."""
+        return self._lanes[of.bundle, of.arm.candidates]
 
 
 async def by_lane(

@@ -19,31 +19,35 @@ from service.autopilot.pilot import Pilot
 from service.autopilot.run import Runs
 from service.autopilot.tasks import as_task
 from service.autopilot.works import HomeWorks, policy_of
-from service.decision_records import DecisionRecords
-from service.decision_stream import DecisionStream
+from service.drift import worth_retraining
 from service.eraser import Eraser
 from service.event_ids import IdCleaner
+from service.experiment_guard import ExperimentGuard
 from service.forgetting import Forgetting
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
-from service.outcomes import OutcomeReader
-from service.ray_metrics import Counts
+from service.live_experiments import Reported, reported
+from service.outcomes import outcome_reader
+from service.ray_metrics import RayMetrics
 from service.rebuild import count_items_anew
 from service.rollouts import WHO, RolloutController
 from service.rollouts import run as run_rollouts
 from service.round_trips import RoundTrips
 from service.settings import Settings
+from service.stack.application import ROLLOUTS
+from service.telemetry import logs
+from service.telemetry.process import ProcessTelemetry
+from service.telemetry.retraining import RetrainingWatch
 from service.traffic.lease import Lease
-from service.traffic.table import LEASE_KEY
+from service.traffic.table import LEASE_KEY, TrafficTable
 from service.updater import Updater, run
 from service.updater import warm_up as warm_up_updater
 from service.world import registry
 
 LOG_TIMEOUT_MS = 3_000  # the updater waits up to a second for events
-REPORT_S = 5.0
 ARCHIVER_NICENESS = 5  # of the thread that works: it took two thirds of a core while lists waited
 _log = logging.getLogger("ray.serve")
-_QUIET = {"enable_access_log": False, "log_level": "WARNING"}
+_QUIET = logs.SERVE
 
 
 def _followed(work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
@@ -62,10 +66,13 @@ def _followed(work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
 class FeatureUpdaterDeployment:
     """Applies events of some shards to user states. Two with the same shards do no harm."""
 
-    async def __init__(self, redis_url: str, shards: list[int]) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, settings: Settings, redis_url: str, shards: list[int]) -> None:  # type: ignore[misc]
         self._updater = Updater(RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1), shards=shards)
         warm_up_updater()
-        self._tasks = [_followed(run(self._updater), "updater"), _followed(self._report(), "updater's report")]
+        telemetry = ProcessTelemetry(settings, "updater", RayMetrics().tell)
+        telemetry.readings.counts(metrics.UPDATER, lambda: dict(self._updater.counts))
+        telemetry.readings.distribution(metrics.EFFECT, lambda: {(): self._updater.effect_s})
+        self._tasks = [_followed(run(self._updater), "updater"), _followed(telemetry.report(), "updater's report")]
 
     async def __call__(self) -> dict[str, int]:
         """What it has done so far."""
@@ -76,14 +83,6 @@ class FeatureUpdaterDeployment:
         for task in self._tasks:
             if task.done():
                 raise RuntimeError("the updater has ended") from task.exception()
-
-    async def _report(self) -> None:
-        counts, effect, effect_sum = map(Counts, (metrics.UPDATER, metrics.EFFECT, metrics.EFFECT_SUM))
-        while True:
-            await asyncio.sleep(REPORT_S)
-            counts.report(self._updater.counts)
-            effect.report(self._updater.effect_s.at_most())
-            effect_sum.report({"": self._updater.effect_s.sum})
 
 
 @serve.deployment(name="ItemUpdater", logging_config=_QUIET)
@@ -111,18 +110,23 @@ class RolloutControllerDeployment:
     async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
         os.nice(ARCHIVER_NICENESS)
         store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
-        records = DecisionRecords(DecisionStream(store), decision_archive(settings))
 
         async def register(bundle_id: str, reason: str) -> None:
             await asyncio.to_thread(registry(settings).promote, bundle_id, reason=reason, who=WHO)
 
-        outcomes = OutcomeReader(store, records, event_archive(settings))
-        controller = RolloutController(store, outcomes, Lease(store, LEASE_KEY), register)
-        self._task = _followed(run_rollouts(controller), "rollout controller")
+        lease = Lease(store, LEASE_KEY)
+        self._outcomes, self._table = outcome_reader(settings, store), TrafficTable(store)
+        controller = RolloutController(store, self._outcomes, lease, register)
+        guard = ExperimentGuard(store, self._outcomes, lease)
+        self._task = _followed(run_rollouts(controller, guard), "rollout controller")
 
     async def __call__(self) -> str:
         """Nothing to tell: all that is known of a rollout is in the traffic table."""
         return "runs"
+
+    async def report(self, name: str) -> Reported:
+        """What came of an experiment, or why nobody can say: read here, where records are read on already."""
+        return await reported(self._table, self._outcomes, name)
 
     def check_health(self) -> None:
         """Serve restarts a controller whose loop has ended: a bug, since a failing store is waited for."""
@@ -137,8 +141,12 @@ class AutopilotDeployment:
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         os.nice(ARCHIVER_NICENESS)
         runs = Runs(settings.home_path / "autopilot")
-        pilot = Pilot(runs, HomeWorks(settings, compute=as_task), policy_of(settings))
+        works = HomeWorks(settings, compute=as_task, harmful=partial(worth_retraining, settings))
+        pilot = Pilot(runs, works, policy_of(settings))
         self._controller = AutopilotController(runs, pilot)
+        telemetry, watch = ProcessTelemetry(settings, "autopilot", RayMetrics().tell), RetrainingWatch(runs)
+        watch.tell(telemetry.readings)
+        self._reporter = _followed(telemetry.report(watch.look), "autopilot's report")
         self._task = _followed(self._controller.run(), "autopilot")
 
     async def __call__(self) -> str:
@@ -149,6 +157,11 @@ class AutopilotDeployment:
         """Serve restarts a controller whose loop has ended: a bug, since what fails is waited for."""
         if self._task.done():
             raise RuntimeError("the autopilot has ended") from self._task.exception()
+
+
+async def ask_report(name: str) -> Reported:
+    """Have the controller, an application of its own, report on an experiment."""
+    return await serve.get_app_handle(ROLLOUTS).report.remote(name)
 
 
 @serve.deployment(name="Archiver", logging_config=_QUIET)

@@ -10,11 +10,10 @@ from typing import Any
 
 import msgspec
 
-from service import errors, examples
+from service import errors, examples, openapi_experiments
 from service.item_schemas import ItemDescription, ItemPatch, ItemsRequest, ItemsResponse, ItemState
-from service.openapi_parts import as_3_0, body, content, get, operation, plain, ref
-from service.record_schemas import RecordedAnswer, Replay
-from service.routes import parameters
+from service.openapi_parts import as_3_0, body, content, get, operation, plain, ref, with_ids
+from service.record_schemas import RecordedAnswer, RecordedExplanation, RecordedWhyNot, Replay, WhyNotRequest
 from service.schemas import (
     Erasure,
     EventsRequest,
@@ -39,6 +38,9 @@ _STRUCTS = (
     EventsResponse,
     RecordedAnswer,
     Replay,
+    RecordedExplanation,
+    WhyNotRequest,
+    RecordedWhyNot,
     ItemDescription,
     ItemPatch,
     ItemsRequest,
@@ -50,6 +52,7 @@ _STRUCTS = (
     Validation,
     Readiness,
     Problem,
+    *openapi_experiments.STRUCTS,
 )
 _REFUSALS: tuple[type[errors.HttpError], ...] = (
     errors.RequestError,
@@ -64,14 +67,6 @@ _ITEM_REFUSALS = (*_REFUSALS, errors.Unprocessable, errors.CatalogueUnavailable)
 _RECORD_REFUSALS = (errors.NotFound, errors.Overloaded, errors.InternalError, errors.RecordsUnavailable)
 
 _STORE_REFUSALS = (errors.Overloaded, errors.InternalError, errors.StoreUnavailable)
-
-# By their name in a path; percent-encoded as every segment.
-_IDS = {
-    "recommendation_id": "Of an earlier answer.",
-    "item_id": "Of an item; at most 256 UTF-8 bytes.",
-    "user_id": "Whose.",
-    "receipt_id": "Of the order to forget a user.",
-}
 
 
 def version() -> str:
@@ -129,6 +124,7 @@ def document() -> dict[str, Any]:
             **_records(),
             **_items(),
             **_users(),
+            **openapi_experiments.paths(),
             **_probes(),
         },
         "components": {"schemas": {name: as_3_0(schema) for name, schema in components.items()}},
@@ -153,9 +149,27 @@ def _records() -> dict[str, Any]:
         content(ref(Replay), examples.REPLAY),
         _RECORD_REFUSALS,
     )
+    explain = operation(
+        "explainRecommendation",
+        "Why the items of an earlier list are on it",
+        None,
+        "The explanation, or why it cannot be given any more",
+        content(ref(RecordedExplanation), examples.RECORDED_EXPLANATION),
+        _RECORD_REFUSALS,
+    )
+    why_not = operation(
+        "whyNotRecommended",
+        "Why an item is not on an earlier list",
+        body(WhyNotRequest, examples.WHY_NOT_EXAMPLES),
+        "The verdict, or why it cannot be given any more",
+        content(ref(RecordedWhyNot), examples.RECORDED_WHY_NOT),
+        (*_REFUSALS, errors.NotFound, errors.RecordsUnavailable),
+    )
     return {
-        **_with_ids("/v1/recommendations/{recommendation_id}", get=show),
-        **_with_ids("/v1/recommendations/{recommendation_id}:replay", post=replay),
+        **with_ids("/v1/recommendations/{recommendation_id}", get=show),
+        **with_ids("/v1/recommendations/{recommendation_id}:replay", post=replay),
+        **with_ids("/v1/recommendations/{recommendation_id}:explain", post=explain),
+        **with_ids("/v1/recommendations/{recommendation_id}:why-not", post=why_not),
     }
 
 
@@ -191,7 +205,7 @@ def _items() -> dict[str, Any]:
     )
     return {
         "/v1/items:batch": {"post": many},
-        **_with_ids("/v1/items/{item_id}", get=show, put=put, patch=patch, delete=delete),
+        **with_ids("/v1/items/{item_id}", get=show, put=put, patch=patch, delete=delete),
     }
 
 
@@ -218,23 +232,9 @@ def _users() -> dict[str, Any]:
     refusals = (errors.NotFound, *_STORE_REFUSALS)
     show = operation("showErasure", "How far an order is", None, "The receipt", receipt, refusals)
     return {
-        **_with_ids("/v1/users/{user_id}", delete=forget),
-        **_with_ids("/v1/users/{user_id}:merge", post=merge),
-        **_with_ids("/v1/erasures/{receipt_id}", get=show),
-    }
-
-
-def _with_ids(template: str, **operations: dict[str, Any]) -> dict[str, Any]:
-    """Operations by method, the ids of their path described."""
-    ids = [
-        {"name": name, "in": "path", "required": True, "description": _IDS[name], "schema": {"type": "string"}}
-        for name in parameters(template)
-    ]
-    return {
-        template: {
-            method: {**operation, "parameters": [*ids, *operation["parameters"]]}
-            for method, operation in operations.items()
-        }
+        **with_ids("/v1/users/{user_id}", delete=forget),
+        **with_ids("/v1/users/{user_id}:merge", post=merge),
+        **with_ids("/v1/erasures/{receipt_id}", get=show),
     }
 
 

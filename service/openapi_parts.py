@@ -3,7 +3,17 @@
 from typing import Any
 
 from service import errors
+from service.routes import parameters
 from service.schemas import Problem
+
+# By their name in a path; percent-encoded as every segment.
+_IDS = {
+    "recommendation_id": "Of an earlier answer.",
+    "item_id": "Of an item; at most 256 UTF-8 bytes.",
+    "user_id": "Whose.",
+    "receipt_id": "Of the order to forget a user.",
+    "name": "Of the experiment.",
+}
 
 
 def operation(
@@ -70,6 +80,20 @@ def content(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
 def ref(struct: type) -> dict[str, Any]:
     """A reference to the schema of a struct."""
     return {"$ref": f"#/components/schemas/{struct.__name__}"}
+
+
+def with_ids(template: str, **operations: dict[str, Any]) -> dict[str, Any]:
+    """Operations by method, the ids of their path described."""
+    ids = [
+        {"name": name, "in": "path", "required": True, "description": _IDS[name], "schema": {"type": "string"}}
+        for name in parameters(template)
+    ]
+    return {
+        template: {
+            method: {**operation, "parameters": [*ids, *operation["parameters"]]}
+            for method, operation in operations.items()
+        }
+    }
 
 
 def as_3_0(schema: Any) -> Any:

@@ -1,48 +1,90 @@
 """From decision records and events to what came of an experiment, wherever they lie: streams, archives or both."""
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
-import numpy as np
 from redis.exceptions import RedisError
 
 from recsys.archive import Archive, Position
+from recsys.erased_users import ErasedUsers, user_digest
 from recsys.errors import ArchiveError
-from recsys.experiments.outcomes import METRICS, Outcomes
-from recsys.vocabulary import item_key
-from service.archives import decision_archive, event_archive
+from recsys.experiments.outcomes import Outcomes
+from recsys.experiments.preferences import Preferences
+from recsys.experiments.tally import Happened, Shown, Tally
+from service.archives import decision_archive, erased_users, event_archive, user_of
 from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.errors import RecordsUnavailable, StackError
 from service.event_log import stream_key
-from service.log_entries import Run, text_of
+from service.log_entries import Run, position_of, text_of
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.state_keys import SHARDS
+from service.traffic.document import INTERLEAVED
 
 WINDOW_S = 3_600  # after a list was answered, in which what happens to its items is put down to it
 BEFORE_DAYS = 14  # in which what a user did is taken for how active they are anyway
 CLICKED = {"view", "click", "like", "purchase", "rating"}
 CONVERTED = {"like", "purchase"}
-_COLUMNS = ("ms", "user_id", "type", "recommendation_id", "ts_ms", "value")
+KEPT = 32  # experiments and steps that are read on from where they were
+_COLUMNS = ("stream", "ms", "sequence", "user_id", "item_id", "type", "recommendation_id", "ts_ms", "value")
 _PAGE = 2_000
 COMMAND_MS = 10_000
 
-Event = tuple[int, str, str, str | None, int, float | None]  # arrived, user, type, list, happened, value
+Read = TypeVar("Read")
+
+
+class _Following:
+    """One experiment or rollout, and how far it is read."""
+
+    def __init__(self, name: str, tally: Tally, since_ms: int, earliest_ms: int) -> None:
+        self.name, self.tally, self.since_ms, self.earliest_ms = name, tally, since_ms, earliest_ms
+        self.records: Position = (since_ms, 0)
+        self.events: list[Position] = [(earliest_ms, 0)] * SHARDS
+        self.alone: Counter[str] = Counter()  # interleaved lists that are of one side, by its name
+
+    def take(self, record: Decision) -> None:
+        variant = record.variants.get(self.name)
+        if record.time_ms < self.since_ms or variant not in self.tally.variants:
+            return
+        of = record.interleaved
+        if variant == INTERLEAVED:
+            if of and len(of.variants) == 1:
+                self.alone[of.variants[0]] += 1
+            if not record.counts(self.name):
+                return
+        # Its own batch's computation: from waiting to answer a list takes as long as all lanes of its micro-batch.
+        took_ms = sum(record.timing_ms.get(stage, 0.0) for stage in ("retrieve", "rank", "select"))
+        self.tally.show(
+            Shown(
+                record.id,
+                record.query["user_id"],
+                self.tally.variants.index(variant),
+                record.time_ms,
+                record.items,
+                bool(record.degraded),
+                took_ms,
+                of.team if of else (),
+            )
+        )
 
 
 class OutcomeReader:
-    """Joins lists and events by the recommendation id.
+    """Joins lists and events by the recommendation id. What it was asked for before it reads on from where it was.
 
     Args:
-        store: Of the streams. events: The archive of events.
+        store: Of the streams. events: The archive of events. erased: Users of whom nothing is to be known.
     """
 
-    def __init__(self, store: RoundTrips, records: DecisionRecords, events: Archive) -> None:
-        self._store, self._records, self._events = store, records, events
+    def __init__(self, store: RoundTrips, records: DecisionRecords, events: Archive, erased: ErasedUsers) -> None:
+        self._store, self._records, self._events, self._erased = store, records, events, erased
+        self._followed: dict[tuple[object, ...], _Following] = {}
+        self._erased_as_of: object = None
+        self._lock = asyncio.Lock()  # a position moves for one reader at a time
+        self._listed: dict[str, int] = {}
 
     async def read(
         self,
@@ -63,60 +105,117 @@ class OutcomeReader:
             RecordsUnavailable, ArchiveError: not all can be read.
             RedisError, OSError, TimeoutError: the store failed.
         """
-        answered: dict[str, Decision] = {}
-        async for one in self._records.newest(since_ms=since_ms):
-            if isinstance(one, Decision) and one.variants.get(name) in variants:
-                answered[one.id] = one
-        clicked: set[str] = set()
-        converted: set[str] = set()
-        value: dict[str, float] = defaultdict(float)
-        before: Counter[str] = Counter()
-        earliest = datetime.fromtimestamp(since_ms / 1000, UTC) - timedelta(days=BEFORE_DAYS)
-        async for arrived, user, kind, of, happened, amount in self._all_events(earliest):
-            if arrived < (since_ms if began_ms is None else began_ms):
-                before[user] += 1
-            if of is None or (record := answered.get(of)) is None or not _in_time(record, happened, window_s):
-                continue
-            if kind in CLICKED:
-                clicked.add(of)
-            if kind in CONVERTED:
-                converted.add(of)
-                value[of] += float(amount or 0.0)
-        return _by_user(list(answered.values()), tuple(variants), name, clicked, converted, value, before)
+        return (await self._read_on(name, tuple(variants), since_ms, began_ms, window_s)).tally.outcomes()
 
-    async def _all_events(self, since: datetime) -> AsyncIterator[Event]:
+    async def preferences(
+        self, name: str, sides: tuple[str, str], *, since_ms: int, window_s: float = WINDOW_S
+    ) -> Preferences:
+        """What users of an interleaving chose; arguments and errors as of `read`."""
+        found = await self._read_on(name, (INTERLEAVED,), since_ms, None, window_s)
+        return found.tally.preferences(sides, (found.alone[sides[0]], found.alone[sides[1]]))
+
+    async def users(self, name: str, variants: Sequence[str], *, since_ms: int) -> list[int]:
+        """How many users each variant has; arguments and errors as of `read`, and it reads on where that was."""
+        return (await self._read_on(name, tuple(variants), since_ms, None, WINDOW_S)).tally.users()
+
+    def held(self) -> int:
+        """Lists and events in memory, besides the users' rows."""
+        return sum(len(one.tally) for one in self._followed.values())
+
+    async def _read_on(
+        self, name: str, variants: tuple[str, ...], since_ms: int, began_ms: int | None, window_s: float
+    ) -> _Following:
+        async with self._lock:
+            return await self._read_on_alone(name, variants, since_ms, began_ms, window_s)
+
+    async def _read_on_alone(
+        self, name: str, variants: tuple[str, ...], since_ms: int, began_ms: int | None, window_s: float
+    ) -> _Following:
+        await self._forget()
+        began = since_ms if began_ms is None else began_ms
+        key = (name, variants, since_ms, began, window_s)
+        earliest_ms = since_ms - BEFORE_DAYS * 86_400_000
+        # Out of the table while it is read on: a read that fails half way is begun anew.
+        one = self._followed.pop(key, None) or _Following(
+            name,
+            Tally(variants, earliest_ms=earliest_ms, began_ms=began, window_s=window_s),
+            since_ms,
+            earliest_ms,
+        )
+        now_ms = await self._store.now_ms()
+        async for position, record in self._records.after(one.records):
+            one.records = position
+            if isinstance(record, Decision) and not self._is_erased(user_of(record), position):
+                one.take(record)
+        await self._read_events(one)
+        one.tally.settle(now_ms)
+        self._followed[key] = one
+        while len(self._followed) > KEPT:
+            del self._followed[next(iter(self._followed))]
+        return one
+
+    async def _read_events(self, one: _Following) -> None:
         """The archive, then what of the streams it does not have."""
-        days = [since.date() + timedelta(days=n) for n in range((datetime.now(UTC) - since).days + 3)]
         until = await asyncio.to_thread(self._events.until)
-        table = await asyncio.to_thread(self._events.read, columns=_COLUMNS, days=days)
-        columns = await asyncio.to_thread(lambda: [table[name].to_pylist() for name in _COLUMNS])
-        for row in zip(*columns, strict=True):
-            yield row
+        if any(reached > at for reached, at in zip(until, one.events, strict=True)):
+            parts = self._events.oldest(columns=_COLUMNS, since_ms=min(one.events)[0])
+            while (part := await asyncio.to_thread(next, parts, None)) is not None:
+                for stream, ms, sequence, *event in zip(*(part[name].to_pylist() for name in _COLUMNS), strict=True):
+                    if (ms, sequence) > one.events[stream]:
+                        one.events[stream] = ms, sequence
+                        self._take(one, (ms, sequence), *event)
         for number in range(SHARDS):
-            async for event in self._tail(number, until[number]):
-                yield event
+            one.events[number] = max(one.events[number], until[number])
+            await self._read_stream(one, number)
 
-    async def _tail(self, number: int, after: Position) -> AsyncIterator[Event]:
-        start = f"({text_of(after)}"
+    async def _read_stream(self, one: _Following, number: int) -> None:
         while True:
+            start = f"({text_of(one.events[number])}"
             (page,) = await self._store.demand([("XRANGE", stream_key(number), start, "+", "COUNT", str(_PAGE))])
             if page:
                 run = Run.of(number, page)
-                for position, one in zip(run.positions, run.events, strict=True):
-                    yield position[0], one.user_id, one.type, one.recommendation_id, one.ts_ms, one.value
-                start = f"({page[-1][0].decode()}"
+                for position, event in zip(run.positions, run.events, strict=True):
+                    fields = event.user_id, event.item_id, event.type, event.recommendation_id, event.ts_ms, event.value
+                    self._take(one, position, *fields)
+                one.events[number] = position_of(run.end)
             if len(page) < _PAGE:
                 return
 
+    def _take(
+        self,
+        one: _Following,
+        position: Position,
+        user: str,
+        item: str,
+        kind: str,
+        list_id: str | None,
+        happened_ms: int,
+        value: float | None,
+    ) -> None:
+        if self._is_erased(user, position):
+            return
+        did = kind in CLICKED, kind in CONVERTED
+        one.tally.happen(Happened(user, item, list_id, position[0], happened_ms, *did, float(value or 0.0)))
 
-def with_outcomes(settings: Settings, url: str, work: Callable[[OutcomeReader], Awaitable[Outcomes]]) -> Outcomes:
+    async def _forget(self) -> None:
+        """After somebody was forgotten all is read anew: what is in memory may be of them."""
+        as_of = await asyncio.to_thread(self._erased.as_of)
+        if as_of != self._erased_as_of:
+            self._listed = await asyncio.to_thread(self._erased.read)
+            self._followed.clear()
+            self._erased_as_of = as_of
+
+    def _is_erased(self, user: object, position: Position) -> bool:
+        return bool(self._listed) and position[0] < self._listed.get(user_digest(str(user)), 0)
+
+
+def with_outcomes(settings: Settings, url: str, work: Callable[[OutcomeReader], Awaitable[Read]]) -> Read:
     """Read what came of something, for a command that waits for it. Raises StackError: not all can be read."""
 
-    async def read() -> Outcomes:
+    async def read() -> Read:
         store = RoundTrips(url, timeout_ms=COMMAND_MS, connections=1)
         try:
-            records = DecisionRecords(DecisionStream(store), decision_archive(settings))
-            return await work(OutcomeReader(store, records, event_archive(settings)))
+            return await work(outcome_reader(settings, store))
         except (RedisError, OSError, TimeoutError, RecordsUnavailable, ArchiveError) as error:
             raise StackError(f"what came of it cannot be read: {str(error) or type(error).__name__}") from error
         finally:
@@ -125,44 +224,7 @@ def with_outcomes(settings: Settings, url: str, work: Callable[[OutcomeReader], 
     return asyncio.run(read())
 
 
-def _in_time(record: Decision, happened_ms: int, window_s: float) -> bool:
-    """Whether an event is put down to a list; clients' clocks may be a minute early."""
-    return -60_000 <= happened_ms - record.time_ms <= window_s * 1000
-
-
-def _by_user(
-    records: Sequence[Decision],
-    variants: tuple[str, ...],
-    name: str,
-    clicked: set[str],
-    converted: set[str],
-    value: dict[str, float],
-    before: Counter[str],
-) -> Outcomes:
-    """One row for each user of one variant; who was moved from one to another is in none."""
-    of_user: dict[str, set[int]] = defaultdict(set)
-    for one in records:
-        of_user[one.query["user_id"]].add(variants.index(one.variants[name]))
-    number = {user: row for row, user in enumerate(user for user, of in of_user.items() if len(of) == 1)}
-    variant = [next(iter(of_user[user])) for user in number]
-    items: dict[int, list[int]] = defaultdict(list)
-    owners: dict[int, list[int]] = defaultdict(list)
-    rows = np.zeros((1 + len(METRICS), len(number)))
-    for one in records:
-        user = one.query["user_id"]
-        if user not in number:
-            continue
-        row, place = number[user], variant[number[user]]
-        # Its own batch's computation: from waiting to answer a list takes as long as all lanes of its micro-batch.
-        took_ms = sum(one.timing_ms.get(stage, 0.0) for stage in ("retrieve", "rank", "select"))
-        rows[:, row] += (1, one.id in clicked, one.id in converted, value[one.id], bool(one.degraded), took_ms)
-        items[place].extend(item_key(item) >> 1 for item in one.items)  # 63 bits
-        owners[place].extend([row] * len(one.items))
-    return Outcomes(
-        variants,
-        np.array(variant, np.int64),
-        rows[0],
-        rows[1:],
-        np.array([before[user] for user in number], np.float64),
-        *(tuple(np.array(of[place], np.int64) for place in range(len(variants))) for of in (items, owners)),
-    )
+def outcome_reader(settings: Settings, store: RoundTrips) -> OutcomeReader:
+    """A reader of what this home and its store have."""
+    records = DecisionRecords(DecisionStream(store), decision_archive(settings))
+    return OutcomeReader(store, records, event_archive(settings), erased_users(settings))

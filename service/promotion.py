@@ -126,7 +126,7 @@ def roll_back(settings: Settings, *, reason: str, who: str) -> tuple[Traffic, fl
 
 
 def held(settings: Settings) -> set[str]:
-    """The bundles that the traffic table needs; none where there is none.
+    """The bundles that the traffic table names, those of experiments that are only described among them.
 
     Raises:
         StackError, TrafficError: there is a store, and it does not say.
@@ -135,7 +135,7 @@ def held(settings: Settings) -> set[str]:
     if store is None:
         return set()
     traffic = on_table(store, lambda table: table.read())
-    return traffic.bundles() if traffic else set()
+    return traffic.named() if traffic else set()
 
 
 async def _register(table: TrafficTable, bundles: Registry, traffic: Traffic) -> None:

@@ -1,28 +1,44 @@
 """Our metrics as Ray's: on its dashboard and on its Prometheus page."""
 
-from collections.abc import Mapping
-
 from ray.util import metrics as ray_metrics
 
 from service.metrics import Metric
+from service.telemetry.readings import Sums, Taken
 
 
-class Counts:
-    """A counter of Ray's that is told of sums, by the value of its only tag; it takes increments, and none of 0."""
+class RayMetrics:
+    """Tells Ray what a process has read of itself."""
+
+    def __init__(self) -> None:
+        self._counters: dict[Metric, Counts] = {}
+        self._gauges: dict[Metric, ray_metrics.Gauge] = {}
+
+    def tell(self, taken: Taken) -> None:
+        """Bring Ray's metrics up to a reading."""
+        for metric, sums in taken.items():
+            if metric.kind == "counter":
+                if metric not in self._counters:
+                    self._counters[metric] = Counts(metric)
+                self._counters[metric].report(sums)
+                continue
+            if metric not in self._gauges:
+                self._gauges[metric] = ray_metrics.Gauge(metric.name, metric.description, tag_keys=metric.tags)
+            for values, value in sums.items():
+                self._gauges[metric].set(value, tags=dict(zip(metric.tags, values, strict=True)))
+
+
+class Counts(ray_metrics.Counter):
+    """A counter of Ray's that is told of sums; it takes increments."""
 
     def __init__(self, metric: Metric) -> None:
-        self._counter = ray_metrics.Counter(metric.name, metric.description, tag_keys=metric.tags)
+        super().__init__(metric.name, metric.description, tag_keys=metric.tags)
         self._tags = metric.tags
-        self._reported: dict[str, float] = {}
+        self._reported: Sums = {}
 
-    def report(self, sums: Mapping[str, float]) -> None:
-        """Bring the counter up to these sums."""
-        for value, total in sums.items():
-            if (more := total - self._reported.get(value, 0)) > 0:
-                self._counter.inc(more, tags=dict.fromkeys(self._tags, value))
-        self._reported = dict(sums)
-
-
-def gauge(metric: Metric) -> ray_metrics.Gauge:
-    """A gauge of Ray's."""
-    return ray_metrics.Gauge(metric.name, metric.description)
+    def report(self, sums: Sums) -> None:
+        """Bring the counter up to these sums; of what is 0 it says so once, or a rate would miss the first."""
+        for values, total in sums.items():
+            more = total - self._reported.get(values, 0)
+            if more > 0 or values not in self._reported:
+                self._record(max(more, 0.0), tags=dict(zip(self._tags, values, strict=True)))
+        self._reported = {**self._reported, **sums}

@@ -7,7 +7,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from recsys.digests import Stage
-from service.schemas import Degradation
+from service.explanation_schemas import Explanation, WhyNot
+from service.schemas import Degradation, Id, Request
 
 Removed = Annotated[dict[str, int], Meta(description="Items of the bundle that were ruled out, by reason.")]
 Ranked = Annotated[int, Meta(description="Candidates that the list was chosen from.")]
@@ -19,6 +20,10 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     rank: Annotated[int, Meta(ge=1)]
     item_id: str
     score: float
+    variant: Annotated[str, Meta(description="Of an interleaved list: whose credit it is.")] | UnsetType = UNSET
+    propensity: (
+        Annotated[float, Meta(description="Of an interleaved list: how probable the item was just here.")] | UnsetType
+    ) = UNSET
 
 
 class Interaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +58,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     diversity: Annotated[float, Meta(description="The request's, or the setting.")]
     user_state: Annotated[StateSummary, Meta(description="Absent where nothing was stored.")] | UnsetType = UNSET
     items: list[Place]
+    bundles: Annotated[dict[str, str], Meta(description="Of an interleaved list: of each variant.")] | UnsetType = UNSET
     removed: Removed
     ranked: Ranked
     degraded: list[Degradation]
@@ -86,3 +92,22 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
     detail: Annotated[str, Meta(description="What differs, or why the answer cannot be made again.")] = ""
     served: Made | UnsetType = UNSET
     now: Made | UnsetType = UNSET
+
+
+class RecordedExplanation(Replay, frozen=True, kw_only=True):
+    """Why an earlier list is as it is: only where it comes out the same, bit for bit, when it is made again."""
+
+    explanation: Explanation | UnsetType = UNSET
+
+
+class WhyNotRequest(Request, frozen=True, kw_only=True):
+    """The item that is asked about."""
+
+    item_id: Id
+
+
+class RecordedWhyNot(Replay, frozen=True, kw_only=True):
+    """Why an item is not on an earlier list: only where that comes out the same when it is made again."""
+
+    item_id: str
+    why_not: WhyNot | UnsetType = UNSET

@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
@@ -17,7 +18,8 @@ from recsys.vocabulary import Vocabulary
 from service.decision_records import DecisionRecords
 from service.decisions import Decision, Erased
 from service.errors import Gone, Overloaded
-from service.record_schemas import Interaction, RecordedAnswer, StateSummary
+from service.record_schemas import Interaction, RecordedAnswer, Replay, StateSummary
+from service.recorded_explanations import explain, why_not
 from service.replay import ERASED, places, removed_by, replay
 from service.schemas import Degradation
 
@@ -61,11 +63,24 @@ class RecordedAnswers:
         Raises:
             NotFound: no such record. Overloaded: another one is being made. RecordsUnavailable: no store.
         """
+        return await self._made_again(recommendation_id, replay)
+
+    async def explain(self, recommendation_id: str) -> dict[str, Any]:
+        """Why the list is as it is; shaped as `RecordedExplanation`. Raises what `replay` does."""
+        return await self._made_again(recommendation_id, explain)
+
+    async def why_not(self, recommendation_id: str, item_id: str) -> dict[str, Any]:
+        """Why an item is not on the list; shaped as `RecordedWhyNot`. Raises what `replay` does."""
+        return await self._made_again(recommendation_id, partial(why_not, item_id))
+
+    async def _made_again(
+        self, recommendation_id: str, make: Callable[[Decision | Erased, Callable[[Decision], World]], Replay]
+    ) -> dict[str, Any]:
         _shed_if_busy(self._replaying)
         async with self._replaying:
             record = await self._records.find(recommendation_id)
             loop = asyncio.get_running_loop()
-            return msgspec.to_builtins(await loop.run_in_executor(self._thread, replay, record, self._world_of))
+            return msgspec.to_builtins(await loop.run_in_executor(self._thread, make, record, self._world_of))
 
 
 def _shed_if_busy(lock: asyncio.Lock) -> None:
@@ -86,11 +101,19 @@ def _answer(record: Decision, vocabulary: Vocabulary) -> RecordedAnswer:
         diversity=record.diversity,
         user_state=UNSET if record.user_state is None else _summary(record.user_state, vocabulary),
         items=places(record),
+        bundles=_bundles(record),
         removed=removed_by(record.removed),
         ranked=record.ranked,
         degraded=[Degradation(**one) for one in record.degraded],
         timing_ms=record.timing_ms,
     )
+
+
+def _bundles(record: Decision) -> dict[str, str] | UnsetType:
+    of = record.interleaved
+    if of is None or not of.lists:
+        return UNSET
+    return {name: one.bundle for name, one in zip(of.variants, of.lists, strict=True)}
 
 
 def _summary(value: bytes, vocabulary: Vocabulary) -> StateSummary:

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Callable
 from itertools import zip_longest
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -11,18 +12,20 @@ from recsys import digests
 from recsys.bundle import Bundle
 from recsys.digests import Stage
 from recsys.errors import RecsysError
+from recsys.experiments.interleaving import interleave
 from recsys.features.codec import unpack
 from recsys.features.matrix import NAMES, SCHEMA_HASH
 from recsys.filtering import Reason
 from recsys.recommend import recommend
-from recsys.types import Slates, World
-from service.decisions import Decision, Erased
+from recsys.types import QueryBatch, Slates, World
+from service.decisions import Decision, Erased, Interleaved
 from service.errors import ServiceError
 from service.queries import Query, batch_of, resolve
 from service.record_schemas import Made, Outcome, Place, Replay
 from service.schemas import RecommendationRequest
 
 ERASED = "its user was forgotten, and the record with them"
+DRAFTED = "it was drafted from the lists of two variants, whose scores are not of one model"
 UNDECODABLE = "undecodable_state"  # cause in `degraded` of an answer whose state was treated as missing
 
 _WHAT = {
@@ -37,14 +40,36 @@ _WHAT = {
 _NO_DIGESTS = "the record has no digests of this version, so no stage can be named"
 
 
+class Again(NamedTuple):
+    """What `recommend` is called with to make an answer again."""
+
+    record: Decision
+    world: World
+    batch: QueryBatch
+
+    def verdict(self) -> Replay:
+        """What comes of it."""
+        return _compared(self.record, self.world, recommend(self.world, self.batch))
+
+
 def replay(record: Decision | Erased, world_of: Callable[[Decision], World]) -> Replay:
-    """Make one answer again.
+    """Make one answer again. Arguments as of `again`."""
+    if isinstance(record, Decision) and record.interleaved and record.interleaved.lists:
+        return _drafted_again(record, record.interleaved, world_of)
+    found = again(record, world_of)
+    return found.verdict() if isinstance(found, Again) else found
+
+
+def again(record: Decision | Erased, world_of: Callable[[Decision], World]) -> Again | Replay:
+    """What an answer was made from, or why it cannot be made again.
 
     Args:
         world_of: The world that a record was made in; raises RecsysError where it cannot be had.
     """
     if isinstance(record, Erased):
         return Replay(recommendation_id=record.id, outcome=Outcome.ERASED, detail=ERASED)
+    if record.interleaved and record.interleaved.lists:
+        return _refused(record, DRAFTED)
     if reason := _not_replayable(record):
         return _refused(record, reason)
     try:
@@ -61,7 +86,19 @@ def replay(record: Decision | Erased, world_of: Callable[[Decision], World]) -> 
     if bool(undecodable) != was_undecodable:
         now = f"does not decode: {undecodable[0]}" if undecodable else "decodes now and did not when it was served"
         return _different(record, Stage.STATE, f"the user state {now}")
-    return _compared(record, world, recommend(world, batch_of([query], states)))
+    return Again(record, world, batch_of([query], states))
+
+
+def _drafted_again(record: Decision, of: Interleaved, world_of: Callable[[Decision], World]) -> Replay:
+    """Both lists made again, each in its world; then the draft of what was served of them."""
+    for side, one in zip(of.variants, record.alone(), strict=True):
+        if (again := replay(one, world_of)).outcome is not Outcome.IDENTICAL:
+            return msgspec.structs.replace(again, detail=f"the list of {side}: {again.detail}")
+    one, other = of.lists
+    draft = interleave(one.items, other.items, count=record.query["count"], seed=record.seed)
+    if (draft.items, draft.team) == (record.items, of.team):
+        return Replay(recommendation_id=record.id, outcome=Outcome.IDENTICAL)
+    return _different(record, Stage.SELECTION, "both lists are the same, what was drafted of them is not")
 
 
 def query_of(record: Decision, bundle: Bundle) -> Query:
@@ -86,7 +123,13 @@ def query_of(record: Decision, bundle: Bundle) -> Query:
 def places(record: Decision) -> list[Place]:
     """The list as it was served."""
     served = zip(record.items, record.scores, strict=True)
-    return [Place(rank=rank, item_id=item, score=score) for rank, (item, score) in enumerate(served, 1)]
+    found = [Place(rank=rank, item_id=item, score=score) for rank, (item, score) in enumerate(served, 1)]
+    if (of := record.interleaved) is None or not of.team:
+        return found
+    return [
+        msgspec.structs.replace(place, variant=of.variants[team] if team >= 0 else UNSET, propensity=propensity)
+        for place, team, propensity in zip(found, of.team, of.propensities, strict=True)
+    ]
 
 
 def removed_by(counts: list[int]) -> dict[str, int]:
@@ -97,7 +140,7 @@ def removed_by(counts: list[int]) -> dict[str, int]:
 def _not_replayable(record: Decision) -> str:
     if record.kind != "recommendations":
         return f"answers of kind {record.kind!r} are not made by recommend() alone"
-    if stages := [one["stage"] for one in record.degraded if one["stage"] != "features"]:
+    if stages := [one["stage"] for one in record.degraded if one["stage"] not in ("features", "interleaving")]:
         return f"degraded: {', '.join(stages)}"
     return ""
 
@@ -113,7 +156,7 @@ def _different(record: Decision, stage: Stage, detail: str) -> Replay:
 def _compared(record: Decision, world: World, slates: Slates) -> Replay:
     """The verdict on one answer made again, the only one in `slates`."""
     item_id = world.bundle.vocabulary.item_id
-    again = msgspec.structs.replace(
+    made = msgspec.structs.replace(
         record,
         items=[item_id[row] for row in slates.item.tolist()],
         scores=slates.score.tolist(),
@@ -121,9 +164,9 @@ def _compared(record: Decision, world: World, slates: Slates) -> Replay:
         ranked=int(slates.ranked[0]),
         digests=digests.packed(slates.digests[0]),
     )
-    then, now = _first_difference(places(record), places(again))
+    then, now = _first_difference(places(record), places(made))
     same_list = then is now is None
-    stage, features, what = _first_stage(record, again, same_list)
+    stage, features, what = _first_stage(record, made, same_list)
     if stage is None and same_list:
         return Replay(recommendation_id=record.id, outcome=Outcome.IDENTICAL)
     return Replay(
@@ -133,7 +176,7 @@ def _compared(record: Decision, world: World, slates: Slates) -> Replay:
         features=features,
         detail=f"{what}; {_both(then, now)}",
         served=_made(record, then),
-        now=_made(again, now),
+        now=_made(made, now),
     )
 
 

@@ -7,6 +7,7 @@ change is a swap of the table as it was looked at: of two controllers the second
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import msgspec
 from redis.exceptions import RedisError
@@ -27,6 +28,14 @@ LOOK_S = 2.0
 SETTLE_MS = 2_000  # after a change, in which all replicas take it: lists of that time are of neither step
 WHO = "rollout controller"
 _log = logging.getLogger("ray.serve")
+
+
+class Watched(Protocol):
+    """What is looked at again and again."""
+
+    async def step(self) -> str | None:
+        """Do what is to be done; what was, None where nothing was."""
+        ...
 
 
 class RolloutController:
@@ -166,15 +175,16 @@ def verdict_on(rollout: Rollout, outcomes: Outcomes) -> Verdict:
     return judge(outcomes, rollout.share / BUCKETS, alpha=ALPHA / max(1, len(rollout.steps)))
 
 
-async def run(controller: RolloutController) -> None:
-    """Step for ever; a store or an archive that is away is waited for, and the rollout holds meanwhile."""
+async def run(*watched: Watched) -> None:
+    """Step each for ever; a store or an archive that is away is waited for, and what is under way holds meanwhile."""
     while True:
-        try:
-            done = await controller.step()
-            if done:
-                _log.warning("%s", done)
-        except (RedisError, OSError, TimeoutError, RecordsUnavailable, ArchiveError, TrafficError) as error:
-            _log.warning("the rollout holds: %s", str(error) or type(error).__name__)
-        except Exception:  # a bug: what is under way holds, and the next look may do better
-            _log.exception("the rollout holds")
+        for one in watched:
+            try:
+                done = await one.step()
+                if done:
+                    _log.warning("%s", done)
+            except (RedisError, OSError, TimeoutError, RecordsUnavailable, ArchiveError, TrafficError) as error:
+                _log.warning("what is tried holds: %s", str(error) or type(error).__name__)
+            except Exception:  # a bug: what is under way holds, and the next look may do better
+                _log.exception("what is tried holds")
         await asyncio.sleep(LOOK_S)

@@ -31,11 +31,13 @@ class Route(NamedTuple):
         handler: Of the body and the ids in the path, in order.
         reads_body: Whether a JSON body is read and has to be there; without, the handler gets b"".
         waited: Whether the handler gets, after the body, how long the request has waited, in seconds.
+        template: Of its path, which `Routes` fills in: what a request is called where ids must not be.
     """
 
     handler: Callable[..., Awaitable[Answer]]
     reads_body: bool = False
     waited: bool = False
+    template: str = ""
 
 
 Methods = Mapping[str, Route]
@@ -54,7 +56,10 @@ class Routes:
     """
 
     def __init__(self, table: Mapping[str, Methods]) -> None:
-        self.table = table
+        self.table = table = {
+            path: {method: route._replace(template=path) for method, route in methods.items()}
+            for path, methods in table.items()
+        }
         self._exact = {path: methods for path, methods in table.items() if not parameters(path)}
         templates = [path for path in table if parameters(path)]
         # The longest literals first: `/{id}:replay` before `/{id}`, which would take the verb for a part of the id.

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from service import admission
 from service.errors import FieldError
+from service.explanation_schemas import Explanation
 
 MAX_ID_BYTES = 256
 
@@ -21,13 +22,7 @@ Id = Annotated[
 ]
 Count = Annotated[int, Meta(ge=1, le=500, description="Items wanted. Never coerced: 501 is refused.")]
 # `(?!\n)`: Python's `$` also matches before a final newline.
-Placement = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z0-9_.:-]{1,64}(?!\n)$",
-        description="Where the list is shown.",
-    ),
-]
+Placement = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}(?!\n)$", description="Where the list is shown.")]
 ContextKey = Annotated[str, Meta(min_length=1, max_length=64)]
 ContextValue = (
     Annotated[str, Meta(max_length=256)]
@@ -83,12 +78,18 @@ class Quota(Request, frozen=True, kw_only=True):
     max: Annotated[int, Meta(ge=1, le=500)]
 
 
-class Return(Request, frozen=True, kw_only=True):
+class SimilarReturn(Request, frozen=True, kw_only=True):
     """Which optional parts of each item to answer with."""
 
     metadata: bool = True
     scores: bool = True
     reasons: bool = False
+
+
+class Return(SimilarReturn, frozen=True, kw_only=True):
+    """The same, and whether to explain the list."""
+
+    explain: bool = False
 
 
 class RecommendationRequest(Request, frozen=True, kw_only=True):
@@ -126,7 +127,7 @@ class SimilarRequest(Request, frozen=True, kw_only=True):
     count: Count = 20
     exclude_item_ids: ExcludedIds = []
     filter: Filter | None = None
-    return_: Return = msgspec.field(default=Return(), name="return")
+    return_: SimilarReturn = msgspec.field(default=SimilarReturn(), name="return")
     deadline_ms: DeadlineMs | None = None
     priority: Priority = "normal"
 
@@ -219,6 +220,10 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     propensity: (
         Annotated[float, Meta(description="Of a new item drawn by chance: how probable just this one was.")] | UnsetType
     ) = UNSET
+    variant: (
+        Annotated[str, Meta(description="Of an interleaved list: whose credit it is; absent where both have it here.")]
+        | UnsetType
+    ) = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
 
 
@@ -241,7 +246,7 @@ class Slate(msgspec.Struct, frozen=True, kw_only=True):
     """What every list has: its items, best first, and how it was made."""
 
     recommendation_id: Annotated[str, Meta(description="UUIDv7. Send it with events to credit this list.")]
-    bundle: Annotated[str, Meta(description="The model bundle that every stage of this answer used.")]
+    bundle: Annotated[str, Meta(description="That every stage used; of an interleaved list, the control's.")]
     variants: Annotated[
         dict[str, str], Meta(description="The variant of each experiment, and of a rollout, that this user is in.")
     ]
@@ -265,6 +270,7 @@ class RecommendationResponse(Slate, frozen=True, kw_only=True):
 
     placement: str
     strategy: Literal["personalized", "cold_start"]
+    explanation: Explanation | UnsetType = UNSET
 
 
 class Validation(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,9 @@ from recsys.experiments.buckets import rising_shares
 from recsys.verbs import Objective, event_types
 from service.errors import SettingsError
 from service.store_url import check_url
+from service.telemetry.callers import networks
+from service.telemetry.endpoint import check_endpoint
+from service.telemetry.pseudonyms import check_key
 
 VerbName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,31}$")]
 Port = Annotated[int, Meta(ge=1024, le=65535)]
@@ -40,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     node_host: str = "127.0.0.1"  # this machine's address for the others of its Ray cluster; 127.0.0.1: none
     haproxy_stats_port: Port = 8404  # HAProxy's own page
     haproxy_metrics_port: Port = 9101  # HAProxy's own Prometheus page
+    metrics_port: Port = 9102  # Ray's Prometheus page: the metrics of this machine, ours among them
     replica_port_min: Port = 30000  # Serve replicas listen on [min, min + 100)
 
     # --- topology ---
@@ -96,6 +100,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     autopilot_hold_s: Annotated[float, Meta(ge=0)] = 600.0  # how long each of these steps lasts at least
     autopilot_hold_users: Annotated[int, Meta(ge=1)] = 100  # and how many users of it each must have seen
 
+    # --- who vouches for bundles: Ed25519 keys in PEM files ---
+    signing_key: str = ""  # a private key: `riffle train` signs what it publishes
+    trusted_keys: str = ""  # public keys: what none of them has signed is neither loaded nor promoted; empty: all is
+    # --- telemetry ---
+    otlp_endpoint: str = ""  # http://host:4318 of an OpenTelemetry collector, for traces and metrics; empty: none
+    trace_sample: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.01  # share of requests that are traced
+    trace_trusted: str = ""  # addresses and networks, with commas, whose traceparent is honoured; empty: nobody's
+    log_key: str = ""  # hashes ids in logs and traces, 32 characters or more; empty: one that the home keeps
+
     # --- data and training ---
     objective: Objective = {}  # worth of a view, click, like, purchase to the ranker; unnamed: 1 (decision 0020)
     positive_rating: Annotated[float, Meta(ge=-1e9, le=1e9)] = 4.0  # a rating of at least this is a positive
@@ -116,6 +129,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("node_host is for other machines, which http_host 127.0.0.1 keeps out; set it to 0.0.0.0")
         if self.redis_url:
             check_url(self.redis_url)
+        if self.otlp_endpoint:
+            check_endpoint(self.otlp_endpoint)
+        networks(self.trace_trusted)
+        check_key(self.log_key)
 
     @property
     def home_path(self) -> Path:

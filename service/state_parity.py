@@ -102,7 +102,7 @@ def _compared(
     for record, until in zip(records, expected, strict=True):
         user = record.query["user_id"]
         places = history.places(user)
-        applied = _count(history.events.event_id[places], until)
+        applied = applied_until(history.events.event_id[places], until)
         number = number_of.setdefault((user, applied), len(jobs))
         if number == len(jobs):
             jobs.append(_Job(places, applied))
@@ -116,7 +116,7 @@ def _compared(
         yield Compared(unequal, behind_ms)
 
 
-def _count(event_id: np.ndarray, until: Position) -> int:
+def applied_until(event_id: np.ndarray, until: Position) -> int:
     """How many of a user's events, in their order, are at or before a position."""
     ms, sequence = event_id[:, 0], event_id[:, 1]
     return int(((ms < until[0]) | ((ms == until[0]) & (sequence <= until[1]))).sum())

@@ -11,6 +11,7 @@ from recsys.datasets.dataset import Dataset
 from recsys.errors import BundleError
 from recsys.evaluation.report import Report
 from recsys.manifest import read_manifest
+from recsys.signature import private_key
 from recsys.training.learn import Step, quiet
 from recsys.training.search_report import Search
 from recsys.training.train import BY_TIMING, train, write
@@ -33,18 +34,21 @@ def published(
     search: Search | None = None,
     step: Step = quiet,
 ) -> tuple[Report, str]:
-    """Train, publish; the report and the bundle's id.
+    """Train, publish and, where there is a key, sign; the report and the bundle's id.
 
     Args:
         checks: Of this data set; what failed was refused before. champion: As of `train`.
         search: What found the recipe, where it was searched for.
     Raises:
         TrainingError: the data cannot train a bundle. RegistryError: it cannot be published.
+        SignatureError: the key cannot be used; before anything is trained.
     """
+    key = private_key(Path(settings.signing_key)) if settings.signing_key else None
     trained = train(
         dataset,
         base_recipe(settings) if search is None else search.recipe,
         candidates=settings.candidates,
+        diversity=settings.diversity,
         champion=champion,
         step=step,
     )
@@ -54,9 +58,12 @@ def published(
     try:
         parent = bundles.champion()
         write(trained, dataset, folder, code_commit=commit(), parent=parent, checks=checks, search=search)
-        return trained.report, bundles.publish(folder)
+        bundle_id = bundles.publish(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if key is not None:
+        bundles.sign(bundle_id, key)
+    return trained.report, bundle_id
 
 
 def comparable_champion(settings: Settings, dataset: Dataset) -> World | None:

@@ -12,6 +12,7 @@ from recsys.features.user import UserStates, update
 from recsys.recommend import recommend
 from recsys.types import Controls, QueryBatch, Ragged, World
 from recsys.verbs import Verb
+from service.answers import popular_answer
 from service.asked import Asked
 from service.decisions import DecisionLog
 from service.errors import Overloaded
@@ -62,13 +63,14 @@ async def warm_up_gateway(
             gateway.lanes.use(now())
     # What answers at a deadline is compiled code of its own; loading it then would miss the next deadlines.
     query = resolve(world.bundle, count=20, session_ids=[], excluded_ids=[], filter_=None, seed=0, now_s=0)
-    gateway.plain(Asked("", query, True, gateway.lanes.champion), [])
+    popular_answer(Asked("", query, True, gateway.lanes.champion), [])
     degraded: list[dict[str, Any]] = []
     for _ in range(ROUNDS):
         gateway.lanes.use(now())
         for b in {min(size, settings.max_waiting) for size in (1, 4, settings.max_batch)}:
             answers = await asyncio.gather(*(_unless_shed(gateway, request) for _ in range(b)))
             degraded = next(answer["degraded"] for answer in answers if answer is not None)
+    await gateway.recommend(msgspec.structs.replace(request, return_=Return(explain=True)))
     return degraded
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import redis
 
-from recsys.bundle_files import load
 from recsys.registry import Registry
+from recsys.signature import TrustedKeys
 from recsys.types import World
 from service.archives import event_archive
 from service.decisions import Decision
@@ -26,8 +26,13 @@ VERSIONS_KEPT = 16  # of item stats
 
 
 def registry(settings: Settings) -> Registry:
-    """The bundle registry of this home."""
-    return Registry(settings.home_path / "registry")
+    """The bundle registry of this home.
+
+    Raises:
+        SignatureError: trusted keys are set and cannot be read.
+    """
+    trusted = TrustedKeys.read(Path(settings.trusted_keys)) if settings.trusted_keys else None
+    return Registry(settings.home_path / "registry", trusted)
 
 
 def load_world(settings: Settings, bundle_id: str | None = None) -> World:
@@ -35,11 +40,9 @@ def load_world(settings: Settings, bundle_id: str | None = None) -> World:
 
     Raises:
         RegistryError: there is no such bundle, or no champion.
-        BundleError: the bundle is damaged or of another feature schema.
+        BundleError: the bundle is damaged or of another feature schema, or no trusted key has signed it.
     """
-    bundles = registry(settings)
-    path: Path = bundles.path(bundle_id or "champion")
-    bundle, _ = load(path)
+    bundle, _ = registry(settings).load(bundle_id or "champion")
     return World(bundle, bundle.item_stats, settings.candidates)
 
 

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from recsys.bundle_files import load
+from recsys.explanations.explanation import explanation, finished
 from recsys.features.codec import pack, unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.features.user import UserStates
@@ -23,7 +24,10 @@ def main() -> None:
         write(train(dataset, worlds.SMALL), dataset, Path(folder) / "bundle", code_commit="", parent=None)
         bundle, _ = load(Path(folder) / "bundle")
         unpack(pack(UserStates.empty(1), SCHEMA_HASH), SCHEMA_HASH)
-        warm_up(World(bundle, bundle.item_stats), max_batch=32)
+        world = World(bundle, bundle.item_stats)
+        warm_up(world, max_batch=32)
+        asked = worlds.Ask(history=worlds.likes("left-01", "left-02"), diversity=0.1)
+        finished(explanation(world, worlds.batch_of(world, [asked])))
 
 
 if __name__ == "__main__":

@@ -114,6 +114,9 @@ class Dataset:
         timing: What the times of the events mean.
         place: int64 [e], the place of each event among all that were imported, from 1; None where all are there.
         impressions: What was shown where; None where nothing is known of that.
+        archived: (stream, milliseconds, sequence) up to which archived events are in it, for each stream that has any.
+        screened_since_ms: From when on interactions that no person made were left out (`recsys.datasets.screening`),
+            UTC epoch milliseconds; None where none were.
     """
 
     name: str
@@ -132,6 +135,8 @@ class Dataset:
     timing: Timing = "exact"
     place: np.ndarray | None = None
     impressions: Impressions | None = None
+    archived: tuple[tuple[int, int, int], ...] = ()
+    screened_since_ms: int | None = None
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -151,6 +156,8 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     categories: list[str]
     report: ImportReport
     files: dict[str, _File]
+    archived: tuple[tuple[int, int, int], ...] = ()
+    screened_since_ms: int | None = None
 
 
 def save(dataset: Dataset, directory: Path) -> None:
@@ -182,6 +189,8 @@ def save(dataset: Dataset, directory: Path) -> None:
             categories=dataset.categories,
             report=dataset.report,
             files=files,
+            archived=dataset.archived,
+            screened_since_ms=dataset.screened_since_ms,
         )
         _write_durably(writing / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
         if directory.exists():
@@ -230,6 +239,8 @@ def load(directory: Path) -> Dataset:
         timing=manifest.timing,
         place=np.array(events["place"]) if "place" in events.column_names else None,
         impressions=None if shown is None else Impressions.of_table(shown),
+        archived=manifest.archived,
+        screened_since_ms=manifest.screened_since_ms,
     )
 
 

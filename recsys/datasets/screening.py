@@ -70,8 +70,9 @@ def screen(dataset: Dataset, *, since_ms: int, seed: int) -> Screened:
     if picks is not None:
         findings.append(picks.mixture(blind, seed))
     ids = dataset.user_id
+    kept = _without(dataset, dropped)
     return Screened(
-        _without(dataset, dropped),
+        kept if kept is dataset else replace(kept, screened_since_ms=since_ms),
         tuple(findings),
         tuple(ids[one] for one in flooding.tolist()),
         tuple(ids[one] for one in blind.tolist()),

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from recsys.bundle import FLAGS
 from recsys.evaluation import metrics
 from recsys.evaluation.answers import Answers, ask
 from recsys.evaluation.baselines import Pipeline
@@ -92,16 +93,17 @@ def compare(
         differences,
         float(answers[TWO_STAGE].found.mean()),
         segments(world, asked, answers),
+        kinds=kinds(world, answers[TWO_STAGE]),
     )
 
 
 def segments(world: World, asked: Asked, answers: Mapping[str, Answers]) -> dict[str, dict[str, float]]:
-    """Of the right answers of each segment: how many there are, and the share that each pipeline has in its first ten.
+    """Of the right answers of each segment: how many there are, of how many users, and the share in each first ten.
 
     Users by the events known of them; items by their positives in what the bundle learnt from.
     """
     wanted = asked.questions.wanted
-    events = asked.known.states.events[wanted.rows()]
+    user, events = asked.questions.user[wanted.rows()], asked.known.states.events[wanted.rows()]
     row = world.bundle.vocabulary.rows(wanted.values)
     popularity = np.where(row >= 0, world.bundle.item_stats.popularity[row], 0)
     head = np.quantile(world.bundle.item_stats.popularity, 1 - HEAD)
@@ -115,10 +117,22 @@ def segments(world: World, asked: Asked, answers: Mapping[str, Answers]) -> dict
         "items that nobody liked yet": popularity == 0,
     }
     return {
-        name: {"answers": float(part.sum())}
+        name: {"answers": float(part.sum()), "users": float(len(np.unique(user[part])))}
         | {one: float(((a.rank >= 0) & (a.rank < 10))[part].mean()) for one, a in answers.items()}
         for name, part in parts.items()
         if part.any()
+    }
+
+
+def kinds(world: World, answers: Answers) -> dict[str, dict[str, int]]:
+    """Of the FLAGS most frequent categories, the most frequent first: items, and different ones in a first ten."""
+    bundle, first = world.bundle, answers.lists[:, :10]
+    came_up = np.zeros(len(bundle.vocabulary), bool)
+    came_up[first[first >= 0]] = True
+    size = bundle.category_item.lengths()
+    return {
+        bundle.category_name[one]: {"items": int(size[one]), "shown": int(came_up[bundle.category_item[one]].sum())}
+        for one in np.argsort(-size, kind="stable")[:FLAGS].tolist()
     }
 
 

@@ -27,7 +27,9 @@ class Report:
         rows: One per pipeline, the evaluated one first.
         differences: "<metric> over <baseline>" -> paired difference with its interval.
         retrieved: Share of the right answers that were among the candidates.
-        segments: Of users and of items: right answers, and of each pipeline the share of them in its first ten.
+        segments: Of users and of items: right answers, their users, and of each pipeline the share of the answers in
+            its first ten.
+        kinds: Of the most frequent categories: their items, and how many of them were in a first ten of the bundle.
         conditions: Under which it was made: commit, machine, seed, time and memory of training, and the like.
     """
 
@@ -39,6 +41,7 @@ class Report:
     retrieved: float
     segments: dict[str, dict[str, float]] = field(default_factory=dict)
     conditions: dict[str, Any] = field(default_factory=dict)
+    kinds: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def over(self, name: str) -> Interval:
         """The paired difference of NDCG@10 over another pipeline. Raises KeyError where there is none."""
@@ -85,6 +88,7 @@ class Report:
             value["retrieved"],
             value["segments"],
             value.get("conditions", {}),
+            value.get("kinds", {}),
         )
 
     def table(self, metrics: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:

@@ -6,23 +6,29 @@ looks, each of each step with its part of ALPHA: a bundle that is no worse is se
 
 from dataclasses import dataclass
 
+from recsys.experiments.effects import Effect
 from recsys.experiments.outcomes import METRICS, WORSE_IF_MORE, Outcomes
 from recsys.experiments.sequential import LEAST
+from recsys.experiments.spread import FIRST_LOOK, coverage, head_share
 
 ALPHA = 0.05
 PLANNED = 5_000  # users at which intervals are tightest
 SLOWER_MS = 5.0  # tolerated
 DEGRADED = 0.001  # share of lists, tolerated
 LOPSIDED = 0.001  # of users by variant: below it they were not drawn as they should have been
-COVERAGE, COVERAGE_USERS = 0.75, 200  # of the items that the champion shows as many users; no interval, so far below 1
+COVERAGE = 0.75  # of the items that the champion shows as many users: how few are tolerated
+HEAD_MORE = 0.15  # of a list: how much more of it may be of the champion's most shown items
+UNCHANGED = 0.10  # of lists: how many more may be just those that their user got before
 NAMES = {
     "clicked": "lists clicked",
     "converted": "lists liked or bought from",
     "value": "value per user",
+    "changed": "lists that changed",
     "degraded": "degraded lists",
     "latency_ms": "milliseconds of computation",
 }
-TOLERATED = {"degraded": DEGRADED, "latency_ms": SLOWER_MS}
+TOLERATED = {"degraded": DEGRADED, "latency_ms": SLOWER_MS, "changed": UNCHANGED}
+GUARDS = len(METRICS) + 2  # with the head and the different items: each has its part of alpha
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +53,41 @@ def judge(outcomes: Outcomes, share: float, *, alpha: float = ALPHA) -> Verdict:
     Args:
         share: Of users that are to be in variant 1, 0 to 1.
     """
-    broken, seen = [], []
-    for metric in METRICS:
-        one = outcomes.effect(metric, 1, planned=PLANNED, alpha=alpha / len(METRICS))
-        sentence = (
-            f"{NAMES[metric]}: {_figure(one.treatment)} instead of {_figure(one.control)}, difference "
-            f"{one.difference:+.4g} [{one.low:+.4g}, {one.high:+.4g}]"
-        )
-        seen.append(sentence)
-        is_worse = one.low > TOLERATED[metric] if metric in WORSE_IF_MORE else one.high < 0
-        if is_worse:
-            broken.append(sentence)
+    part = alpha / GUARDS
+    effects = {metric: outcomes.effect(metric, 1, planned=PLANNED, alpha=part) for metric in METRICS}
+    found = [_of_metric(metric, one) for metric, one in effects.items()]
+    found.append(_of_head(head_share(outcomes, 1, planned=PLANNED, alpha=part)))
     users, lists = outcomes.users(), outcomes.shown()
     if 0 < share < 1:
         chance = outcomes.mismatch([1 - share, share])
-        seen.append(f"users {users[0]:,} and {users[1]:,}, {share:.2%} wanted: probability {chance:.2g}")
-        if chance < LOPSIDED:
-            broken.append(seen[-1])
+        drawn = f"users {users[0]:,} and {users[1]:,}, {share:.2%} wanted: probability {chance:.2g}"
+        found.append((drawn, chance < LOPSIDED))
     if min(users) < LEAST:
-        seen.append(f"below {LEAST} users of a side nothing but who was drawn is judged")
-    coverage = outcomes.coverage(1)
-    if min(users) >= COVERAGE_USERS:
-        seen.append(f"different items: {coverage:.0%} of what the champion shows as many users")
-        if coverage < COVERAGE:
-            broken.append(seen[-1])
-    return Verdict(tuple(broken), (users[0], users[1]), (lists[0], lists[1]), tuple(seen))
+        found.append((f"below {LEAST} users of a side nothing but who was drawn is judged", False))
+    spread = coverage(outcomes, 1, alpha=part)
+    if spread.users >= FIRST_LOOK:
+        items = f"{spread.ratio:.0%} [{spread.low:.0%}, {spread.high:.0%}] of what the champion shows"
+        found.append((f"different items: {items}, the first {spread.users:,} users of each", spread.high < COVERAGE))
+    broken = tuple(sentence for sentence, is_broken in found if is_broken)
+    return Verdict(broken, (users[0], users[1]), (lists[0], lists[1]), tuple(sentence for sentence, _ in found))
+
+
+def _of_metric(metric: str, one: Effect) -> tuple[str, bool]:
+    """A sentence, and whether the guard is broken."""
+    tolerated = TOLERATED.get(metric, 0.0)
+    is_worse = one.low > tolerated if metric in WORSE_IF_MORE else one.high < -tolerated
+    return _sentence(NAMES[metric], one), is_worse
+
+
+def _of_head(one: Effect) -> tuple[str, bool]:
+    return _sentence("share of the most shown items", one), one.low > HEAD_MORE
+
+
+def _sentence(name: str, one: Effect) -> str:
+    return (
+        f"{name}: {_figure(one.treatment)} instead of {_figure(one.control)}, difference "
+        f"{one.difference:+.4g} [{one.low:+.4g}, {one.high:+.4g}]"
+    )
 
 
 def _figure(value: float) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 from recsys.experiments.effects import Effect, Side, effect
 from recsys.experiments.sequential import mismatch
 
-METRICS = ("clicked", "converted", "value", "degraded", "latency_ms")
+METRICS = ("clicked", "converted", "value", "changed", "degraded", "latency_ms")
 PER_USER = {"value"}  # divided by users; the others by lists
+PER_PAIR = {"changed"}  # by lists that have one before them
 WORSE_IF_MORE = {"degraded", "latency_ms"}
 
 
@@ -22,9 +23,10 @@ class Outcomes:
         variant: int64 [u], places in `names`.
         lists: float64 [u], lists shown.
         totals: float64 [len(METRICS), u]: of those, how many were clicked and converted, the value that came of them,
-            how many were degraded, and the milliseconds that they took together.
+            how many were others than the user's list before, how many were degraded, and the milliseconds that they
+            took together.
         before: float64 [u], events of the user in the time before the experiment.
-        items, owners: Per variant, the items shown, one entry each time, and to whom, as rows: int64.
+        items, owners: Per variant, the items of each user's first list, and whose they are, as rows: int64.
     """
 
     names: tuple[str, ...]
@@ -57,7 +59,7 @@ class Outcomes:
         """The users of a variant, as `effects` wants them."""
         rows = self.variant == variant
         lists = self.lists[rows]
-        weight = np.ones(len(lists)) if metric in PER_USER else lists
+        weight = np.ones(len(lists)) if metric in PER_USER else lists - 1 if metric in PER_PAIR else lists
         return Side(self.totals[METRICS.index(metric)][rows], weight, self.before[rows])
 
     def effect(self, metric: str, variant: int, *, planned: int, alpha: float) -> Effect:
@@ -67,30 +69,6 @@ class Outcomes:
     def mismatch(self, shares: Sequence[float]) -> float:
         """As `sequential.mismatch`, of the users by variant."""
         return mismatch(self.users(), shares)
-
-    def coverage(self, variant: int) -> float:
-        """Distinct items that a variant shows, over those that the control shows as many users in as many places.
-
-        As many users, the first of each: a user's lists repeat themselves, so few users see fewer items in as many
-        places. Then expected numbers in as many random places (rarefaction: Hurlbert, "The Nonconcept of Species
-        Diversity", Ecology 52(4), 1971). NaN without any.
-        """
-        users = min(self.users()[variant], self.users()[0])
-        own, control = (self._shown_to_first(users, one) for one in (variant, 0))
-        places = min(len(own), len(control))
-        return distinct_in(own, places) / distinct_in(control, places) if places else float("nan")
-
-    def _shown_to_first(self, users: int, variant: int) -> np.ndarray:
-        rows = np.flatnonzero(self.variant == variant)[:users]
-        return self.items[variant][np.isin(self.owners[variant], rows)]
-
-
-def distinct_in(items: np.ndarray, places: int) -> float:
-    """How many distinct items are expected in so many of these places, drawn without putting back."""
-    counts = np.unique(items, return_counts=True)[1].astype(np.float64)
-    total = float(len(items))
-    # Of an item that is in c of n places, the chance to be in none of m: (n-c)(n-c-1).../n(n-1)..., nearly (1 - m/n)^c.
-    return float((1 - (1 - places / total) ** counts).sum())
 
 
 def distance(one: Sequence[str], other: Sequence[str], *, p: float = 0.9) -> float:

@@ -1,7 +1,7 @@
 """The user state: what is remembered of one user, how an event changes it, and the features it gives alone.
 
-`update` is the only code that changes a state. The importer, the replay behind training and evaluation, and
-session items inside a request all call it.
+`update` is the only code that brings an event into a state. The importer, the replay behind training and evaluation and
+session items inside a request all call it. What a state would be without an item: `recsys.explanations.removal`.
 """
 
 from dataclasses import dataclass, fields

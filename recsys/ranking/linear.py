@@ -27,6 +27,12 @@ class Linear:
         zero = np.zeros(features)
         return cls(zero.astype(np.float32), zero.astype(np.float32), zero, zero)
 
+    def terms(self, columns: np.ndarray) -> np.ndarray:
+        """What each feature adds to the log-odds, float64 [F, m]. columns: float32 [F, m]."""
+        x = np.clip(columns, self.low[:, None], self.high[:, None]).astype(np.float64)
+        terms = self.plain[:, None] * x + self.root[:, None] * np.copysign(np.sqrt(np.abs(x)), x)
+        return np.where(((self.plain != 0) | (self.root != 0))[:, None], terms, 0.0)
+
     def share(self, columns: np.ndarray, indptr: np.ndarray, apart: np.ndarray | None = None) -> np.ndarray:
         """How probable each candidate is to be the one of its request that is wanted, float64 [m].
 

@@ -33,6 +33,11 @@ class Trees:
     def __len__(self) -> int:
         return len(self.feature)
 
+    @property
+    def depth(self) -> int:
+        """D."""
+        return self.feature.shape[1]
+
     def first(self, count: int) -> "Trees":
         """What boosting had after so many trees."""
         return Trees(self.feature[:count], self.border[:count], self.leaf[:count], self.bias)

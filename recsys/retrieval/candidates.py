@@ -25,9 +25,29 @@ def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray, e
     Returns:
         Candidates; within a request by falling fused score, then by rising item row.
     """
+    wanted = wanted_candidates(world, batch)
+    return fused(read(world, batch, users, eligible, explored, wanted, depth=DEPTH), wanted)
+
+
+def read(
+    world: World,
+    batch: QueryBatch,
+    users: Users,
+    eligible: np.ndarray,
+    explored: np.ndarray,
+    wanted: np.ndarray,
+    *,
+    depth: int,
+    popular_depth: int = 0,
+) -> list[Lists]:
+    """The list of each source of the recipe, and that of the drawn items.
+
+    Args:
+        wanted: int64 [b], as `wanted_candidates`. depth: Of the lists of personal sources. popular_depth: At least so
+            deep is the popular one.
+    """
     bundle, recipe, history = world.bundle, world.bundle.recipe, users.history
     sources = {Source[name] for name in recipe.sources}
-    wanted = wanted_candidates(world, batch)
     lists: list[Lists] = []
     filtered = batch.categories.lengths() > 0
     searched = np.full(len(batch), True)
@@ -38,7 +58,7 @@ def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray, e
         (Source.SPECTRAL, bundle.spectral_index, bundle.spectral.vector, users.spectral),
     ):
         if source in sources:
-            lists.append(nearest(source, index, table, vector, DEPTH, eligible, filtered, searched))
+            lists.append(nearest(source, index, table, vector, depth, eligible, filtered, searched))
     recent = recency(recipe.recent, recipe.recent_decay, len(batch))
     for source, neighbours, weight in (
         (Source.TRANSITIONS, bundle.transitions, recent),
@@ -48,14 +68,14 @@ def union(world: World, batch: QueryBatch, users: Users, eligible: np.ndarray, e
     ):
         if source in sources:
             seed = history.item[:, : weight.shape[1]]
-            lists.append(related(source, neighbours, seed, weight, DEPTH, eligible))
+            lists.append(related(source, neighbours, seed, weight, depth, eligible))
     if Source.POPULAR in sources:
         personal = len(sources) > 1 and users.history.known
         reach = np.where(personal, np.maximum(_half_more(batch.count), POPULAR_MIN), wanted)
-        lists.append(popular(world, reach, eligible))
+        lists.append(popular(world, np.maximum(reach, popular_depth) if popular_depth else reach, eligible))
     drawn = explored[:, None]
     lists.append(Lists(Source.NEW, drawn, np.zeros(drawn.shape, np.float32), 1))
-    return _fused(lists, wanted)
+    return lists
 
 
 def wanted_candidates(world: World, batch: QueryBatch) -> np.ndarray:
@@ -70,7 +90,8 @@ def _half_more(count: np.ndarray) -> np.ndarray:
     return count.astype(np.int64) * 3 // 2
 
 
-def _fused(lists: list[Lists], wanted: np.ndarray) -> CandidateSet:
+def fused(lists: list[Lists], wanted: np.ndarray) -> CandidateSet:
+    """Some lists as one, of each request at most `wanted`, int64 [b]."""
     return CandidateSet(
         *fuse(
             tuple(one.item for one in lists),

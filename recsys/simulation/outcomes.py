@@ -6,6 +6,7 @@ from recsys.experiments.outcomes import Outcomes
 
 CLICKS, LIKES = 0.3, 0.05  # shares of the champion's lists
 DEGRADED = 0.0001
+CHANGED = 0.8  # of lists, beside the one before
 LISTS = 8.0  # of a user, on average, after the first
 CATALOGUE, SHOWN = 1000, 10  # items; of a list
 POPULARITY = 1.2  # Zipf's exponent of what is shown
@@ -20,13 +21,16 @@ def simulated_outcomes(
     likes: float = LIKES,
     slower_ms: float = 0.0,
     degraded: float = DEGRADED,
+    changed: float = CHANGED,
+    popular: float = 0.0,
     lost_items: float = 0.0,
     lost_users: float = 0.0,
 ) -> Outcomes:
     """Users of different tastes and habits, some of them in a bundle that does what the arguments say.
 
     Args:
-        share: Of the users, in the bundle. clicks, likes, degraded: Shares of its lists. slower_ms: Of each of them.
+        share: Of the users, in the bundle. clicks, likes, changed, degraded: Shares of its lists. slower_ms: Of each of
+            them. popular: Share of its places that the most popular items have instead.
         lost_items: Share of the catalogue that it lacks. lost_users: Share of its users who never arrive.
     """
     variant = (rng.random(users) < share).astype(np.int64)
@@ -43,9 +47,12 @@ def simulated_outcomes(
     for one in (0, 1):
         catalogue = int(CATALOGUE * (1 - (lost_items if one else 0)))
         rows = np.flatnonzero(variant == one)
-        of = np.repeat(rows, whole[rows] * SHOWN)
+        of = np.repeat(rows, SHOWN)
         owners.append(of)
-        items.append(np.minimum(rng.zipf(POPULARITY, len(of)) - 1, 10**6) % catalogue)
-    totals = np.array([clicked, liked, liked * 2.0, bad, took], float)
+        shown = np.minimum(rng.zipf(POPULARITY, len(of)) - 1, 10**6) % catalogue
+        instead = rng.random(len(of)) < (popular if one else 0)
+        items.append(np.where(instead, rng.integers(SHOWN, size=len(of)), shown))
+    other = rng.binomial(whole - 1, np.where(variant == 1, changed, CHANGED))
+    totals = np.array([clicked, liked, liked * 2.0, other, bad, took], float)
     before = rng.poisson(10 * taste).astype(float)
     return Outcomes(("control", "canary"), variant, lists, totals, before, tuple(items), tuple(owners))

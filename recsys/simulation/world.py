@@ -31,13 +31,26 @@ class Appeal:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Surge:
+    """Items that everybody wants all of a sudden.
+
+    Args:
+        rows: int [i], of the catalogue. onset_s: UTC epoch seconds. log_odds: Added to those of their attraction.
+    """
+
+    rows: np.ndarray
+    onset_s: float
+    log_odds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SimulatedWorld:
     """A catalogue and a population, immutable; every answer depends on the arguments alone.
 
     Attributes:
         traits: float64 [N, d]. tastes: of the users.
         activity: float64 [users], the share of the visits that each makes.
-        seed: Of all visits.
+        seed: Of all visits. surge: None where there is none.
     """
 
     catalogue: Catalogue
@@ -48,6 +61,7 @@ class SimulatedWorld:
     habits: Habits = field(default_factory=Habits)
     behaviour: Behaviour = field(default_factory=Behaviour)
     appeal: Appeal = field(default_factory=Appeal)
+    surge: Surge | None = None
 
     @classmethod
     def over(
@@ -98,6 +112,8 @@ class SimulatedWorld:
         odds = np.exp(
             self.appeal.base - self.appeal.popularity * (log_rank - log_rank.mean()) + self.appeal.taste * match
         )
+        if self.surge is not None:
+            odds[np.ix_(np.asarray(at_s) >= self.surge.onset_s, self.surge.rows)] *= np.exp(self.surge.log_odds)
         wanted = self.catalogue.available(at_s)
         if met is not None:
             wanted &= ~met

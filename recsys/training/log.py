@@ -51,6 +51,15 @@ class Log:
     def __len__(self) -> int:
         return len(self.user)
 
+    def counts(self) -> dict[str, int]:
+        """How many events and positives there are, of how many users, and how many items have a positive."""
+        return {
+            "events": len(self),
+            "positives": int(self.positive.sum()),
+            "users": len(np.unique(self.user)),
+            "liked_items": len(np.unique(self.item[self.positive])),
+        }
+
     def take(self, rows: np.ndarray | slice) -> "Log":
         """Some of the events; their order must be that of the log."""
         return Log(*(getattr(self, name)[rows] for name in self.__slots__))

@@ -13,6 +13,7 @@ from recsys.bundle import Bundle, Recipe
 from recsys.bundle_files import save
 from recsys.datasets.checks.checks import Checks, check
 from recsys.datasets.checks.report import to_json
+from recsys.datasets.content import content_hash, counts
 from recsys.datasets.dataset import Dataset, Timing
 from recsys.errors import TrainingError
 from recsys.evaluation.baselines import Pipeline, baselines
@@ -21,6 +22,7 @@ from recsys.evaluation.report import Report
 from recsys.features.matrix import FEATURES, SCHEMA_HASH
 from recsys.features.schema import described
 from recsys.manifest import write_manifest
+from recsys.monitoring.reference import Reference, reference_of
 from recsys.training.leaks import refuse_leaks
 from recsys.training.learn import Learnt, Step, learn, quiet, timed
 from recsys.training.log import Log
@@ -41,12 +43,16 @@ class Trained:
         protocol: How the log was divided, by name.
         report: Its evaluation on what no part of it has seen.
         window: Times of the first event, the end of what was learnt from and the last event, UTC epoch seconds.
+        learnt_from: How many events, positives, users and liked items it was fitted on.
+        reference: What live lists and events will be compared with.
     """
 
     learnt: Learnt
     protocol: str
     report: Report
     window: tuple[int, int, int]
+    learnt_from: dict[str, int]
+    reference: Reference
 
     @property
     def bundle(self) -> Bundle:
@@ -61,6 +67,7 @@ def train(
     candidates: int = 200,
     protocol: str | None = None,
     champion: World | None = None,
+    diversity: float = 0.05,
     step: Step = quiet,
 ) -> Trained:
     """Train on a part of the events and evaluate on the rest; what was evaluated is what is returned.
@@ -68,6 +75,7 @@ def train(
     Args:
         protocol: One of `splits.PROTOCOLS`; by default what the times of the data set allow (BY_TIMING).
         champion: Asked the same questions; it must have learnt nothing of them.
+        diversity: Of the lists that live ones will be compared with.
         step: Called with a name and a total; its context gives a function that is told of progress.
     Raises:
         TrainingError: too few events for one of the parts; the message says which.
@@ -87,7 +95,14 @@ def train(
     with timed(learnt.seconds, "evaluation"):
         beside = baselines(world) | ({} if champion is None else {CHAMPION: Pipeline(champion)})
         report = judge(world, split, protocol, beside=beside, seed=recipe.seed, step=step)
-    return Trained(learnt, protocol, report, (int(log.ts_s[0]), split.until_s, int(log.ts_s[-1])))
+    with timed(learnt.seconds, "reference"):
+        bias = learnt.position_bias
+        looked_at = () if bias is None else tuple(bias.propensity.tolist())
+        reference = reference_of(
+            world, split.questions, split.history, diversity=diversity, seed=recipe.seed, examination=looked_at
+        )
+    window = (int(log.ts_s[0]), split.until_s, int(log.ts_s[-1]))
+    return Trained(learnt, protocol, report, window, split.past.counts(), reference)
 
 
 def judge(
@@ -119,6 +134,7 @@ def write(
         checks: Of this data set, where they were made before. search: What found the recipe, where it was searched for.
     """
     save(trained.bundle, directory)
+    trained.reference.save(directory)
     (directory / "data_checks.json").write_text(to_json(checks or check(dataset), rows=False), "utf-8")
     searched = {"search": search and search.to_json()}
     (directory / "report.json").write_text(json.dumps(trained.report.to_json() | searched, indent=1), "utf-8")
@@ -135,7 +151,12 @@ def write(
             "synthetic": dataset.synthetic,
             "fingerprint": dataset.fingerprint,
             "attribution": dataset.attribution,
+            "content_hash": content_hash(dataset),
+            "archived": dataset.archived,
+            "screened_since_ms": dataset.screened_since_ms,
+            **counts(dataset),
         },
+        "learnt_from": trained.learnt_from,
         "protocol": trained.protocol,
         "data_window": {"first": first, "split": split, "last": last},
         "feature_schema_hash": SCHEMA_HASH,

@@ -14,10 +14,15 @@ from service.cli import (
     checks,
     data,
     decisions,
+    drift,
     evaluation,
     experiments,
+    explanations,
     features,
+    lineage,
+    measurement,
     model,
+    model_card,
     rollouts,
     shadow,
     stack,
@@ -43,10 +48,15 @@ data.register(app)
 checks.register(app)
 model.register(app)
 bundles.register(app)
+model_card.register(app)
+measurement.register(app)
 evaluation.register(app)
 ablation.register(app)
 decisions.register(app)
+explanations.register(app)
 features.register(app)
+lineage.register(app)
+drift.register(app)
 capacity.register(app)
 
 

@@ -1,6 +1,7 @@
 """`riffle autopilot`: training that begins, is judged and rolled out by itself; what it did, and how to hold it."""
 
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from service.autopilot.run import Runs
 from service.autopilot.works import HomeWorks, policy_of
 from service.cli.bundles import whoami
 from service.cli.console import output, plain_table
+from service.drift import worth_retraining
 from service.errors import AutopilotError
 from service.settings import Settings, load
 
@@ -88,7 +90,8 @@ def resume() -> None:
 
 def _of(settings: Settings) -> tuple[Runs, Pilot]:
     runs = Runs(settings.home_path / "autopilot")
-    return runs, Pilot(runs, HomeWorks(settings), policy_of(settings))
+    works = HomeWorks(settings, harmful=partial(worth_retraining, settings))
+    return runs, Pilot(runs, works, policy_of(settings))
 
 
 def _run(runs: Runs, pilot: Pilot, reason: str) -> None:

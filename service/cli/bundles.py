@@ -3,16 +3,18 @@
 import asyncio
 import getpass
 import socket
+from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.markup import escape
 
-from recsys.bundle_files import load as load_bundle
 from recsys.changes import CHAMPION, Change
 from recsys.errors import RegistryError
 from recsys.evaluation.report import Report
 from recsys.manifest import read_manifest
+from recsys.signature import private_key, read_signatures
 from service.archives import decision_archive
 from service.cli.console import output, plain_table, report_table, waiting
 from service.decision_records import DecisionRecords
@@ -104,10 +106,38 @@ def show(bundle: Reference = "champion") -> None:
 
 
 @bundles.command("verify")
-def verify(bundle: Reference = "champion") -> None:
-    """Check every byte of a bundle against its manifest, and that this version can serve it."""
-    _, manifest = load_bundle(registry(load()).path(bundle))
+def verify(
+    bundle: Reference = "champion",
+    keys: Annotated[
+        Path | None, typer.Option(help="Trusted public keys in a PEM file; by default the setting trusted_keys.")
+    ] = None,
+) -> None:
+    """Check every byte of a bundle against its manifest, its signature, and that this version can serve it."""
+    settings = load()
+    if keys is not None:
+        settings = msgspec.structs.replace(settings, trusted_keys=str(keys))
+    found = registry(settings)
+    _, manifest = found.load(bundle)
+    signers = ", ".join(one[:16] for one in sorted(read_signatures(found.path(manifest.id))))
+    signed = "signed by a trusted key" if settings.trusted_keys else "no trusted keys are set, so no signature counts"
     output.print(f"[green]✓[/] {manifest.id}: {len(manifest.files)} files, all as published")
+    output.print(f"{signed}; signatures: {signers or 'none'}", highlight=False)
+
+
+@bundles.command("sign")
+def sign(
+    bundle: Reference = "champion",
+    key: Annotated[
+        Path | None, typer.Option(help="A private Ed25519 key in a PEM file; by default the setting signing_key.")
+    ] = None,
+) -> None:
+    """Vouch for a bundle, once every byte is as published; signatures of other keys stay."""
+    settings = load()
+    if key is None and not settings.signing_key:
+        raise RegistryError("no key: give --key FILE, or set signing_key")
+    found = registry(settings)
+    signer = found.sign(bundle, private_key(key or Path(settings.signing_key)))
+    output.print(f"[green]✓[/] {found.resolve(bundle)} is signed by {signer[:16]}", highlight=False)
 
 
 @bundles.command("gate")
@@ -132,7 +162,7 @@ def promote(
     """
     settings = load()
     found = registry(settings)
-    _, manifest = load_bundle(found.path(bundle))
+    _, manifest = found.load(bundle)
     if force:
         reason = f"past the gate: {reason}" if reason.strip() else reason
     elif manifest.id not in {one.to_id for one in found.audit() if one.name == CHAMPION}:
@@ -175,8 +205,8 @@ def prune(
 ) -> None:
     """Remove bundles that nothing needs.
 
-    Bundles stay that have a name, that are among the newest, the champion before, what serves now, and those of all
-    answers on record, which can be made again.
+    Bundles stay that have a name, that are among the newest, the champion before, what serves now or is tried, also in
+    an experiment that is only described, and those of all answers on record, which can be made again.
     """
     settings = load()
     found = registry(settings)
@@ -184,7 +214,10 @@ def prune(
     if candidates := set(found.dispensable(keep=keep, needed=needed)):
         with waiting("Reading the answers on record"):
             needed |= asyncio.run(_answered(settings, candidates))
-    gone = found.dispensable(keep=keep, needed=needed) if dry_run else found.prune(keep=keep, needed=needed)
+    if dry_run:
+        gone = found.dispensable(keep=keep, needed=needed)
+    else:  # reading answers may take minutes, in which one of these may have been put on trial
+        gone = found.prune(keep=keep, needed=needed, again=lambda: held(settings))
     for bundle_id in gone:
         output.print(f"{bundle_id} {'would be removed' if dry_run else 'removed'}")
     if not gone:
@@ -205,8 +238,8 @@ async def _answered(settings: Settings, candidates: set[str]) -> set[str]:
         records = DecisionRecords(DecisionStream(store), decision_archive(settings))
         met: set[str] = set()
         async for one in records.newest():
-            if isinstance(one, Decision) and one.bundle in candidates:
-                met.add(one.bundle)
+            if isinstance(one, Decision):
+                met |= {made.bundle for made in one.alone()} & candidates
                 if met == candidates:
                     break
         return met

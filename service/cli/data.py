@@ -1,6 +1,7 @@
 """`riffle import`: bring a data set into this home."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,26 +37,39 @@ def import_(
     unordered: Annotated[
         bool, typer.Option("--unordered", help='Lines "user item item ..." do not give items in the order of time.')
     ] = False,
+    attribution: Annotated[
+        str, typer.Option(help="Who made the data, and the licence or terms of use; kept in every bundle made of them.")
+    ] = "",
 ) -> None:
     """Import interactions and items; `riffle train` and `riffle up` use the last import."""
     settings = load()
     if synthetic_world and path is not None:
         raise DatasetError(f"--synthetic invents a world and {path} is data: give one of them")
-    dataset = import_dataset(settings, path, synthetic_only=synthetic_world, ordered=not unordered)
+    dataset = import_dataset(
+        settings, path, synthetic_only=synthetic_world, ordered=not unordered, attribution=attribution
+    )
     output.print(f"[green]✓[/] {describe(dataset)}")
     output.print("Next: [bold]riffle train[/]")
 
 
 def import_dataset(
-    settings: Settings, path: Path | None, *, synthetic_only: bool = False, ordered: bool = True
+    settings: Settings,
+    path: Path | None,
+    *,
+    synthetic_only: bool = False,
+    ordered: bool = True,
+    attribution: str = "",
 ) -> Dataset:
     """Read, save and make current a data set: the given one, or the demo, or where that cannot be had a synthetic one.
 
+    Args:
+        attribution: Replaces what is known of who made the data and on what terms.
     Raises:
         DatasetError: the given data cannot be used.
     """
     with waiting(f"Importing {path.name if path else 'the demo data'}"):
         dataset = _read(settings, path, synthetic_only=synthetic_only, ordered=ordered)
+        dataset = replace(dataset, attribution=attribution or dataset.attribution)
         dataset = without_users(dataset, erased_users(settings).among(dataset.user_id))
         folder = folder_of(settings) / dataset.name
         storage.save(dataset, folder)

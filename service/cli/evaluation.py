@@ -93,7 +93,7 @@ def evaluate(
     dataset = history(settings)
     world = load_world(settings, bundle)
     manifest = _manifest(settings, world.bundle.id)
-    split_s = int(np.datetime64(manifest.fields["data_window"]["split"][:19], "s").astype(np.int64))
+    split_s = split_s_of(manifest.fields)
     if cold_start:
         if manifest.fields["dataset"]["fingerprint"] != dataset.fingerprint:
             raise DatasetError(f"{world.bundle.id} was trained on other data, so nobody is known to be new to it")
@@ -101,7 +101,7 @@ def evaluate(
         if ceiling:
             show_ceiling(world, dataset, split_s, settings)
         return
-    name, split = _rest(manifest.fields, dataset, split_s, per_user, settings.seed)
+    name, split = rest(manifest.fields, dataset, split_s, per_user, settings.seed)
     beside = baselines(world) | with_ease(world, split.past) | _champion(settings, manifest)
     report = judge(world, split, name, beside=beside, seed=settings.seed, step=step)
     report = replace(report, conditions=conditions(settings))
@@ -126,7 +126,12 @@ def _champion(settings: Settings, judged: Manifest) -> dict[str, Pipeline]:
     return {CHAMPION: Pipeline(load_world(settings, champion))}
 
 
-def _rest(fields: dict[str, Any], dataset: Dataset, split_s: int, per_user: int, seed: int) -> tuple[str, Split]:
+def split_s_of(fields: dict[str, Any]) -> int:
+    """When what a bundle has learnt from ends, UTC epoch seconds, of the fields of its manifest."""
+    return int(np.datetime64(fields["data_window"]["split"][:19], "s").astype(np.int64))
+
+
+def rest(fields: dict[str, Any], dataset: Dataset, split_s: int, per_user: int, seed: int) -> tuple[str, Split]:
     """What a bundle with these fields of the manifest has not learnt from, and the protocol by which it is asked."""
     name, log = fields["protocol"], Log.of(dataset)
     if fields["dataset"]["fingerprint"] != dataset.fingerprint:

@@ -1,6 +1,6 @@
 """`riffle experiments`: users drawn into variants, and what the variants do."""
 
-from datetime import UTC, datetime
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -10,23 +10,23 @@ from rich.markup import escape
 
 from recsys.erased_users import user_digest
 from recsys.experiments.effects import Effect
-from recsys.experiments.guards import LOPSIDED, NAMES
+from recsys.experiments.guards import NAMES
 from recsys.experiments.outcomes import METRICS
 from recsys.experiments.plots import plot_effects
+from service import experiments as service
 from service.cli.bundles import whoami
 from service.cli.console import output, plain_table, waiting
 from service.cli.moments import duration_s
 from service.cli.traffic import Reason, percent, store_of
 from service.errors import TrafficError
+from service.experiment_schemas import EffectOutcome, ExperimentReport, ExperimentRequest, VariantRequest
+from service.experiments import PLANNED
 from service.outcomes import WINDOW_S, with_outcomes
-from service.settings import Settings, load
-from service.traffic import changes, switching
-from service.traffic.document import Arm, Experiment, Traffic, Variant
+from service.settings import load
+from service.traffic import switching
+from service.traffic.document import Arm, Traffic
 from service.traffic.table import TrafficTable, on_table
 from service.world import registry
-
-PLANNED = 5_000  # users at which intervals are tightest, where nobody says how many are expected
-ALPHA = 0.05
 
 experiments = typer.Typer(help="Users drawn into variants, and what the variants do.", no_args_is_help=True)
 
@@ -53,20 +53,26 @@ def create(
     placements: Annotated[
         list[str] | None, typer.Option("--placement", help="Where it counts; none: everywhere.")
     ] = None,
+    interleave: Annotated[
+        bool, typer.Option("--interleave", help="Two variants draft each list together, and users choose between them.")
+    ] = False,
     same: Annotated[bool, typer.Option("--same", help="Variants may be alike: a test of the test.")] = False,
 ) -> None:
     """Describe an experiment; the first variant is the control. Nobody is in it before it is started."""
     settings = load()
-    of = tuple(variant_of(settings, one) for one in variants)
-    made = Experiment(name, of, basis_points(str(share)), layer, tuple(placements or ()), same)
-
-    def created(now: Traffic) -> Traffic:
-        if any(one.name == name for one in now.experiments):
-            raise TrafficError(f"there is an experiment {name!r} already; its report would mix the two")
-        changes.refuse_idle(now, made, usual(settings))
-        return changes.with_experiment(now, made)
-
-    on_table(store_of(settings), lambda table: table.change(created, who=whoami(), reason=reason))
+    asked = ExperimentRequest(
+        name=name,
+        variants=[variant_of(one) for one in variants],
+        who=whoami(),
+        reason=reason,
+        share=share,
+        layer=layer,
+        placements=tuple(placements or ()),
+        kind="interleaving" if interleave else "ab",
+        same=same,
+    )
+    resolve = registry(settings).resolve
+    on_table(store_of(settings), lambda table: service.create(table, settings, resolve, asked))
     output.print(f"[green]✓[/] {name} is described; [bold]riffle experiments start {name}[/] begins it")
 
 
@@ -74,42 +80,17 @@ def create(
 def start(name: Name, reason: Reason) -> None:
     """Draw users into its variants; every replica loads their bundles first."""
     settings = load()
-
-    async def begin(table: TrafficTable) -> float:
-        one = (await table.demand()).experiment(name)
-        at = datetime.fromtimestamp(await table.now_ms() / 1000, UTC).isoformat(timespec="milliseconds")
-
-        def started(now: Traffic) -> Traffic:
-            one = now.experiment(name)
-            if one.state != "draft":
-                raise TrafficError(f"experiment {name!r} is {one.state}; create another one")
-            changes.refuse_idle(now, one, usual(settings))
-            return changes.with_experiment(now, msgspec.structs.replace(one, state="running", started=at))
-
-        bundles = [arm.bundle for arm in one.arms() if arm.bundle]
-        return (await switching.load_and_switch(table, bundles, started, who=whoami(), reason=reason))[1]
-
     with waiting("Starting everywhere"):
-        seconds = on_table(store_of(settings), begin)
+        _, seconds = on_table(
+            store_of(settings), lambda table: service.start(table, settings, name, who=whoami(), reason=reason)
+        )
     output.print(f"[green]✓[/] {name} runs, everywhere after {seconds:.1f} s")
 
 
 @experiments.command("stop")
 def stop(name: Name, reason: Reason) -> None:
     """Draw nobody any more; everybody gets the champion and the usual settings. The report stays."""
-
-    async def end(table: TrafficTable) -> None:
-        at = datetime.fromtimestamp(await table.now_ms() / 1000, UTC).isoformat(timespec="milliseconds")
-
-        def stopped(now: Traffic) -> Traffic:
-            one = now.experiment(name)
-            if one.state != "running":
-                raise TrafficError(f"experiment {name!r} does not run: it is {one.state}")
-            return changes.with_experiment(now, msgspec.structs.replace(one, state="stopped", stopped=at))
-
-        await switching.switch(table, stopped, who=whoami(), reason=reason)
-
-    on_table(store_of(load()), end)
+    on_table(store_of(load()), lambda table: service.stop(table, name, who=whoami(), reason=reason))
     output.print(f"[green]✓[/] {name} is stopped")
 
 
@@ -117,10 +98,10 @@ def stop(name: Name, reason: Reason) -> None:
 def list_() -> None:
     """All experiments."""
     now = on_table(store_of(load()), lambda table: table.demand())
-    table = plain_table(None, "name", "state", "layer", "users", "variants", "started (UTC)")
+    table = plain_table(None, "name", "kind", "state", "layer", "users", "variants", "started (UTC)")
     for one in now.experiments:
         of = ", ".join(f"{variant.name} {percent(variant.share)}" for variant in one.variants)
-        cells = (one.name, one.state, one.layer, percent(one.share), of, (one.started or "-")[:19])
+        cells = (one.name, one.kind, one.state, one.layer, percent(one.share), of, (one.started or "-")[:19])
         table.add_row(*map(escape, cells))
     output.print(table if now.experiments else "There is none.")
 
@@ -155,7 +136,7 @@ def holdout(
     reason: Reason,
 ) -> None:
     """Keep some users out of everything that is tried."""
-    of = basis_points(share)
+    of = service.basis_points(percentage(share))
 
     async def change(table: TrafficTable) -> None:
         await switching.switch(
@@ -177,41 +158,32 @@ def report(
 ) -> None:
     """What each variant does, beside the control. Look as often as you like: the intervals allow for it."""
     settings = load()
+    window_s = duration_s(window)
     now = on_table(store_of(settings), lambda table: table.demand())
-    one = now.experiment(name)
-    if one.started is None:
-        raise TrafficError(f"experiment {name!r} has not been started")
-    since_ms = int(datetime.fromisoformat(one.started).timestamp() * 1000)
-    names = tuple(variant.name for variant in one.variants)
     with waiting("Reading what came of it"):
-        window_s = duration_s(window)
         found = with_outcomes(
             settings,
             store_of(settings),
-            lambda reader: reader.read(name, names, since_ms=since_ms, window_s=window_s),
+            lambda reader: service.report(now, reader, name, window_s=window_s, planned=planned),
         )
-    chance = found.mismatch([variant.share / 10_000 for variant in one.variants])
+    if found.kind == "interleaving":
+        _print_preferences(found)
+        return
     table = plain_table(None, "variant", "users", "lists", *(NAMES[metric] for metric in METRICS), "different items")
-    for place, variant in enumerate(names):
-        figures = [f"{found.side(place, metric).rate():.4g}" for metric in METRICS]
-        items = f"{found.coverage(place):.0%}"
-        table.add_row(variant, f"{found.users()[place]:,}", f"{found.shown()[place]:,}", *figures, items)
+    for one in found.variants:
+        figures = [f"{_or_nan(one.rates[metric]):.4g}" for metric in METRICS]
+        table.add_row(one.name, f"{one.users:,}", f"{one.lists:,}", *figures, f"{_or_nan(one.items):.0%}")
     output.print(table)
-    output.print(f"Users as they were to be drawn: probability {chance:.2g}", highlight=False)
-    if chance < LOPSIDED:
+    output.print(f"Users as they were to be drawn: probability {found.drawn:.2g}", highlight=False)
+    if not found.sound:
         output.print("[red]They were not: believe none of these figures, and find out why first.[/]")
-    alpha = ALPHA / (len(METRICS) * (len(names) - 1))
-    effects = {
-        (variant, metric): found.effect(metric, place, planned=planned, alpha=alpha)
-        for place, variant in enumerate(names)
-        if place
-        for metric in METRICS
-    }
+    effects = {(one.variant, one.metric): effect_of(one) for one in found.effects}
     for (variant, metric), effect in effects.items():
         output.print(sentence(variant, metric, effect), highlight=False, markup=False)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        plot_effects(effects, NAMES, f"{name}: change beside {names[0]}", folder / f"experiment-{name}.png")
+        control = found.variants[0].name
+        plot_effects(effects, NAMES, f"{name}: change beside {control}", folder / f"experiment-{name}.png")
         output.print(f"Written to {folder / f'experiment-{name}.png'}", markup=False)
 
 
@@ -228,34 +200,66 @@ def sentence(variant: str, metric: str, effect: Effect) -> str:
     )
 
 
-def variant_of(settings: Settings, given: str) -> Variant:
-    """`b=50,diversity=0.2` as a variant. Raises TrafficError, RegistryError."""
+def effect_of(one: EffectOutcome) -> Effect:
+    """An effect as it was before it went through JSON, which has no infinity."""
+    rates = _or_nan(one.control), _or_nan(one.treatment)
+    low, high, fixed_low, fixed_high = (
+        unbounded if bound is None else bound
+        for bound, unbounded in zip(
+            (one.low, one.high, one.fixed_low, one.fixed_high), (-math.inf, math.inf) * 2, strict=True
+        )
+    )
+    return Effect(*rates, one.users, _or_nan(one.difference), low, high, fixed_low, fixed_high, one.explained)
+
+
+def variant_of(given: str) -> VariantRequest:
+    """`b=50,diversity=0.2` as a variant. Raises TrafficError."""
     first, *others = given.split(",")
     name, _, share = first.partition("=")
-    fields: dict[str, object] = {}
+    fields: dict[str, object] = {"name": name, "share": percentage(share)}
     for other in others:
         field, _, value = other.partition("=")
         if field not in Arm.__struct_fields__ or not value:
             known = ", ".join(f"{one}=..." for one in Arm.__struct_fields__)
             raise TrafficError(f"--variant {given!r}: {other!r} is no setting; known: {known}")
-        fields[field] = registry(settings).resolve(value) if field == "bundle" else value
+        fields[field] = value
     try:
-        return Variant(name, basis_points(share), msgspec.convert(fields, Arm, strict=False))
+        return msgspec.convert(fields, VariantRequest, strict=False)
     except msgspec.ValidationError as error:
         raise TrafficError(f"--variant {given!r}: {error}") from error
 
 
-def basis_points(text: str) -> int:
-    """A percentage in 0.01 %. Raises TrafficError."""
+def percentage(text: str) -> float:
+    """A percentage. Raises TrafficError."""
     try:
-        value = float(text) * 100
+        return float(text)
     except ValueError as error:
         raise TrafficError(f"{text!r} is no percentage; write NAME=50 for half") from error
-    if not 0 <= value <= 10_000 or abs(value - round(value)) > 1e-6:
-        raise TrafficError(f"{text} % is not 0 to 100 in steps of 0.01")
-    return round(value)
 
 
-def usual(settings: Settings) -> Arm:
-    """What answers where an arm says nothing."""
-    return Arm(candidates=settings.candidates, diversity=settings.diversity, explore=settings.explore)
+def _print_preferences(found: ExperimentReport) -> None:
+    """Which side users chose."""
+    output.print(f"{found.users:,} users saw {found.lists:,} lists of both sides", highlight=False)
+    for one in found.preferences:
+        (control, of_control), (other, of_other) = one.credit.items()
+        low = -math.inf if one.low is None else one.low
+        high = math.inf if one.high is None else one.high
+        wins = f"{one.winner} surely wins" if one.winner else "not sure yet"
+        output.print(
+            f"{NAMES[one.metric].replace('lists', 'items')}: {other} {of_other:,.0f}, {control} {of_control:,.0f}, of "
+            f"{one.decided:,} users who chose; a list {_or_nan(one.difference):+.4g} [{low:+.4g}, {high:+.4g}], "
+            f"{wins}; one look at the end: [{_or_nan(one.fixed_low):+.4g}, {_or_nan(one.fixed_high):+.4g}]",
+            highlight=False,
+            markup=False,
+        )
+    for side, lists in found.alone.items():
+        if lists:
+            output.print(
+                f"{lists:,} lists were of {side} alone, since the other side failed; they do not count",
+                style="yellow",
+                highlight=False,
+            )
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -21,7 +21,7 @@ from service.decisions import Decision
 from service.imports import current_dataset
 from service.parity import Finding, Parity, PastEvent, verify
 from service.round_trips import RoundTrips
-from service.settings import load
+from service.settings import Settings, load
 from service.stack import application
 from service.user_history import live_import, user_histories
 from service.world import recorded_worlds
@@ -54,7 +54,18 @@ def verify_(
     """Make the features of recorded answers again from import, archive and log, and compare them to the bit."""
     since_ms = 0 if since is None else moment_ms(since, time.time_ns() // 1_000_000)
     most = SAMPLE if sample is None and since is None else sample
-    settings = load()
+    parity = verified(load(), most, since_ms, user)
+    _print(parity)
+    if parity.findings:
+        raise typer.Exit(1)
+
+
+def verified(settings: Settings, most: int | None, since_ms: int = 0, user: str | None = None) -> Parity:
+    """Verify the newest answers.
+
+    Raises:
+        StackError, ArchiveError, RecordsUnavailable: answers or events cannot be read.
+    """
     url = application.store_url(settings)
     dataset, imported_ms = live_import(url, current_dataset(settings))
     with waiting("Reading recorded answers"):
@@ -65,9 +76,7 @@ def verify_(
         parity = verify(later, recorded_worlds(settings, url), histories, progress=done)
     if earlier := len(records) - len(later):
         parity.not_verified["answered before the present import was live"] += earlier
-    _print(parity)
-    if parity.findings:
-        raise typer.Exit(1)
+    return parity
 
 
 async def _records(url: str, most: int | None, since_ms: int, user: str | None) -> list[Decision]:
@@ -76,10 +85,10 @@ async def _records(url: str, most: int | None, since_ms: int, user: str | None) 
     try:
         async for record in DecisionStream(store).newest(since_ms=since_ms):
             if user is None or record.query.get("user_id") == user:
-                found.append(record)
-            if len(found) == most:
+                found += record.alone()
+            if most is not None and len(found) >= most:
                 break
-        return found
+        return found[:most]
     finally:
         await store.close()
 

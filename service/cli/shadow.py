@@ -10,9 +10,10 @@ from rich.markup import escape
 
 from service.cli.bundles import whoami
 from service.cli.console import output, plain_table, waiting
-from service.cli.experiments import basis_points
+from service.cli.experiments import percentage
 from service.cli.traffic import Reason, percent, store_of
 from service.errors import TrafficError
+from service.experiments import basis_points
 from service.settings import load
 from service.shadow import HEAD, compared
 from service.traffic import switching
@@ -38,7 +39,7 @@ def start(
 ) -> None:
     """Have some requests answered once more, after their answer was sent."""
     settings = load()
-    bundle_id, of = registry(settings).resolve(bundle), basis_points(share)
+    bundle_id, of = registry(settings).resolve(bundle), basis_points(percentage(share))
 
     async def begin(table: TrafficTable) -> None:
         def started(now: Traffic) -> Traffic:

@@ -17,6 +17,7 @@ import service
 from service.errors import StackError
 from service.settings import Settings
 from service.stack import processes, ray_head
+from service.stack.log_key import log_key
 from service.stack.ray_environment import environment
 
 NAME = "riffle"
@@ -47,6 +48,7 @@ def deploy(settings: Settings, *, redis_url: str, bundle_id: str) -> None:
     Raises:
         StackError: it did not become ready; the message has Serve's reason.
     """
+    settings = msgspec.structs.replace(settings, log_key=log_key(settings))
     wanted = {"settings": msgspec.to_builtins(settings), "redis_url": redis_url}
     wanted |= {"ray": _head_identity(settings), "code": _code_digest()}
     record = _record(settings)

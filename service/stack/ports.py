@@ -10,7 +10,7 @@ from service.errors import StackError
 from service.settings import Settings
 
 # The replica range is not here: Serve itself walks past the ports in it that are taken.
-RAY_PORTS = ("http_port", "dashboard_port", "ray_port", "haproxy_stats_port", "haproxy_metrics_port")
+RAY_PORTS = ("http_port", "dashboard_port", "ray_port", "haproxy_stats_port", "haproxy_metrics_port", "metrics_port")
 
 
 class Taken(msgspec.Struct, frozen=True):

@@ -1,13 +1,14 @@
-"""HAProxy with one more rule: lists that no gateway can make in time are refused before they reach one.
+"""HAProxy with two more rules: lists that no gateway can make in time are refused before they reach one, and a trace
+is begun by whom we trust alone.
 
 Those that reach one tell it since when they wait, so that the wait in between counts as well.
 
 A refusal by a gateway costs its core many times what one by HAProxy costs: in a flood of ten times the capacity the
 refusals of gateways would leave no time for answers (decision 0024). Ray Serve writes HAProxy's configuration and has
-no room for such a rule, but it lets an operator name the binary: this script stands there, adds the rule to the file
-and becomes the real HAProxy. It runs at each reload, so it imports nothing but the standard library.
+no room for such rules, but it lets an operator name the binary: this script stands there, adds them to the file and
+becomes the real HAProxy. It runs at each reload, so it imports nothing but the standard library.
 
-    proxy_admission.py BINARY PER_GATEWAY -f haproxy.cfg ...
+    proxy_admission.py BINARY PER_GATEWAY TRUSTED -f haproxy.cfg ...
 """
 
 import json
@@ -22,6 +23,7 @@ _LISTS = "/v1/recommendations /v1/similar"
 _LIMITS = (("low", 0.5, "riffle_low"), ("normal", 1.0, "!riffle_high"), ("high", 1.5, ""))
 _ARRIVED = "x-riffle-arrived"  # service.arrival.HEADER
 _ROOM = "x-riffle-room"  # service.arrival.ROOM_HEADER
+_TRACE = ("traceparent", "tracestate")  # service.telemetry.traceparent
 _PROBLEM = {
     "type": "urn:riffle:problem:overloaded",
     "title": "Overloaded",
@@ -65,17 +67,34 @@ def with_shedding(config: str, per_gateway: int) -> str:
     return config[: first.start()] + rule + config[first.start() :]
 
 
+def with_trust(config: str, trusted: str) -> str:
+    """The configuration with the headers of a trace taken away from everybody else; as it is where it has no route.
+
+    Whoever decides that a request is traced decides what it costs, and in whose trace it is seen.
+
+    Args:
+        trusted: Addresses and networks with commas between them; "": nobody.
+    """
+    first = _ROUTE.search(config)
+    if first is None:
+        return config
+    lines = [f"acl riffle_trusted src {trusted.replace(',', ' ')}"] if trusted else []
+    lines += [f"http-request del-header {name}{' unless riffle_trusted' if trusted else ''}" for name in _TRACE]
+    return config[: first.start()] + "".join(f"    {line}\n" for line in lines) + config[first.start() :]
+
+
 def _of_priority(name: str) -> str:
     """A regular expression for a JSON body with this priority, as HAProxy reads it."""
     return f'\\"priority\\"[[:space:]]*:[[:space:]]*\\"{name}\\"'
 
 
 def main(arguments: list[str]) -> None:
-    """Add the rule to the file after `-f`, and go on as HAProxy."""
-    binary, per_gateway, *rest = arguments
+    """Add the rules to the file after `-f`, and go on as HAProxy."""
+    binary, per_gateway, trusted, *rest = arguments
     path = Path(rest[rest.index("-f") + 1])
     written = path.with_suffix(".riffle")
-    written.write_text(with_shedding(path.read_text("utf-8"), int(per_gateway)), "utf-8")
+    config = with_trust(with_shedding(path.read_text("utf-8"), int(per_gateway)), trusted)
+    written.write_text(config, "utf-8")
     written.replace(path)
     os.execv(binary, [binary, *rest])
 

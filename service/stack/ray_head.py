@@ -22,6 +22,7 @@ from service.errors import StackError
 from service.settings import Settings
 from service.stack import ports, processes, proxy_admission
 from service.stack.ray_environment import HAPROXY_BINARY, environment, haproxy_script, runtime_folder, token_file
+from service.telemetry.callers import networks
 
 _START_S = 90.0  # 8-10 s on two idle cores
 _HAPROXY_STOP_S = 1.0
@@ -155,6 +156,7 @@ def _arguments(settings: Settings) -> list[str]:
         "include-dashboard": "true",
         "dashboard-host": "127.0.0.1",
         "dashboard-port": settings.dashboard_port,
+        "metrics-export-port": settings.metrics_port,
         "dashboard-agent-listen-port": 0,  # any: two stacks on one machine do not meet
         "min-worker-port": 0,  # any: Ray's default, 10002-19999, would forbid our own ports in between
         "max-worker-port": 0,
@@ -170,7 +172,8 @@ def _arguments(settings: Settings) -> list[str]:
 
 def _fingerprint(settings: Settings) -> str:
     bound = [getattr(settings, name) for name in ports.RAY_PORTS]
-    started_with = msgspec.json.encode([_arguments(settings), bound, settings.replica_port_min, settings.max_under_way])
+    proxied = [settings.replica_port_min, settings.max_under_way, settings.trace_trusted]
+    started_with = msgspec.json.encode([_arguments(settings), bound, *proxied])
     return hashlib.sha256(started_with).hexdigest()[:16]
 
 
@@ -238,7 +241,8 @@ def _haproxy_binary() -> str:
 def _make_haproxy_script(settings: Settings) -> None:
     path = haproxy_script(settings)
     path.parent.mkdir(exist_ok=True)
-    words = [sys.executable, "-I", "-S", proxy_admission.__file__, _haproxy_binary(), str(settings.max_under_way)]
+    words = [sys.executable, "-I", "-S", proxy_admission.__file__, _haproxy_binary()]
+    words += [str(settings.max_under_way), ",".join(networks(settings.trace_trusted))]
     temporary = path.with_suffix(".tmp")
     temporary.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', "utf-8")
     temporary.chmod(0o700)

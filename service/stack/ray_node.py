@@ -15,7 +15,7 @@ from service.settings import Settings
 from service.stack import ports, processes, ray_head
 from service.stack.ray_environment import environment, runtime_folder, token_file
 
-PORTS = ("http_port", "haproxy_stats_port", "haproxy_metrics_port")
+PORTS = ("http_port", "haproxy_stats_port", "haproxy_metrics_port", "metrics_port")
 _START_S = 90.0
 _REACH_S = 3.0
 _STARTED = "Ray runtime started."
@@ -78,6 +78,7 @@ def _arguments(settings: Settings, head: str, cpus: int) -> list[str]:
     options = {
         "address": head,
         "node-ip-address": settings.node_host,
+        "metrics-export-port": settings.metrics_port,
         "dashboard-agent-listen-port": 0,  # any: two nodes of one machine do not meet
         "min-worker-port": 0,
         "max-worker-port": 0,

@@ -4,7 +4,15 @@ from typing import NamedTuple
 
 from recsys.erased_users import user_digest
 from recsys.experiments.buckets import BUCKETS, bucket, which
-from service.traffic.document import CANARY, CONTROL, Arm, Experiment, Traffic
+from service.traffic.document import CANARY, CONTROL, INTERLEAVED, Arm, Experiment, Traffic
+
+
+class Side(NamedTuple):
+    """One of the two that make an interleaved list: the variant's name, its bundle, its settings."""
+
+    name: str
+    bundle: str
+    arm: Arm
 
 
 class Assigned(NamedTuple):
@@ -14,12 +22,16 @@ class Assigned(NamedTuple):
         bundle: Its id. arm: Settings where they are not the service's.
         variants: Of each experiment, and of the rollout, that the user is in: its name and the variant.
         propensity: Probability of just these variants.
+        sides: Who drafts the list, the control first; none: `bundle` and `arm` alone, which are else the control's.
+        interleaving: The experiment that they are of.
     """
 
     bundle: str
     arm: Arm
     variants: dict[str, str]
     propensity: float
+    sides: tuple[Side, ...] = ()
+    interleaving: str = ""
 
 
 class Assignment:
@@ -61,20 +73,39 @@ class Assignment:
             propensity *= share if is_canary else 1 - share
             if is_canary:
                 fields["bundle"] = self._rollout.bundle
+        drafting: Experiment | None = None
         for layer, experiments in self._layers:
             for one, variant, probability in _drawn(layer, experiments, user_id, placement, chosen):
-                arm = one.variants[variant].arm
-                fields |= {name: getattr(arm, name) for name in arm.changes()}
-                variants[one.name] = one.variants[variant].name
                 propensity *= probability
-        bundle = str(fields.get("bundle", traffic.champion))
-        return Assigned(bundle, Arm(**fields), variants, propensity)  # type: ignore[arg-type]
+                if variant is None:  # one at most: the document sees to that
+                    drafting, variants[one.name] = one, INTERLEAVED
+                else:
+                    fields |= _given(one.variants[variant].arm)
+                    variants[one.name] = one.variants[variant].name
+        if drafting is None:
+            return Assigned(*_answering(fields, traffic), variants, propensity)
+        sides = [
+            Side(one.name, *_answering(fields | _given(one.arm) | {"explore": 0.0}, traffic))
+            for one in drafting.variants
+        ]
+        return Assigned(sides[0].bundle, sides[0].arm, variants, propensity, tuple(sides), drafting.name)
+
+
+def _given(arm: Arm) -> dict[str, object]:
+    return {name: getattr(arm, name) for name in arm.changes()}
+
+
+def _answering(fields: dict[str, object], traffic: Traffic) -> tuple[str, Arm]:
+    return str(fields.get("bundle", traffic.champion)), Arm(**fields)  # type: ignore[arg-type]
 
 
 def _drawn(
     layer: str, experiments: list[Experiment], user_id: str, placement: str, chosen: dict[str, str]
-) -> list[tuple[Experiment, int, float]]:
-    """The experiment of a layer that a user is in, the place of the variant and its probability; none or one."""
+) -> list[tuple[Experiment, int | None, float]]:
+    """The experiment of a layer that a user is in, the place of the variant and its probability; none or one.
+
+    The place is None where the variants interleave; by an override a user gets one of them alone.
+    """
     for one in experiments:
         if one.name in chosen and _counts(one, placement):
             return [(one, [variant.name for variant in one.variants].index(chosen[one.name]), 1.0)]
@@ -82,6 +113,8 @@ def _drawn(
     if place < 0 or not _counts(experiments[place], placement):
         return []
     one = experiments[place]
+    if one.kind == "interleaving":
+        return [(one, None, one.share / BUCKETS)]
     variant = which([variant.share for variant in one.variants], bucket(f"experiment:{one.name}", user_id))
     return [(one, variant, one.share / BUCKETS * one.variants[variant].share / BUCKETS)]
 

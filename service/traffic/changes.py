@@ -97,6 +97,25 @@ def with_experiment(traffic: Traffic, experiment: Experiment) -> Traffic:
     return _with(traffic, experiments=(*others, experiment))
 
 
+def without(traffic: Traffic, experiment: Experiment) -> Traffic:
+    """Without an experiment, if it is still just so."""
+    return _with(traffic, experiments=tuple(one for one in traffic.experiments if one != experiment))
+
+
+def stopped(traffic: Traffic, name: str, at: str) -> Traffic:
+    """With an experiment that draws nobody any more.
+
+    Args:
+        at: This moment, RFC 3339, UTC.
+    Raises:
+        TrafficError: there is none of this name, or it does not run.
+    """
+    one = traffic.experiment(name)
+    if one.state != "running":
+        raise TrafficError(f"experiment {name!r} does not run: it is {one.state}")
+    return with_experiment(traffic, msgspec.structs.replace(one, state="stopped", stopped=at))
+
+
 def _with(traffic: Traffic, **changes: Any) -> Traffic:
     return msgspec.structs.replace(traffic, **changes).check()
 

@@ -15,6 +15,7 @@ from service.errors import TrafficError
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
 CONTROL = "control"
 CANARY = "canary"
+INTERLEAVED = "interleaved"  # the variant of who gets lists of both
 
 Share = Annotated[int, Meta(ge=0, le=BUCKETS)]  # in 0.01 %
 Placement = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
@@ -48,6 +49,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         share: Of the layer's users, in 0.01 %. layer: Experiments of one layer share no user; those of different ones
             may, and so must not change the same thing.
         placements: Where it counts; none: everywhere.
+        kind: "ab": each user gets one variant. "interleaving": each gets lists that both variants have drafted.
         same: Variants may be alike: a test of the test.
         state: "draft" until it is started; what is stopped is kept for its report.
         started, stopped: RFC 3339, UTC.
@@ -58,6 +60,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     share: Share = BUCKETS
     layer: str = "default"
     placements: tuple[Placement, ...] = ()
+    kind: Literal["ab", "interleaving"] = "ab"
     same: bool = False
     state: Literal["draft", "running", "stopped"] = "draft"
     started: str | None = None
@@ -146,6 +149,11 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         of |= {one.bundle for one in (self.rollout, self.shadow) if one}
         return {one for one in of if one is not None}
 
+    def named(self) -> set[str]:
+        """All that it needs now or may need when an experiment that is described is started."""
+        drafts = [one for one in self.experiments if one.state == "draft"]
+        return self.bundles() | {arm.bundle for one in drafts for arm in one.arms() if arm.bundle is not None}
+
     def experiment(self, name: str) -> Experiment:
         """The experiment of a name. Raises TrafficError."""
         for one in self.experiments:
@@ -172,7 +180,14 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
                 raise TrafficError(f"layer {layer!r} would give away {taken / 100:g} % of its users; lower a share")
         for place, one in enumerate(running):
             for other in running[:place]:
-                if one.meets(other) and (both := changed_by(one) & changed_by(other)):
+                if not one.meets(other):
+                    continue
+                if one.kind == other.kind == "interleaving":
+                    raise TrafficError(
+                        f"experiments {other.name!r} and {one.name!r} would both interleave the same lists; put them "
+                        "into one layer, or on different placements"
+                    )
+                if both := changed_by(one) & changed_by(other):
                     raise TrafficError(
                         f"experiments {other.name!r} and {one.name!r} would both change {', '.join(sorted(both))} for "
                         "the same requests; put them into one layer, or on different placements"
@@ -208,8 +223,8 @@ def encode(traffic: Traffic) -> bytes:
 
 
 def changed_by(one: Experiment) -> set[str]:
-    """What its variants change, by the names of their fields."""
-    return set().union(*(arm.changes() for arm in one.arms()))
+    """What its variants change, by the names of their fields; interleaved lists end with no new item by chance."""
+    return set().union(*(arm.changes() for arm in one.arms()), {"explore"} if one.kind == "interleaving" else set())
 
 
 def _check_alone(one: Experiment) -> None:
@@ -225,6 +240,14 @@ def _check_alone(one: Experiment) -> None:
     if 0 in [one.share, *(variant.share for variant in one.variants)]:
         raise TrafficError(f"a share of {one.name!r} is 0 %: it would learn nothing")
     arms = one.arms()
+    if one.kind == "interleaving":
+        if [variant.share for variant in one.variants] != [BUCKETS // 2] * 2:
+            raise TrafficError(f"{one.name!r} interleaves two variants that get 50 % each: a coin says who goes first")
+        if INTERLEAVED in names or any(arm.explore is not None for arm in arms):
+            raise TrafficError(
+                f"{one.name!r}: interleaved lists end with no new item by chance, so no variant has explore=, and none "
+                f"is called {INTERLEAVED!r}"
+            )
     if not one.same and (alike := [a for place, a in enumerate(arms) if a in arms[:place]]):
         of = ", ".join(variant.name for variant in one.variants if variant.arm in alike)
         raise TrafficError(f"variants {of} of {one.name!r} are alike; --same makes that a test of the test")

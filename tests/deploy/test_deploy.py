@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILDER, FINAL = dockerfile.stages(ROOT / "Dockerfile")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-PINNED = re.compile(r"[a-z0-9./-]+:\d+\.\d+\.\d+(-[a-z0-9.-]+)?")
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[a-z0-9.-]+)?")
 
 
 def words_of(name: str) -> list[str]:
@@ -59,7 +59,7 @@ def check_command(words: list[str]) -> None:
 
 def routes() -> dict[str, Any]:
     nobody: Any = None
-    return HttpEdge(nobody, nobody, nobody, nobody, nobody, nobody).routes.table
+    return HttpEdge(*[nobody] * 7).routes.table
 
 
 # --- the image ---
@@ -186,17 +186,23 @@ def test_composed_settings_are_settings(service: str, tmp_path: Path, monkeypatc
 
 
 def test_composed_paths_exist_and_named_volumes_are_declared() -> None:
-    sources = [mount.split(":")[0] for service in SERVICES.values() for mount in service["volumes"]]
+    sources = [mount.split(":")[0] for service in SERVICES.values() for mount in service.get("volumes", [])]
     paths = [source for source in sources if source.startswith(".")]
     assert [path for path in paths if not (ROOT / "deploy" / path).exists()] == []
     assert {source for source in sources if source not in paths} == set(COMPOSE["volumes"])
     assert (ROOT / "deploy" / SERVICES["riffle"]["build"]).resolve() == ROOT
 
 
-def test_composed_port_is_published_on_loopback_only() -> None:
-    port = Settings().http_port
+def test_composed_ports_are_published_on_loopback_only() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"riffle": [f"127.0.0.1:{port}:{port}"]}
+    ports = {"riffle": (Settings().http_port, 9090), "grafana": (3000,), "traces": (16686,)}
+    assert published == {name: [f"127.0.0.1:{port}:{port}" for port in of] for name, of in ports.items()}
+
+
+def test_service_waits_for_none_of_those_who_watch_it() -> None:
+    watching = {name for name, service in SERVICES.items() if service.get("depends_on") == ["riffle"]}
+    assert watching == {"prometheus", "grafana", "collector", "traces"}
+    assert set(SERVICES["riffle"]["depends_on"]) == {"valkey"}
 
 
 def test_composed_health_checks_ask_what_answers() -> None:

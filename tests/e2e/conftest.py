@@ -15,9 +15,10 @@ from recsys.datasets.dataset import Dataset
 from service.settings import Settings, load
 from service.stack.ray_environment import runtime_folder
 from tests.free_ports import free_port, ports_in_a_row
+from tests.service.telemetry.collectors import Taking, taking
 from tests.service.test_cli import write_csv
 
-_PORTS = ("http", "dashboard", "valkey", "ray", "haproxy_stats", "haproxy_metrics")
+_PORTS = ("http", "dashboard", "valkey", "ray", "haproxy_stats", "haproxy_metrics", "metrics")
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Riffle:
     """The `riffle` command on a home of its own."""
 
     environ: dict[str, str]
+    collected: Taking = field(default_factory=Taking)
     settings: Settings = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +72,12 @@ def riffle(synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory)
     home: Path = tmp_path_factory.mktemp("e2e")
     environ = {"RIFFLE_HOME": str(home), "RIFFLE_REPLICA_PORT_MIN": str(ports_in_a_row())}
     environ |= {f"RIFFLE_{name.upper()}_PORT": str(free_port()) for name in _PORTS}
-    command = Riffle(environ)
+    with taking() as (collector, collected):
+        traced = {"RIFFLE_OTLP_ENDPOINT": collector, "RIFFLE_TRACE_TRUSTED": "127.0.0.0/8"}
+        yield from _trained(Riffle(environ | traced, collected), synthetic_dataset, tmp_path_factory)
+
+
+def _trained(command: Riffle, synthetic_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Riffle]:
     command.must("import", str(write_csv(tmp_path_factory.mktemp("shop") / "small", synthetic_dataset)))
     command.must("train")
     yield command

@@ -326,3 +326,15 @@ def test_two_writers_that_are_killed_leave_each_row_once_and_in_order(tmp_path: 
     assert len(found) >= 30
     assert found == list(range(len(found)))
     assert os.listdir(archive.root)
+
+
+def test_oldest_parts_come_first_and_groups_that_came_before_are_not_read(tmp_path: Path) -> None:
+    archive, n = archive_at(tmp_path), GROUP_ROWS + 10
+    add(archive, *((0, NOON - DAY_MS + number, 0, f"{number}") for number in range(n)))
+    add(archive, (0, NOON, 0, "a"), (1, NOON + 1, 0, "b"))
+    add(archive, (0, NOON + 2, 0, "c"))
+    parts = [part["word"].to_pylist() for part in archive.oldest(columns=["word"])]
+    assert [word for part in parts for word in part] == [*map(str, range(n)), "a", "b", "c"]
+    later = [part["word"].to_pylist() for part in archive.oldest(columns=["word"], since_ms=NOON + 1)]
+    assert later == [["b"], ["c"]]
+    assert list(archive_at(tmp_path / "other").oldest(columns=["ms"])) == []

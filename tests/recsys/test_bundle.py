@@ -51,7 +51,7 @@ LINEAR = [f"ranker.linear.{part}" for part in ("low", "high", "plain", "root")]
 SPECTRAL = ["spectral.vector", "spectral.count"]
 ARRAYS = [*PER_ITEM, *SPECTRAL, *RAGGED, *TEXTS, *TREES, *LINEAR, "gram", "item_stats.order", "vocabulary.key"]
 INDEXES = ["index.faiss", "spectral_index.faiss"]
-REPORTS = ["report.json", "report.md", "data_checks.json"]
+REPORTS = ["report.json", "report.md", "data_checks.json", "reference.json"]
 FILES = [*(f"{name}.npy" for name in ARRAYS), *INDEXES, "bundle.json", *REPORTS]
 
 

@@ -176,6 +176,12 @@ def test_item_without_a_vector_is_never_shown_for_being_different() -> None:
     assert shown(diversity=1, items=[0, 3], scores=[1.0, 0.9]) == [0, 3]
 
 
+def test_vectors_too_short_for_their_product_are_unlike_each_other() -> None:
+    """Their lengths are above 0 and the product of these is 0 as float32: once a division by zero."""
+    tiny = replace(ALIKE, vector=ALIKE.vector * np.float32(1e-13))
+    assert lists_of(tiny, [Request([0, 1, 2], [3.0, 2.0, 1.0], 3, 0.5, 0, {})])[0] == [[0, 1, 2]]
+
+
 def test_damping_lowers_the_popular_first() -> None:
     assert shown(damping=0.25, count=2) == [0, 1]
     assert shown(damping=1, count=2) == [2, 1]

@@ -46,3 +46,13 @@ def _below_a_file(folder: Path) -> Path:
     """A place that is not there and cannot be made."""
     (folder / "long").mkdir()
     return folder / "long" / ("x" * 250 + ".json")
+
+
+def test_another_list_is_told_from_the_one_before_without_reading_it(tmp_path: Path) -> None:
+    users = ErasedUsers(tmp_path / "erased.json")
+    seen = [users.as_of()]
+    for number in range(3):
+        users.add({f"{number}": number})
+        seen.append(users.as_of())
+    assert len({*seen}) == 4
+    assert users.as_of() == seen[-1]

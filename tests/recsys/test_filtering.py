@@ -141,3 +141,39 @@ def test_first_reason_that_applies_is_the_one_counted(world: World) -> None:
     gone = with_unavailable(world, np.array([0, 1]))
     batch = batch_of(gone, [Ask(likes(ids[0], ids[2]), excluded=[ids[0], ids[1], ids[2], ids[3], ids[3]])])
     assert rule_out(gone, batch)[1][0].tolist() == [2, 0, 1, 1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), reasons=st.sets(st.sampled_from(Reason)), item=st.integers(0, 399))
+def test_lifted_reasons_let_one_item_in_where_no_other_rules_it_out(
+    world: World, seed: int, reasons: set[Reason], item: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    ids, names = world.bundle.vocabulary.item_id.tolist(), world.bundle.category_name
+    met = [ids[item], *(ids[one] for one in rng.integers(0, 400, 90))]
+    own = {names[number] for number in world.bundle.item_category[item].tolist()}
+    holds = {reason for reason in Reason if rng.random() < 0.5}
+    ask = Ask(
+        history=likes(*(met if Reason.SEEN in holds else [one for one in met if one != ids[item]])),
+        excluded=[ids[item], ids[3]] if Reason.EXCLUDED in holds else [ids[3]] if item != 3 else [],
+        categories=[name for name in names if name not in own][:2] if Reason.CATEGORY in holds else [],
+    )
+    gone = [item, 7] if Reason.UNAVAILABLE in holds else [7] if item != 7 else []
+    some = with_unavailable(world, np.array(gone, np.int64))
+    if Reason.CATEGORY in holds and not ask.categories:
+        return
+    batch = batch_of(some, [ask, Ask()])
+    (before, beside), _ = rule_out(some, batch)
+    (after, beside_after), _ = rule_out(some.lifting(item, sum(1 << one for one in reasons)), batch)
+    assert (item in before) == (not holds)
+    assert set(after) == set(before) | ({item} if holds <= reasons else set())
+    lifted = {item} if Reason.UNAVAILABLE in reasons else set()
+    assert set(beside_after) == set(beside) | lifted
+
+
+def test_world_without_lifted_reasons_is_left_as_it_was(tiny: World) -> None:
+    everything = tiny.available_count, tiny.popular.tolist(), tiny.available_bits.tolist()
+    lifted = tiny.lifting(3, 1 << Reason.UNAVAILABLE)
+    assert (lifted.available_count, sorted(lifted.popular.tolist())) == (5, [0, 1, 2, 3, 4])
+    assert lifted.popular.tolist()[:3] == tiny.popular.tolist()[:3]
+    assert (tiny.available_count, tiny.popular.tolist(), tiny.available_bits.tolist()) == everything

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from recsys.errors import BundleError, Moved, RegistryError
-from recsys.manifest import Manifest, read_manifest, write_manifest
+from recsys.manifest import Manifest, read_manifest, verify, write_manifest
 from recsys.registry import Registry
+from recsys.signature import TrustedKeys
 
 processes = multiprocessing.get_context("spawn")
 
@@ -283,8 +284,8 @@ def test_bundle_that_was_pruned_meanwhile_is_not_named(
         monkeypatch.setattr("recsys.registry.verify", read_then_remove)
         return found
 
-    def read_then_remove(path: Path) -> Manifest:
-        manifest = read_manifest(path)
+    def read_then_remove(path: Path, trusted: TrustedKeys | None = None) -> Manifest:
+        manifest = read_manifest(path, trusted)
         shutil.rmtree(path)
         return manifest
 
@@ -299,3 +300,25 @@ def test_next_prune_removes_what_a_killed_one_left(registry: Registry, seven: li
     registry.promote(seven[6], reason="first", who="test")
     assert registry.prune(keep=6, needed=set()) == [seven[0]]
     assert not (registry.root / "incoming").exists()
+
+
+def test_bundle_that_is_needed_meanwhile_is_back_whole_and_others_go(registry: Registry, seven: list[str]) -> None:
+    asked = []
+
+    def again() -> set[str]:
+        asked.append([one for one in seven if (registry.root / "bundles" / one).exists()])
+        return {seven[1]}
+
+    assert registry.prune(keep=4, needed=set(), again=again) == [seven[0], seven[2]]
+    assert [one in there for one, there in zip(seven[:3], asked, strict=True)] == [False] * 3  # it is away when asked
+    assert registry.resolve(seven[1]) == seven[1]
+    verify(registry.path(seven[1]))
+
+
+def test_where_nobody_can_say_what_is_needed_nothing_goes(registry: Registry, seven: list[str]) -> None:
+    def away() -> set[str]:
+        raise LookupError("the store is away")
+
+    with pytest.raises(LookupError):
+        registry.prune(keep=1, needed=set(), again=away)
+    assert [one.id for one in registry.list()] == seven[::-1]

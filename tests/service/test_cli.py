@@ -84,7 +84,7 @@ class Home:
 
     def environ(self, **more: object) -> dict[str, str]:
         ports_of = {name: free_port() for name in ("http_port", "dashboard_port", "valkey_port", "ray_port")}
-        stats = {name: free_port() for name in ("haproxy_stats_port", "haproxy_metrics_port")}
+        stats = {name: free_port() for name in ("haproxy_stats_port", "haproxy_metrics_port", "metrics_port")}
         settings = {"home": self.path / "state", **ports_of, **stats, **more}
         return {"COLUMNS": "200", **{f"RIFFLE_{name.upper()}": str(value) for name, value in settings.items()}}
 

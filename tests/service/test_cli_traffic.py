@@ -1,5 +1,6 @@
 """`riffle traffic`, `rollback`, `rollout`, `experiments` and `shadow`, on a table that no replica follows."""
 
+import asyncio
 import re
 import shutil
 from pathlib import Path
@@ -8,10 +9,13 @@ import msgspec
 import pytest
 import redis
 
+from recsys.errors import RegistryError
 from recsys.experiments.buckets import rising_shares
 from service import promotion
-from service.cli.experiments import basis_points, variant_of
+from service.cli import bundles as bundles_cli
 from service.errors import TrafficError
+from service.experiment_schemas import ExperimentRequest, VariantRequest
+from service.experiments import basis_points, create
 from service.promotion import settle
 from service.settings import Settings
 from service.shadow import STREAM, Compared
@@ -151,7 +155,12 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "a bundle that is not there": (("control=50", "b=50,bundle=nope"), "no bundle 'nope'"),
     "no setting": (("control=50", "b=50,speed=3"), "'speed=3' is no setting"),
     "no value": (("control=50", "b=50,diversity=high"), "--variant"),
-    "out of range": (("control=50", "b=50,diversity=2"), "--variant"),
+    "out of range": (("control=50", "b=50,diversity=2"), "variant 'b': Expected `float` <= 1.0"),
+    "more than everybody": (("control=50", "b=101,diversity=0.3"), "--variant 'b=101,diversity=0.3': Expected"),
+    "101 percent": (("control=50", "b=51,diversity=0.3"), "101 % of its users together"),
+    "candidates as usual": (("control=50", "b=50,candidates=200"), "would do the same: candidates 200"),
+    "explore as usual": (("control=50", "b=50,explore=0.1"), "would do the same: explore 0.1"),
+    "two settings as usual": (("control=50,diversity=0.05", "b=50,candidates=200"), "would do the same"),
     "no share": (("control", "b=50,diversity=0.3"), "is no percentage"),
     "a thousandth": (("control=50.001", "b=49.999,diversity=0.3"), "in steps of 0.01"),
 }
@@ -166,10 +175,10 @@ def test_experiments_that_cannot_be_are_refused_in_a_sentence(running: Shop, cas
 
 
 def test_variants_are_read_with_their_bundles(running: Shop) -> None:
-    settings = Settings(home=str(running.home.path / "state"))
-    given = f"b=12.34,bundle={running.other[:14]},candidates=400,explore=0"
-    assert variant_of(settings, given) == Variant("b", 1234, Arm(running.other, 400, None, 0.0))
-    assert basis_points("0.01") == 1
+    given = ("--variant", "a=87.66", "--variant", f"b=12.34,bundle={running.other[:14]},candidates=400,explore=0")
+    running.says("experiments", "create", "read", *given, *WHY)
+    assert running.table.experiment("read").variants[1] == Variant("b", 1234, Arm(running.other, 400, None, 0.0))
+    assert basis_points(0.01) == 1
 
 
 def test_a_shadow_is_started_reported_and_stopped(running: Shop) -> None:
@@ -253,3 +262,47 @@ def test_what_was_loaded_for_a_change_that_cannot_be_is_let_go_of(running: Shop)
     assert "would both choose the bundle" in running.refuses("rollout", "start", third, "--force", *WHY)
     assert running.table.prepared == ()
     assert running.table.bundles() == {running.champion, running.other}
+
+
+def test_a_bundle_of_an_experiment_that_is_only_described_is_not_pruned(running: Shop) -> None:
+    unneeded = make_bundle_of(running.home, day=2)
+    variants = ("--variant", "control=50", "--variant", f"b=50,bundle={running.other}")
+    running.says("experiments", "create", "later", *variants, *WHY)
+    assert f"{unneeded} removed" in running.says("bundles", "prune", "--keep", "1")
+    assert {running.other, running.champion} == {one.id for one in running.home.registry.list()}
+
+
+def test_a_bundle_that_is_put_on_trial_while_others_are_pruned_stays(
+    running: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variants = ("--variant", "control=50", "--variant", f"b=50,bundle={running.other}")
+    real = bundles_cli._answered
+
+    async def slowly(settings: Settings, candidates: set[str]) -> set[str]:
+        await asyncio.to_thread(running.says, "experiments", "create", "meanwhile", *variants, *WHY)
+        return await real(settings, candidates)
+
+    monkeypatch.setattr(bundles_cli, "_answered", slowly)
+    assert "Every bundle is needed" in running.says("bundles", "prune", "--keep", "1")
+    assert running.home.registry.resolve(running.other) == running.other
+
+
+def test_an_experiment_whose_bundle_is_pruned_this_moment_is_not_described(running: Shop) -> None:
+    asked = ExperimentRequest(
+        name="late",
+        variants=[VariantRequest(name="control", share=50), VariantRequest(name="b", share=50, bundle=running.other)],
+        who="ann",
+        reason="try",
+    )
+    seen: list[str] = []
+
+    def resolve(reference: str) -> str:
+        seen.append(reference)
+        if len(seen) > 1:
+            raise RegistryError("no such bundle any more")
+        return reference
+
+    with pytest.raises(RegistryError):
+        on_table(running.url, lambda table: create(table, Settings(), resolve, asked))
+    assert running.table.experiments == ()
+    assert running.table.reason == "a bundle of late is gone"

@@ -163,7 +163,7 @@ async def test_quotas_hold_in_degraded_answers_whose_order_is_not_changed(served
 async def test_unknown_category_of_a_quota_is_a_422_that_points_at_it(served: World, store_url: str) -> None:
     async with gateway_at(served, store_url) as (gateway, records):
         nobody = cast(Any, None)
-        transport = httpx.ASGITransport(app=HttpEdge(gateway, nobody, nobody, nobody, nobody, nobody))
+        transport = httpx.ASGITransport(app=HttpEdge(gateway, *[nobody] * 6))
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
             good = {"category": served.bundle.category_name[0], "max": 1}
             sent = {"user_id": "u", "diversity": 0.5, "quotas": [good, {"category": "Nonsense", "max": 1}]}

@@ -234,3 +234,26 @@ async def test_each_record_is_archived_once_however_often_archivers_are_killed(
             record = await found.find(identity)
             assert isinstance(record, Decision)
             assert record.id == identity
+
+
+async def test_records_after_a_position_come_oldest_first_from_archive_and_stream_each_once(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    async with records_at(breakable_store.url, tmp_path) as (records, archiver):
+        seen: list[str] = []
+        position = (0, 0)
+        for step in range(4):
+            write(breakable_store.url, [answered(START_MS + 10 * step + n) for n in range(3)])
+            async for at, one in records.after(position):
+                assert at > position
+                position = at
+                assert one is not None
+                seen.append(one.id)
+            if step % 2:
+                await archive_all(archiver)
+        assert len(seen) == len({*seen}) == 12
+        fresh = [one.id async for _, one in records.after((0, 0)) if one]
+        assert fresh == seen
+        breakable_store.end()
+        with pytest.raises(RecordsUnavailable):
+            [one async for one in records.after((0, 0))]

@@ -16,7 +16,15 @@ from tests.free_ports import free_port
 
 
 def settings_at(home: Path, **values: object) -> Settings:
-    names = ("http_port", "dashboard_port", "valkey_port", "ray_port", "haproxy_stats_port", "haproxy_metrics_port")
+    names = (
+        "http_port",
+        "dashboard_port",
+        "valkey_port",
+        "ray_port",
+        "haproxy_stats_port",
+        "haproxy_metrics_port",
+        "metrics_port",
+    )
     return Settings(home=str(home), **{**{name: free_port() for name in names}, **values})  # type: ignore[arg-type]
 
 

@@ -127,7 +127,7 @@ async def service(world: World, url: str, home: Path) -> AsyncIterator[Service]:
     nobody: Any = None
     merging = Merging(store, EventLog(store, limit=10_000), world.bundle.vocabulary)
     forgetting = Forgetting(store, refuse_s=settings.forget_refuse_s)
-    edge = HttpEdge(gateway, intake, recorded, nobody, merging, forgetting)
+    edge = HttpEdge(gateway, intake, recorded, nobody, merging, forgetting, nobody)
     try:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=edge), base_url="http://riffle") as client:
             yield Service(client, log, Updater(store), store, settings)

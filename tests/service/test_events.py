@@ -46,7 +46,7 @@ async def api(world: World, url: str, **given: Any) -> AsyncIterator[tuple[httpx
         log = EventLog(store, limit=settings.event_limit)
         intake = EventIntake(log, world.bundle.vocabulary, settings)
         merging, nobody = Merging(store, log, world.bundle.vocabulary), cast(Any, None)
-        edge = HttpEdge(gateway, intake, nobody, nobody, merging, Forgetting(store, refuse_s=60))
+        edge = HttpEdge(gateway, intake, nobody, nobody, merging, Forgetting(store, refuse_s=60), nobody)
         transport = httpx.ASGITransport(app=edge)
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
             yield client, Updater(store)

@@ -221,7 +221,7 @@ async def test_ready_gateway_names_its_bundle(served: World, store_url: str) -> 
 async def test_edge_and_gateway_answer_over_http_together(served: World, store_url: str) -> None:
     async with gateway_at(served, store_url) as (gateway, _):
         nobody = cast(Any, None)
-        transport = httpx.ASGITransport(app=HttpEdge(gateway, nobody, nobody, nobody, nobody, nobody))
+        transport = httpx.ASGITransport(app=HttpEdge(gateway, *[nobody] * 6))
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
             listed = await client.post("/v1/recommendations", json={"user_id": KNOWN, "return": {"reasons": True}})
             checked = await client.post("/v1/recommendations", json={"user_id": KNOWN, "validate_only": True})

@@ -15,8 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import arrival, errors, examples, openapi
+from service.experiment_schemas import ExperimentChange, ExperimentRequest
 from service.http import HttpEdge
 from service.schemas import EventsRequest, RecommendationRequest, SimilarRequest
+from service.telemetry.requests import RequestWatch
+from service.telemetry.trace import Sampler, Trace, current
 
 JSON = [(b"content-type", b"application/json")]
 RECOMMEND = "/v1/recommendations"
@@ -33,7 +36,7 @@ class RecordingRecommender:
         failure: Exception | None = None,
         ready: bool = True,
     ) -> None:
-        self.asked: list[tuple[str, RecommendationRequest | SimilarRequest | EventsRequest | str]] = []
+        self.asked: list[tuple[str, Any]] = []
         self.answer = answer
         self.failure = failure
         self.ready = ready
@@ -59,6 +62,12 @@ class RecordingRecommender:
     async def replay(self, recommendation_id: str) -> dict[str, Any]:
         return self._answer("replay", recommendation_id, examples.REPLAY)
 
+    async def explain(self, recommendation_id: str) -> dict[str, Any]:
+        return self._answer("explain", recommendation_id, examples.RECORDED_EXPLANATION)
+
+    async def why_not(self, recommendation_id: str, item_id: str) -> dict[str, Any]:
+        return self._answer("why_not", f"{recommendation_id} {item_id}", examples.RECORDED_WHY_NOT)
+
     async def merge(self, user_id: str, from_user_id: str) -> dict[str, Any]:
         return await self._answer((user_id, from_user_id))
 
@@ -68,15 +77,28 @@ class RecordingRecommender:
     async def receipt(self, receipt_id: str) -> dict[str, Any]:
         return self._answer("receipt", receipt_id, examples.ERASURE)
 
+    async def list(self) -> dict[str, Any]:
+        return self._answer("list", "", {"experiments": [examples.EXPERIMENT_STATE]})
+
+    async def create(self, asked: ExperimentRequest) -> dict[str, Any]:
+        return self._answer("create", asked, examples.EXPERIMENT_STATE)
+
+    async def start(self, name: str, change: ExperimentChange) -> dict[str, Any]:
+        return self._answer("start", (name, change), examples.EXPERIMENT_STATE)
+
+    async def stop(self, name: str, change: ExperimentChange) -> dict[str, Any]:
+        return self._answer("stop", (name, change), examples.EXPERIMENT_STATE)
+
+    async def report(self, name: str) -> dict[str, Any]:
+        return self._answer("report", name, examples.EXPERIMENT_REPORT)
+
     def room(self) -> int:
         return 37
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         return self.ready, {"reasons": [] if self.ready else ["no bundle is loaded"], "bundle": None}
 
-    def _answer(
-        self, name: str, request: RecommendationRequest | SimilarRequest | EventsRequest | str, answer: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _answer(self, name: str, request: Any, answer: dict[str, Any]) -> dict[str, Any]:
         self.asked.append((name, request))
         if self.failure is not None:
             raise self.failure
@@ -126,10 +148,10 @@ def call(
     return Response(start["status"], dict(start["headers"]), end["body"])
 
 
-def edge_of(**behaviour: Any) -> tuple[HttpEdge, RecordingRecommender]:
+def edge_of(*, watch: RequestWatch | None = None, **behaviour: Any) -> tuple[HttpEdge, RecordingRecommender]:
     recommender = RecordingRecommender(**behaviour)
-    everything = [recommender] * 6
-    return HttpEdge(*everything, max_body_bytes=MAX_BODY_BYTES), recommender
+    everything = [recommender] * 7
+    return HttpEdge(*everything, max_body_bytes=MAX_BODY_BYTES, watch=watch), recommender
 
 
 def assert_problem(response: Response, status: int, slug: str) -> dict[str, Any]:
@@ -550,3 +572,59 @@ def test_any_method_path_and_headers_are_answered_below_500(
 ) -> None:
     edge, _ = edge_of()
     assert call(edge, method, path, chunks=[MINIMAL], headers=headers).status < 500
+
+
+# --- what is counted and traced ---
+
+
+def test_every_request_is_counted_by_its_route_whatever_becomes_of_it() -> None:
+    watch = RequestWatch()
+    edge, _ = edge_of(watch=watch)
+    broken, _ = edge_of(watch=watch, failure=ArithmeticError("a bug"))
+    shed, _ = edge_of(watch=watch, failure=errors.Overloaded("later"))
+    call(edge, chunks=[MINIMAL])
+    call(edge, chunks=[b"{"])
+    call(edge, chunks=[b"x" * (MAX_BODY_BYTES + 1)])
+    call(broken, chunks=[MINIMAL])
+    call(shed, chunks=[MINIMAL])
+    call(edge, "BREW", RECOMMEND)
+    call(edge, "GET", "/v1/nowhere")
+    call(edge, "DELETE", "/v1/users/somebody%20in%20particular")
+    assert watch.answered() == {
+        **{("POST", RECOMMEND, status): 1 for status in ("200", "400", "413", "429", "500")},
+        ("none", "none", "405"): 1,
+        ("GET", "none", "404"): 1,
+        ("DELETE", "/v1/users/{user_id}", "202"): 1,
+    }
+
+
+def test_client_who_left_is_counted_as_such() -> None:
+    watch = RequestWatch()
+    edge, _ = edge_of(watch=watch)
+    scope = {"type": "http", "method": "POST", "path": RECOMMEND, "raw_path": b"", "headers": JSON}
+    assert sent_by(edge, scope, [{"type": "http.disconnect"}]) == []
+    assert watch.answered() == {("POST", RECOMMEND, "499"): 1}
+
+
+def test_duration_counts_what_the_proxy_saw() -> None:
+    watch = RequestWatch()
+    edge, _ = edge_of(watch=watch)
+    arrived = b"%d" % (time.time_ns() // 1000 - 300_000)
+    call(edge, chunks=[MINIMAL], headers=[*JSON, (arrival.HEADER, arrived)])
+    assert 0.3 <= watch.took_s()["POST", RECOMMEND].sum < 5
+
+
+def test_sampled_request_is_traced_with_its_status_and_template_and_no_id() -> None:
+    kept: list[Trace] = []
+    edge, _ = edge_of(watch=RequestWatch(Sampler(1.0), kept.append))
+    call(edge, "DELETE", "/v1/users/somebody")
+    (trace,) = kept
+    assert (trace.method, trace.route, trace.status) == ("DELETE", "/v1/users/{user_id}", 202)
+    assert "somebody" not in str([getattr(trace, name, None) for name in Trace.__slots__])
+    assert current.get() is None
+
+
+@pytest.mark.parametrize("traceparent", [b"", b"00-", b"\xff" * 9_000, b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01"])
+def test_malformed_traceparent_is_answered_as_usual(traceparent: bytes) -> None:
+    edge, _ = edge_of(watch=RequestWatch(Sampler(1.0)))
+    assert call(edge, chunks=[MINIMAL], headers=[*JSON, (b"traceparent", traceparent)]).status == 200

@@ -1,11 +1,13 @@
 """What training reads of a home: the import, what is archived since, and what was shown meanwhile."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from recsys.archive import START
+from recsys.datasets.content import content_hash
 from recsys.datasets.dataset import save
 from recsys.erased_users import user_digest
 from recsys.training.log import Log
@@ -13,7 +15,7 @@ from recsys.training.worth import valued
 from recsys.verbs import EVENT_TYPES
 from service.archives import erased_users, event_archive, event_rows
 from service.event_log import Event
-from service.imports import folder_of, history
+from service.imports import folder_of, history, history_until
 from service.settings import Settings
 from service.state_keys import SHARDS
 from tests import worlds
@@ -74,3 +76,40 @@ def test_data_that_are_not_imported_are_read_without_who_was_forgotten(tmp_path:
     assert set(whole.user_id) - set(left.user_id) == {"user-07"}
     assert len(left.events) == len(whole.events) - 12
     assert not (folder_of(settings) / "current.json").exists()
+
+
+def imported_home(home: Path) -> Settings:
+    settings, dataset = Settings(home=str(home)), worlds.two_tastes()
+    save(dataset, folder_of(settings) / dataset.name)
+    current = {"name": dataset.name, "source": None, "positive_rating": settings.positive_rating}
+    (folder_of(settings) / "current.json").write_text(json.dumps(current), "utf-8")
+    return settings
+
+
+def archive(settings: Settings, *logged: tuple[int, int, Event]) -> None:
+    """Append (stream, milliseconds of arrival, event)."""
+    events = event_archive(settings)
+    before = events.until()
+    until = list(before)
+    for stream, ms, _ in logged:
+        until[stream] = max(until[stream], (ms, 0))
+    rows = event_rows([(stream, (ms, 0), one) for stream, ms, one in logged])
+    assert events.append(rows, after=before, until=until)
+
+
+def test_history_of_a_moment_is_found_again_among_what_came_later(tmp_path: Path) -> None:
+    settings = imported_home(tmp_path)
+    end_s = int(worlds.two_tastes().events.ts_ms[-1]) // 1000
+    day_ms = 86_400_000
+    archive(settings, (2, 5, event(1, "click", "new", "left-01", end_s + 9, None)))
+    archive(settings, (7, 6, event(2, "like", "other", "left-02", end_s + 9, None)))
+    then = history(settings)
+    assert then.archived == ((2, 5, 0), (7, 6, 0))
+    late = event(3, "click", "new", "left-03", end_s - 500, None)  # before what was known, and arrived after it
+    archive(settings, (2, 9, late), (3, 6, event(4, "click", "third", "left-02", end_s + 1, None)))
+    event_archive(settings).merge(today=datetime.fromtimestamp(2 * day_ms / 1000, UTC).date())
+    assert len(history(settings).events) == len(then.events) + 2
+    again = history_until(settings, then.archived)
+    assert again.archived == then.archived
+    assert content_hash(again) == content_hash(then) != content_hash(history(settings))
+    assert content_hash(history_until(settings, ())) == content_hash(worlds.two_tastes())

@@ -71,7 +71,7 @@ async def api(world: World, url: str, **given: Any) -> AsyncIterator[Api]:
         live.follow(lambda newer: intake.know(newer.bundle.vocabulary))
         catalogue = ItemCatalogue(store, world.bundle.vocabulary, limit=settings.catalogue_limit)
         nobody = cast(Any, None)
-        edge = HttpEdge(gateway, intake, nobody, catalogue, nobody, nobody)
+        edge = HttpEdge(gateway, intake, nobody, catalogue, nobody, nobody, nobody)
         transport = httpx.ASGITransport(app=edge)
         async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
             yield Api(client, live, updater)

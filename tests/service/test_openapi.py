@@ -10,9 +10,17 @@ import orjson
 import pytest
 
 from service import docs_page, errors, examples, openapi
-from service.decoding import decode_recommendation, decode_similar
+from service.decoding import (
+    decode_experiment,
+    decode_experiment_change,
+    decode_recommendation,
+    decode_similar,
+    decode_why_not,
+)
+from service.experiment_schemas import ExperimentReport, ExperimentState
+from service.explanation_schemas import Explanation
 from service.http import HttpEdge
-from service.record_schemas import RecordedAnswer, Replay
+from service.record_schemas import RecordedAnswer, RecordedExplanation, RecordedWhyNot, Replay
 from service.routes import parameters
 from service.schemas import Erasure, Merge, RecommendationResponse, SimilarResponse
 from tests.service.test_http import RecordingRecommender
@@ -64,7 +72,7 @@ def test_nullable_fields_say_so() -> None:
 
 def test_routes_and_document_name_the_same_paths_and_methods() -> None:
     recommender = RecordingRecommender()
-    edge = HttpEdge(recommender, recommender, recommender, recommender, recommender, recommender)
+    edge = HttpEdge(*[recommender] * 7)
     assets = {f"/docs/{name}" for name in docs_page.load_assets()}
     served = {
         path: {method.lower() for method in methods} - {"head"}
@@ -102,13 +110,30 @@ def test_documented_similar_request_is_accepted(name: str) -> None:
     decode_similar(orjson.dumps(examples.SIMILAR_EXAMPLES[name]))
 
 
+@pytest.mark.parametrize("name", list(examples.WHY_NOT_EXAMPLES))
+def test_documented_why_not_request_is_accepted(name: str) -> None:
+    decode_why_not(orjson.dumps(examples.WHY_NOT_EXAMPLES[name]))
+
+
 def test_documented_answers_fit_their_structs() -> None:
     msgspec.convert(examples.RECOMMENDATION_ANSWER, RecommendationResponse)
     msgspec.convert(examples.SIMILAR_ANSWER, SimilarResponse)
     msgspec.convert(examples.RECORDED_ANSWER, RecordedAnswer)
     msgspec.convert(examples.REPLAY, Replay)
+    msgspec.convert(examples.EXPLANATION, Explanation)
+    msgspec.convert(examples.RECORDED_EXPLANATION, RecordedExplanation)
+    msgspec.convert(examples.RECORDED_WHY_NOT, RecordedWhyNot)
     msgspec.convert(examples.ERASURE, Erasure)
     msgspec.convert(examples.MERGE, Merge)
+    msgspec.convert(examples.EXPERIMENT_STATE, ExperimentState)
+    msgspec.convert(examples.EXPERIMENT_REPORT, ExperimentReport)
+
+
+@pytest.mark.parametrize("name", list(examples.EXPERIMENT_EXAMPLES))
+def test_documented_experiments_are_accepted(name: str) -> None:
+    decode_experiment(orjson.dumps(examples.EXPERIMENT_EXAMPLES[name]))
+    for change in examples.EXPERIMENT_CHANGE_EXAMPLES.values():
+        decode_experiment_change(orjson.dumps(change))
 
 
 def test_one_example_uses_every_request_field() -> None:

@@ -1,20 +1,23 @@
 """Lists and what came of them are joined wherever they lie, and put down to the right variant."""
 
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import redis
 
-from recsys.experiments.outcomes import METRICS
-from service.archives import decision_archive, event_archive, event_rows
-from service.decision_records import DecisionRecords
-from service.decision_stream import DecisionStream
-from service.decisions import STREAM, Decision
+from recsys.erased_users import user_digest
+from recsys.experiments.outcomes import METRICS, Outcomes
+from service.archives import erased_users, event_archive, event_rows
+from service.decisions import STREAM, Decision, Interleaved
 from service.event_log import Event, stream_key
 from service.identifiers import recommendation_id
-from service.outcomes import OutcomeReader
+from service.outcomes import OutcomeReader, outcome_reader
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.state_keys import SHARDS, shard
@@ -39,7 +42,7 @@ def record(user: str, variant: str, at_ms: int, **fields: Any) -> Decision:
 def event(user: str, kind: str, of: Decision | None, after_s: float = 10, **fields: Any) -> Event:
     at = (of.time_ms if of else START_MS) + int(after_s * 1000)
     usual = {"event_id": f"{user}-{kind}-{at}", "item_id": "i1", "verb": 1, "recommendation_id": of.id if of else None}
-    return Event(type=kind, user_id=user, ts_ms=at, received_ms=at, **{**usual, **fields})
+    return Event(type=kind, user_id=user, **{"ts_ms": at, "received_ms": at, **usual, **fields})
 
 
 class World:
@@ -66,14 +69,17 @@ class World:
         until = [max([reached[n], *(at for number, at, _ in rows if number == n)]) for n in range(SHARDS)]
         assert store.append(event_rows(rows), after=reached, until=until)
 
-    async def read(self, **arguments: Any) -> Any:
+    @asynccontextmanager
+    async def reader(self) -> AsyncIterator[OutcomeReader]:
         store = RoundTrips(self.url, timeout_ms=5000, connections=1)
         try:
-            records = DecisionRecords(DecisionStream(store), decision_archive(self.settings))
-            reader = OutcomeReader(store, records, event_archive(self.settings))
-            return await reader.read("r1", NAMES, **{"since_ms": START_MS, **arguments})
+            yield outcome_reader(self.settings, store)
         finally:
             await store.close()
+
+    async def read(self, **arguments: Any) -> Any:
+        async with self.reader() as reader:
+            return await reader.read("r1", NAMES, **{"since_ms": START_MS, **arguments})
 
 
 @pytest.fixture
@@ -103,13 +109,13 @@ async def test_what_happens_to_a_list_is_put_down_to_its_users_variant(world: Wo
     assert (found.users(), found.shown()) == ([1, 1], [2, 1])
     by_user = dict(zip(found.variant.tolist(), found.totals.T.tolist(), strict=True))
     assert dict(zip(METRICS, by_user[0], strict=True)) == {
-        "clicked": 1, "converted": 0, "value": 0, "degraded": 0, "latency_ms": 10.0,
+        "clicked": 1, "converted": 0, "value": 0, "changed": 0, "degraded": 0, "latency_ms": 10.0,
     }  # fmt: skip
     assert dict(zip(METRICS, by_user[1], strict=True)) == {
-        "clicked": 1, "converted": 1, "value": 7.5, "degraded": 1, "latency_ms": 9.0,
+        "clicked": 1, "converted": 1, "value": 7.5, "changed": 0, "degraded": 1, "latency_ms": 9.0,
     }  # fmt: skip
-    assert [len(one) for one in found.items] == [4, 1] == [len(one) for one in found.owners]
-    assert found.variant[found.owners[0]].tolist() == [0] * 4
+    assert [len(one) for one in found.items] == [2, 1] == [len(one) for one in found.owners]  # of the first list
+    assert found.variant[found.owners[0]].tolist() == [0] * 2
 
 
 async def test_events_count_once_wherever_they_lie_and_only_within_the_window(world: World) -> None:
@@ -151,3 +157,113 @@ async def test_what_a_user_did_before_is_known(world: World) -> None:
 async def test_nobody_is_nobody(world: World) -> None:
     found = await world.read()
     assert (found.users(), found.shown(), found.totals.shape) == ([0, 0], [0, 0], (len(METRICS), 0))
+
+
+def as_rows(found: Outcomes) -> list[tuple[object, ...]]:
+    """All that is known of each user, in whatever order they came."""
+    shown = [
+        sorted(items[owners == row].tolist() for items, owners in zip(found.items, found.owners, strict=True))
+        for row in range(len(found.variant))
+    ]
+    columns = found.variant.tolist(), found.lists.tolist(), found.totals.T.tolist(), found.before.tolist(), shown
+    return list(zip(*columns, strict=True))
+
+
+async def test_reading_on_finds_what_reading_all_finds_and_holds_open_lists_alone(world: World) -> None:
+    rng = np.random.default_rng(3)
+    hour = 3_600_000
+    start = time.time_ns() // 1_000_000 - 7 * hour
+    who = rng.integers(30, size=240)
+    variant = np.where(who == 7, rng.integers(2, size=240), who % 2)  # one is moved
+    lists = [
+        record(f"u{user}", NAMES[of], start + n * 90_000, items=[f"i{rng.integers(9)}", "i1"])
+        for n, (user, of) in enumerate(zip(who, variant, strict=True))
+    ]
+    happened = [
+        event(f"u{number}", "click", None, item_id="i1", event_id=f"before-{number}", received_ms=start - 1000 * number,
+              ts_ms=start - 1000 * number)
+        for number in range(30)
+    ]  # fmt: skip
+    for one in lists:
+        for _ in range(rng.poisson(1.5)):
+            after_ms = int(rng.choice([100, 30_000, hour - 1000, hour + 1000]))
+            late_ms = int(rng.choice([0, 0, 50_000, hour - 5000, hour + 90_000]))
+            kind = str(rng.choice(["click", "like", "purchase", "impression"]))
+            at = one.time_ms + after_ms
+            happened.append(
+                event(one.query["user_id"], kind, one, ts_ms=at, received_ms=at + late_ms, value=1.5,
+                      event_id=f"e{len(happened)}")
+            )  # fmt: skip
+    happened.sort(key=lambda one: one.received_ms)
+    ends = [start + n * hour // 2 for n in range(1, 24)]
+    held = []
+    async with world.reader() as reader:
+        for before, end in zip([0, *ends], ends, strict=False):
+            reader._store.now_ms = _at(end)  # type: ignore[method-assign]
+            world.log(*(one for one in happened if before <= one.received_ms < end))
+            world.answer(*(one for one in lists if before <= one.time_ms + 40_000 < end))  # records come a bit later
+            found = await reader.read("r1", NAMES, since_ms=start)
+            held.append(reader.held())
+    async with world.reader() as fresh:
+        whole = await fresh.read("r1", NAMES, since_ms=start)
+    assert as_rows(found) == as_rows(whole)
+    assert whole.totals[:3].sum(axis=1).min() > 10
+    assert whole.before.sum() > 10
+    assert max(held) < len(lists)
+    assert held[-1] < 0.7 * len(lists)  # those of the last two hours, and their events
+
+
+def _at(now_ms: int) -> Callable[[], Awaitable[int]]:
+    async def moment() -> int:
+        return now_ms
+
+    return moment
+
+
+async def test_what_has_moved_to_the_archive_meanwhile_counts_once(world: World) -> None:
+    lists = [record(f"u{n}", "canary", START_MS + n) for n in range(6)]
+    world.answer(*lists)
+    clicks = [event(f"u{n}", "click", lists[n]) for n in range(6)]
+    async with world.reader() as reader:
+        world.log(*clicks[:3])
+        assert (await reader.read("r1", NAMES, since_ms=START_MS)).side(1, "clicked").total.sum() == 3
+        world.archive(*clicks[:3])
+        assert (await reader.read("r1", NAMES, since_ms=START_MS)).side(1, "clicked").total.sum() == 3
+
+
+async def test_of_who_was_forgotten_nothing_is_known_any_more(world: World) -> None:
+    base = time.time_ns() // 1_000_000 - 60_000
+    ann, bob = record("ann", "canary", base), record("bob", "canary", base)
+    world.answer(ann, bob)
+    world.log(event("ann", "click", ann), event("bob", "click", bob))
+    async with world.reader() as reader:
+        assert (await reader.read("r1", NAMES, since_ms=base)).users() == [0, 2]
+        erased_users(world.settings).add({user_digest("ann"): base + 3_600_000})
+        found = await reader.read("r1", NAMES, since_ms=base)
+        assert (found.users(), found.side(1, "clicked").total.sum()) == ([0, 1], 1)
+
+
+async def test_each_side_is_credited_with_its_own_items_once_and_degraded_lists_with_nothing(world: World) -> None:
+    def drafted(user: str, at_ms: int, *variants: str, **fields: Any) -> Decision:
+        of = Interleaved(experiment="r1", variants=list(variants or ("a", "b")), team=[0, 1, -1])
+        return record(user, "interleaved", at_ms, items=["i1", "i2", "i3"], interleaved=of, **fields)
+
+    ann, again, bob = drafted("ann", START_MS), drafted("ann", START_MS + 5), drafted("bob", START_MS)
+    late = [{"stage": "features", "cause": "timeout", "fallback": "none"}]
+    blind, alone = drafted("cid", START_MS, degraded=late), drafted("dan", START_MS, "b", degraded=late)
+    world.answer(ann, bob, blind, alone, again)
+    world.log(
+        *(event("ann", "click", ann, n, item_id="i2") for n in range(1, 4)),
+        event("ann", "like", ann, 5, item_id="i1"),
+        event("ann", "click", ann, 6, item_id="i3"),
+        event("ann", "click", again, 8, item_id="i2"),
+        event("bob", "click", bob, 7, item_id="elsewhere"),
+        event("cid", "click", blind, 7, item_id="i2"),
+        event("dan", "click", alone, 7, item_id="i2"),
+    )
+    async with world.reader() as reader:
+        found = await reader.preferences("r1", ("a", "b"), since_ms=START_MS)
+    assert found.lists.tolist() == [2, 1]
+    assert found.credit.tolist() == [[[1, 0], [2, 0]], [[1, 0], [0, 0]]]
+    assert found.alone == (0, 1)
+    assert found.preference("clicked", planned=10, alpha=0.05).credit == (1.0, 2.0)

@@ -16,7 +16,7 @@ import pytest
 from service.arrival import HEADER, ROOM_HEADER, waited_s
 from service.schemas import Problem
 from service.stack import proxy_admission
-from service.stack.proxy_admission import with_shedding
+from service.stack.proxy_admission import with_shedding, with_trust
 from service.stack.ray_head import _haproxy_binary
 from tests.free_ports import free_port
 
@@ -37,6 +37,9 @@ backend gateway
 """
 
 
+TRACE = ("traceparent", "tracestate")
+
+
 class Held(BaseHTTPRequestHandler):
     """Answers a list when it is let go; everything else at once."""
 
@@ -44,8 +47,10 @@ class Held(BaseHTTPRequestHandler):
     came = threading.Semaphore(0)
     waited_s: ClassVar[list[float]] = []
     room: ClassVar[str] = ""
+    traces: ClassVar[list[list[str]]] = []
 
     def do_POST(self) -> None:
+        self.traces.append([self.headers[name] for name in TRACE if self.headers[name]])
         self.rfile.read(int(self.headers["content-length"]))
         self.waited_s.append(waited_s((self.headers[HEADER.decode()] or "").encode()))
         if self.path == "/v1/recommendations":
@@ -62,7 +67,7 @@ class Held(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def port(tmp_path: Path) -> Iterator[int]:
+def port(tmp_path: Path, trusted: str) -> Iterator[int]:
     """HAProxy in front of one gateway that may have four lists under way."""
     Held.go, Held.came, Held.room = threading.Event(), threading.Semaphore(0), ""
     behind = ThreadingHTTPServer(("127.0.0.1", 0), Held)
@@ -70,7 +75,18 @@ def port(tmp_path: Path) -> Iterator[int]:
     thread.start()
     port, path = free_port(), tmp_path / "haproxy.cfg"
     path.write_text(CONFIG.format(port=port, behind=behind.server_port), "utf-8")
-    command = [sys.executable, "-I", "-S", proxy_admission.__file__, _haproxy_binary(), "4", "-db", "-f", str(path)]
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        proxy_admission.__file__,
+        _haproxy_binary(),
+        "4",
+        trusted,
+        "-db",
+        "-f",
+        str(path),
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             while True:
@@ -87,6 +103,12 @@ def port(tmp_path: Path) -> Iterator[int]:
             behind.shutdown()
             behind.server_close()
             thread.join()
+
+
+@pytest.fixture
+def trusted() -> str:
+    """Whose traceparent is honoured."""
+    return ""
 
 
 def ask(port: int, path: str, body: str, headers: dict[str, str] | None = None) -> tuple[int, bytes, str | None]:
@@ -161,9 +183,20 @@ def test_gateway_is_told_since_when_a_list_waits_whatever_the_client_says(port: 
     assert 0 < waited < 1
 
 
+@pytest.mark.parametrize(
+    ("trusted", "reaches"),
+    [("", False), ("10.0.0.0/8,fd00::/8", False), ("127.0.0.0/8", True), ("10.0.0.0/8,127.0.0.1/32", True)],
+)
+def test_trace_of_a_caller_reaches_the_gateway_from_whom_is_trusted_alone(port: int, reaches: bool) -> None:
+    Held.traces.clear()
+    sent = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "a=1"}
+    assert ask(port, "/v1/events", "{}", sent)[0] == 200
+    assert Held.traces == [list(sent.values()) if reaches else []]
+
+
 def test_a_configuration_without_a_route_stays_as_it_is() -> None:
     config = CONFIG.replace("    use_backend gateway if is_gateway\n", "")
-    assert with_shedding(config, 64) == config
+    assert with_trust(with_shedding(config, 64), "") == config
 
 
 RENDER = """
@@ -183,8 +216,9 @@ def test_the_configuration_of_the_installed_serve_takes_the_rule(tmp_path: Path)
     ports = [str(free_port()), str(free_port())]
     subprocess.run([sys.executable, "-c", RENDER, str(tmp_path), *ports], check=True, capture_output=True)
     path = tmp_path / "haproxy.cfg"
-    changed = with_shedding(path.read_text("utf-8"), 64)
+    changed = with_trust(with_shedding(path.read_text("utf-8"), 64), "10.0.0.0/8,fd00::/8")
     assert changed.index("acl riffle_lists") < changed.index("use_backend HTTP-riffle")
+    assert changed.index("http-request del-header traceparent") < changed.index("use_backend HTTP-riffle")
     path.write_text(changed, "utf-8")
     done = subprocess.run([_haproxy_binary(), "-c", "-f", str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

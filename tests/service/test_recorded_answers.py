@@ -73,7 +73,7 @@ async def service(
         async with colocated(states_url) as stages:
             gateway = Gateway(world, stages, log, Settings(deadline_ms=10_000))
             nobody = cast(Any, None)
-            transport = httpx.ASGITransport(app=HttpEdge(gateway, nobody, recorded, nobody, nobody, nobody))
+            transport = httpx.ASGITransport(app=HttpEdge(gateway, nobody, recorded, *[nobody] * 4))
             async with httpx.AsyncClient(transport=transport, base_url="http://riffle") as client:
                 yield Service(client, log)
     finally:

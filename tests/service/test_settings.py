@@ -41,6 +41,22 @@ def test_environment_overrides_the_file_key_by_key(toml: Path) -> None:
 
 
 @pytest.mark.usefixtures("toml")
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("otlp_endpoint", "collector:4318"),
+        ("otlp_endpoint", "http://collector:port"),
+        ("trace_trusted", "10.0.0.0/8, everybody"),
+        ("log_key", "too short"),
+        ("trace_sample", "1.5"),
+    ],
+)
+def test_telemetry_that_cannot_be_is_refused_at_the_start(name: str, wrong: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        load(environ={f"RIFFLE_{name.upper()}": wrong})
+
+
+@pytest.mark.usefixtures("toml")
 def test_environment_is_read_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RIFFLE_SEED", "1")
     first = load()

@@ -32,6 +32,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
         home=str(tmp_path / "home"),
         haproxy_stats_port=free_port(),
         haproxy_metrics_port=free_port(),
+        metrics_port=free_port(),
         **{name: free_port() for name in names},
     )
     yield settings

@@ -110,6 +110,19 @@ def test_segments_hold_every_answer_once_and_shares_add_up(trained: Trained) -> 
         assert sum(one["answers"] for one in parts) == report.questions
         hits = sum(one["answers"] * one["two-stage"] for one in parts)
         assert hits / report.questions == pytest.approx(report.rows[0].metrics["HR@10"].mean)
+        assert max(one["users"] for one in parts) <= report.users <= sum(one["users"] for one in parts)
+
+
+def test_kinds_count_the_items_that_came_up(tastes: World) -> None:
+    """Nobody has met `untouched`, of both categories, but lists of ten of a shelf of twenty hold all others."""
+    split = temporal_next(Log.of(worlds.two_tastes()), seed=1)
+    asked = Asked(split.questions, split.known())
+    report = compare(tastes, asked, protocol="Asked so.", seed=1, beside={})
+    assert {name: one["items"] for name, one in report.kinds.items()} == {"left": 21, "right": 21}
+    answers = ask(tastes, split.questions, asked.known, seed=1)
+    shown = {tastes.bundle.vocabulary.item_id[row] for row in np.unique(answers.lists[:, :10]) if row >= 0}
+    for name, one in report.kinds.items():
+        assert one["shown"] == sum(item.startswith(name) or item == worlds.UNTOUCHED for item in shown) > 0
 
 
 def test_ease_is_the_closed_form_of_its_paper(tastes: World) -> None:

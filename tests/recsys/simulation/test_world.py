@@ -7,12 +7,13 @@ import pytest
 from scipy import stats
 
 from recsys.datasets.dataset import Dataset
+from recsys.datasets.synthetic import synthetic
 from recsys.features.user import UserStates, room, update
 from recsys.recommend import recommend
 from recsys.simulation import DAY_S
 from recsys.simulation.catalogue import Catalogue
 from recsys.simulation.tastes import Drift
-from recsys.simulation.world import Appeal, SimulatedWorld
+from recsys.simulation.world import Appeal, SimulatedWorld, Surge
 from recsys.types import QueryBatch, Ragged, World
 from recsys.verbs import Verb
 from recsys.vocabulary import item_keys
@@ -176,3 +177,15 @@ def test_lists_get_better_as_events_arrive(synthetic_dataset: Dataset, simulated
     gain = np.mean(share_of_best[-3:], axis=0) - share_of_best[0]
     assert stats.ttest_1samp(gain, 0, alternative="greater").pvalue < FALSE_ALARM
     assert np.mean(share_of_best[-3:]) > 1.3 * np.mean(share_of_best[0])
+
+
+def test_surge_lifts_the_odds_of_its_items_from_its_onset_on() -> None:
+    world = SimulatedWorld.over(synthetic(1, users=60, items=60, sessions=6), users=4, seed=1)
+    surging = replace(world, surge=Surge(world.catalogue.rank.argsort()[:2], 100.0, 2.0))
+    before, after = (
+        surging.attraction(np.arange(4), np.full(4, at)) / world.attraction(np.arange(4), np.full(4, at))
+        for at in (99.0, 100.0)
+    )
+    assert (before == 1).all()
+    assert (after[:, world.catalogue.rank > 2] == 1).all()
+    assert (after[:, world.catalogue.rank <= 2] > 1).all()

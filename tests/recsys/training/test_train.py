@@ -11,6 +11,7 @@ import pytest
 
 from recsys.bundle import Bundle, Recipe
 from recsys.bundle_files import load
+from recsys.datasets.content import content_hash
 from recsys.datasets.dataset import Dataset, Events, Timing
 from recsys.errors import TrainingError
 from recsys.features.item_counts import RATE_PRIOR
@@ -224,6 +225,16 @@ def test_manifest_says_where_the_bundle_comes_from(
     assert (fields["parent"], fields["code_commit"]) == ("20250101-0123456789ab", "abc")
     assert fields["dataset"]["fingerprint"] == synthetic_dataset.fingerprint
     assert fields["dataset"]["synthetic"] is True
+    assert fields["dataset"]["content_hash"] == content_hash(synthetic_dataset)
+    assert (fields["dataset"]["users"], fields["dataset"]["items"]) == (120, 400)
+    assert fields["dataset"]["events"] == len(synthetic_dataset.events) > fields["learnt_from"]["events"]
+    past = Log.of(synthetic_dataset).until(trained.window[1])
+    assert fields["learnt_from"] == {
+        "events": len(past),
+        "positives": int(past.positive.sum()),
+        "users": len(set(past.user.tolist())),
+        "liked_items": len(set(past.item[past.positive].tolist())),
+    }
     assert fields["feature_schema_hash"] == SCHEMA_HASH
     assert fields["vocabulary_hash"] == trained.bundle.vocabulary.content_hash()
     assert fields["recipe"]["factors"] == worlds.SMALL.factors

@@ -1,0 +1,291 @@
+"""A service in simulated time, in one process: visits, lists by `recommend`, what is done with them, states and stats.
+
+Users come and go: each place of the population is taken by somebody new after a life of exponential length, so that a
+population without drift is the same for ever. Some items are met without a list, by search or by word of mouth.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from recsys.datasets.dataset import Dataset, Events, ImportReport
+from recsys.features.item_counts import ItemCounts
+from recsys.features.user import UserStates, update
+from recsys.recommend import recommend
+from recsys.simulation import DAY_S
+from recsys.simulation.faults import Trouble
+from recsys.simulation.world import SimulatedWorld
+from recsys.types import QueryBatch, Ragged, World
+from recsys.verbs import Verb
+from recsys.vocabulary import item_keys
+
+HOUR_S = 3_600
+SHOWN = 10  # places of a list
+SEEN = 400  # fingerprints of a state
+ROWS = 64  # lists answered together
+_VERBS = (("click", Verb.CLICK), ("like", Verb.LIKE), ("purchase", Verb.PURCHASE), ("hide", Verb.HIDE))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedHour:
+    """What happened in an hour.
+
+    Attributes:
+        world: What answered. batch: Of the first list of each user who came, as it was asked, [b].
+        clicked: bool [b, SHOWN]. shown: int64 [b].
+        requests: int64 [users], lists of each user who came.
+        user, item, verb, ts_s: [e], what users did by rising time; `item` in rows of the catalogue.
+        item_age_s: How much older the item stats are than the newest event.
+    """
+
+    start_s: int
+    world: World | None
+    batch: QueryBatch | None
+    clicked: np.ndarray
+    shown: np.ndarray
+    requests: np.ndarray
+    user: np.ndarray
+    item: np.ndarray
+    verb: np.ndarray
+    ts_s: np.ndarray
+    item_age_s: float
+
+
+@dataclass(eq=False)
+class Served:
+    """The service and its users.
+
+    Args:
+        simulated: The world; its users are places of the population.
+        trouble: What goes wrong, and when.
+        life_days: Mean life of a user. organic: Items that a visit meets without a list, on average.
+    """
+
+    simulated: SimulatedWorld
+    seed: int
+    trouble: Trouble = field(default_factory=Trouble)
+    life_days: float = 12.0
+    organic: float = 1.0
+
+    def __post_init__(self) -> None:
+        places, n = len(self.simulated.activity), len(self.simulated.catalogue)
+        self._rng = np.random.default_rng([self.seed, 11])
+        self.states = UserStates.empty(places, seen=SEEN)
+        self.met = np.zeros((places, n), bool)
+        self.person = np.arange(places)  # who has each place
+        self.people = places
+        self.counts = ItemCounts.empty()
+        self.world: World | None = None
+        self._stats_s = 0
+
+    def install(self, world: World) -> None:
+        """From now on this answers, with item stats of its own time."""
+        self.world = world
+        vocabulary = world.bundle.vocabulary
+        self.row_of = np.array([vocabulary.rows(np.array([key]))[0] for key in self._keys()])
+        self._item_of = np.argsort(self.row_of)
+
+    def copy(self) -> "Served":
+        """The same service, which goes its own way from now on."""
+        other = copy.copy(self)
+        other.states = UserStates.concatenate([self.states])
+        other.met, other.person = self.met.copy(), self.person.copy()
+        other.counts, other._rng = copy.deepcopy((self.counts, self._rng))
+        return other
+
+    def reseed(self, run: int) -> None:
+        """From now on another chance."""
+        self._rng = np.random.default_rng([self.seed, 12, run])
+
+    def _keys(self) -> np.ndarray:
+        return item_keys(self.simulated.catalogue.item_id)
+
+    def hours(self, start_s: int, count: int) -> Iterator[ServedHour]:
+        """One after the other."""
+        self._key = self._keys()
+        for number in range(count):
+            yield self._hour(start_s + number * HOUR_S)
+
+    def _hour(self, start_s: int) -> ServedHour:
+        self._renew()
+        world = self._present(start_s)
+        visits = self.simulated.visits(start_s, HOUR_S)
+        place, extra = visits.user, 0
+        if self.trouble.on("new-user wave", start_s):
+            extra = self._rng.poisson(self.trouble.wave * len(place))
+            place = np.concatenate([place, self._strangers(extra)])
+        at_s = np.concatenate([visits.start_s, start_s + HOUR_S * self._rng.random(extra)])
+        lists = np.concatenate([visits.lists, self._rng.geometric(1 / self.simulated.habits.mean_lists, extra)])
+        events: list[tuple[np.ndarray, ...]] = []
+        first, batch, clicked, shown = np.unique(place, return_index=True)[1], None, [], []
+        for step in range(int(lists.max(initial=0))):
+            rows = np.flatnonzero(lists > step)
+            asked = self._batch(place[rows], at_s[rows] + 20 * step)
+            reactions, items = self._react(world, asked, place[rows])
+            if step == 0:
+                batch = take(asked, first)
+                clicked, shown = reactions.click[first], (items >= 0).sum(axis=1)[first]
+            events += self._done(place[rows], items, reactions, asked.now_s)
+        events += self._without_lists(place, at_s)
+        requests = np.bincount(np.unique(place, return_inverse=True)[1], lists).astype(np.int64)
+        if self.trouble.on("bot traffic", start_s):
+            requests = np.append(requests, [self.trouble.bot_lists] * self.trouble.bots)
+            events += self._robots(start_s)
+        user, item, verb, ts_s = self._applied(events)
+        return ServedHour(
+            start_s, world, batch, np.array(clicked, bool).reshape(-1, SHOWN), np.array(shown, np.int64), requests,
+            user, item, verb, ts_s, start_s - self._stats_s if world else np.nan,
+        )  # fmt: skip
+
+    def _present(self, start_s: int) -> World | None:
+        """The world with the item stats of this hour."""
+        if self.world is None:
+            return None
+        if not self.trouble.on("frozen item stats", start_s):
+            key, nothing = self.world.bundle.vocabulary.key, np.zeros(0, np.uint64)
+            self._stats = self.counts.stats(key, now_s=start_s, version=f"sim.{start_s}000", unavailable=nothing)
+            self._stats_s = start_s
+        return World(self.world.bundle, self.trouble.broken(self._stats, start_s), self.world.candidates)
+
+    def _renew(self) -> None:
+        gone = np.flatnonzero(self._rng.random(len(self.person)) < HOUR_S / (self.life_days * DAY_S))
+        self._empty(gone)
+
+    def _strangers(self, count: int) -> np.ndarray:
+        """Places beyond the population's, one for each of those who come this once."""
+        places = len(self.simulated.activity)
+        if len(self.person) < places + count:
+            more = places + count - len(self.person)
+            self.states = UserStates.concatenate([self.states, UserStates.empty(more, seen=SEEN)])
+            self.met = np.concatenate([self.met, np.zeros((more, self.met.shape[1]), bool)])
+            self.person = np.concatenate([self.person, np.zeros(more, np.int64)])
+        rows = places + np.arange(count)
+        self._empty(rows)
+        return rows
+
+    def _empty(self, rows: np.ndarray) -> None:
+        blank = UserStates.empty(len(rows), seen=SEEN)
+        for name in UserStates.__slots__:
+            getattr(self.states, name)[rows] = getattr(blank, name)
+        self.met[rows] = False
+        self.person[rows] = self.people + np.arange(len(rows))
+        self.people += len(rows)
+
+    def _batch(self, place: np.ndarray, at_s: np.ndarray) -> QueryBatch:
+        b = len(place)
+        return QueryBatch(
+            states=self.states.take(place),
+            now_s=at_s.astype(np.int64),
+            seed=self._rng.integers(2**63, size=b).astype(np.uint64),
+            count=np.full(b, SHOWN, np.int32),
+            session=Ragged.empty(b, np.uint64),
+            excluded=Ragged.empty(b, np.uint64),
+            categories=Ragged.empty(b, np.int32),
+            explore=np.zeros(b, np.float32),
+        )
+
+    def _truth(self, place: np.ndarray, at_s: np.ndarray) -> np.ndarray:
+        of = place % len(self.simulated.activity)  # strangers have somebody's taste
+        return self.simulated.attraction(of, at_s.astype(np.float64), met=self.met[place])
+
+    def _react(self, world: World | None, asked: QueryBatch, place: np.ndarray):  # type: ignore[no-untyped-def]
+        truth = self._truth(place, asked.now_s)
+        items = np.full((len(place), SHOWN), -1, np.int64)
+        if world is None:  # before there is any model: what is liked by some measure, and much chance
+            noise = self._rng.gumbel(size=truth.shape)
+            items[:] = np.argsort(-(np.log(truth + 1e-9) * 0.7 + noise), axis=1)[:, :SHOWN]
+        else:
+            for start in range(0, len(place), ROWS):
+                slates = recommend(world, take(asked, np.arange(start, min(start + ROWS, len(place)))))
+                for row in range(len(slates.indptr) - 1):
+                    own = slates.item[slates.indptr[row] : slates.indptr[row + 1]]
+                    items[start + row, : len(own)] = self._item_of[own]
+        attraction = np.where(items >= 0, np.take_along_axis(truth, np.maximum(items, 0), axis=1), 0)
+        return self.simulated.behaviour.react(self._rng, attraction), items
+
+    def _done(self, place: np.ndarray, items: np.ndarray, reactions, now_s: np.ndarray) -> list[tuple[np.ndarray, ...]]:  # type: ignore[no-untyped-def]
+        found = []
+        for turn, (name, verb) in enumerate(_VERBS):
+            row, column = np.nonzero(getattr(reactions, name))
+            item = items[row, column]
+            self.met[place[row], item] = True
+            found.append((place[row], item, np.full(len(row), verb, np.uint8), now_s[row] + 1 + turn, column + 1))
+        return [one for one in found if len(one[0])] and self._apply(found)
+
+    def _without_lists(self, place: np.ndarray, at_s: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+        """Items that are found without the service, by the odds that they attract."""
+        times = self._rng.poisson(self.organic, len(place))
+        place, at_s = np.repeat(place, times), np.repeat(at_s, times)
+        if not len(place):
+            return []
+        truth = self._truth(place, at_s)
+        odds = np.log(truth + 1e-12) - np.log1p(-np.minimum(truth, 1 - 1e-12))
+        item = np.argmax(odds + self._rng.gumbel(size=truth.shape), axis=1)
+        self.met[place, item] = True
+        verb = np.full(len(place), Verb.VIEW, np.uint8)
+        return self._apply([(place, item, verb, at_s.astype(np.int64) + 5, np.zeros(len(place), np.int64))])
+
+    def _robots(self, start_s: int) -> list[tuple[np.ndarray, ...]]:
+        count = self.trouble.bots * self.trouble.bot_lists
+        robot = -1 - np.repeat(np.arange(self.trouble.bots), self.trouble.bot_lists)
+        item = self._rng.integers(len(self.simulated.catalogue), size=count)
+        at_s = start_s + np.sort(self._rng.integers(HOUR_S, size=count))
+        return [(robot, item, np.full(count, Verb.VIEW, np.uint8), at_s, np.zeros(count, np.int64))]
+
+    def _apply(self, found: Sequence[tuple[np.ndarray, ...]]) -> list[tuple[np.ndarray, ...]]:
+        place, item, verb, ts_s, position = (np.concatenate(column) for column in zip(*found, strict=True))
+        order = np.argsort(ts_s, kind="stable")
+        place, item, verb, ts_s = place[order], item[order], verb[order], ts_s[order]
+        update(self.states, place, item_key=self._key[item], verb=verb, ts_s=ts_s.astype(np.uint32))
+        return [(self.person[place], item, verb, ts_s, position[order])]
+
+    def _applied(self, events: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+        """All events of an hour in the order of time, counted for their items."""
+        if not events:
+            return (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64))
+        user, item, verb, ts_s, self.position = (np.concatenate(column) for column in zip(*events, strict=True))
+        order = np.argsort(ts_s, kind="stable")
+        user, item, verb, ts_s = user[order], item[order], verb[order], ts_s[order]
+        self.position = self.position[order]
+        self.counts.apply(item_key=self._key[item], verb=verb, ts_s=ts_s.astype(np.uint32))
+        return user, item, verb, ts_s
+
+
+def take(batch: QueryBatch, rows: np.ndarray) -> QueryBatch:
+    """Some requests of a batch without session, exclusions and controls."""
+    b = len(rows)
+    return QueryBatch(
+        states=batch.states.take(rows),
+        now_s=batch.now_s[rows],
+        seed=batch.seed[rows],
+        count=batch.count[rows],
+        session=Ragged.empty(b, np.uint64),
+        excluded=Ragged.empty(b, np.uint64),
+        categories=Ragged.empty(b, np.int32),
+        explore=batch.explore[rows],
+    )
+
+
+def logged(dataset: Dataset, hours: list[ServedHour]) -> Dataset:
+    """What happened in some hours as a data set over the items of another."""
+    user, item, verb, ts_s = (
+        np.concatenate([getattr(one, name) for one in hours]) for name in ("user", "item", "verb", "ts_s")
+    )
+    order = np.argsort(ts_s, kind="stable")
+    people, number = np.unique(user[order], return_inverse=True)
+    events = Events(
+        user=number.astype(np.int32),
+        item=item[order].astype(np.int32),
+        ts_ms=ts_s[order] * 1000,
+        verb=verb[order],
+        value=np.full(len(order), np.nan, np.float32),
+        position=np.zeros(len(order), np.int32),
+    )
+    return Dataset(
+        name="simulated", title="Simulated visits", synthetic=True, attribution="", fingerprint="0" * 64,
+        user_id=[f"person-{one}" for one in people], item_id=dataset.item_id, item_title=dataset.item_title,
+        categories=dataset.categories, item_category_indptr=dataset.item_category_indptr,
+        item_category=dataset.item_category, events=events, report=ImportReport(rows_read=len(order)),
+    )  # fmt: skip

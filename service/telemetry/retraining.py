@@ -1,0 +1,52 @@
+"""What the autopilot tells of itself: how its runs ended, and how long ago the last one did."""
+
+import asyncio
+import time
+from collections import Counter
+from datetime import datetime
+
+from service import metrics
+from service.autopilot.run import Run, Runs
+from service.errors import AutopilotError
+from service.telemetry.readings import Readings, Sums
+
+LOOK_S = 60.0  # runs are files, and end once a day
+
+
+class RetrainingWatch:
+    """Looks at the runs of a home again and again.
+
+    Attributes:
+        ended: Runs by outcome. last_s: When the last one ended, or the first began where none has; UTC epoch, 0: none.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._looked = -LOOK_S
+        self.ended: Counter[str] = Counter()
+        self.last_s = 0.0
+
+    def tell(self, readings: Readings) -> None:
+        """Add it to the readings of its process."""
+        readings.counts(metrics.RETRAINING, lambda: {"promoted": 0, "refused": 0, "failed": 0, **self.ended})
+        readings.add(metrics.RETRAINING_AGE, self._age)
+
+    async def look(self) -> None:
+        """Read the runs, once in LOOK_S; where they cannot be read what was known holds."""
+        if time.monotonic() - self._looked < LOOK_S:
+            return
+        self._looked = time.monotonic()
+        try:
+            runs = await asyncio.to_thread(self._runs.all)
+        except (AutopilotError, OSError):
+            return
+        done = [run for run in runs if run.outcome]
+        self.ended = Counter(str(run.outcome).replace(" ", "_") for run in done)
+        self.last_s = max(map(_ended_s, done), default=runs[0].began_s if runs else 0.0)
+
+    def _age(self) -> Sums:
+        return {(): max(time.time() - self.last_s, 0.0)} if self.last_s else {}
+
+
+def _ended_s(run: Run) -> float:
+    return datetime.fromisoformat(run.said[-1].time).timestamp() if run.said else run.began_s
