@@ -23,11 +23,16 @@ _log = logging.getLogger("ray.serve")
 
 
 class ExperimentGuard:
-    """One look at a time; acts only while it holds the lease."""
+    """One look at a time; acts only while it holds the lease.
+
+    Attributes:
+        lopsided: By experiment, 1 where it was halted, 0 while it runs as it should.
+    """
 
     def __init__(self, store: RoundTrips, outcomes: OutcomeReader, lease: Lease) -> None:
         self._store, self._outcomes, self._lease = store, outcomes, lease
         self._table = TrafficTable(store)
+        self.lopsided: dict[str, float] = {}
 
     async def step(self) -> str | None:
         """Look at what runs, halt what is lopsided; what was done, None where nothing was.
@@ -44,6 +49,7 @@ class ExperimentGuard:
         names = [variant.name for variant in one.variants]
         users = await self._outcomes.users(one.name, names, since_ms=started_ms(one))
         chance = mismatch(users, [variant.share / BUCKETS for variant in one.variants])
+        self.lopsided[one.name] = float(chance < LOPSIDED)
         if chance >= LOPSIDED:
             return None
         seen = ", ".join(

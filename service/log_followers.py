@@ -20,6 +20,7 @@ from service.autopilot.run import Runs
 from service.autopilot.tasks import as_task
 from service.autopilot.works import HomeWorks, policy_of
 from service.drift import worth_retraining
+from service.drift_watch import DriftWatch
 from service.eraser import Eraser
 from service.event_ids import IdCleaner
 from service.experiment_guard import ExperimentGuard
@@ -105,7 +106,7 @@ class ItemUpdaterDeployment:
 
 @serve.deployment(name="RolloutController", logging_config=_QUIET)
 class RolloutControllerDeployment:
-    """Takes rollouts forward and back. One acts at a time, by a lease."""
+    """Takes rollouts forward and back, halts experiments, looks for drift. One acts at a time, by a lease."""
 
     async def __init__(self, settings: Settings, redis_url: str) -> None:  # type: ignore[misc]  # Serve awaits it
         os.nice(ARCHIVER_NICENESS)
@@ -119,6 +120,11 @@ class RolloutControllerDeployment:
         controller = RolloutController(store, self._outcomes, lease, register)
         guard = ExperimentGuard(store, self._outcomes, lease)
         self._task = _followed(run_rollouts(controller, guard), "rollout controller")
+        drift = DriftWatch(settings, redis_url, as_task)
+        telemetry = ProcessTelemetry(settings, "rollouts", RayMetrics().tell)
+        telemetry.readings.counts(metrics.SHARE_MISMATCH, lambda: guard.lopsided)
+        drift.tell(telemetry.readings)
+        self._others = [_followed(drift.run(), "watch for drift"), _followed(telemetry.report(), "rollouts' report")]
 
     async def __call__(self) -> str:
         """Nothing to tell: all that is known of a rollout is in the traffic table."""

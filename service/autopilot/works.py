@@ -1,5 +1,6 @@
 """The steps of a run in a home: data, training, gate, shadow, canary; each asks what is before it does anything."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ from service.stack import valkey
 from service.traffic import switching
 from service.traffic.document import Shadow, Traffic
 from service.traffic.table import TrafficTable, on_table
-from service.training import published
+from service.training import comparable_champion, published
 from service.world import registry
 
 WHO = "autopilot"
@@ -39,6 +40,7 @@ SHADOW_SHARE = 2_000  # of the lists, in 0.01 %
 SHADOWED = 200  # lists that a shadow is judged by
 SHADOW_S = 600.0  # then it is judged by what there is
 CANARY_S = 7 * 86_400.0  # a rollout that has not ended by then has too few users, and is ended
+HARMFUL_S = 600.0  # between looks for drift: an hour of service is looked at once
 HISTORY = 2_000  # versions of the traffic table in which an end is looked for
 
 Result = TypeVar("Result")
@@ -66,6 +68,7 @@ class HomeWorks:
         harmful: Callable[[], list[tuple[str, float]]] = list,
     ) -> None:
         self._settings, self._compute, self._harmful = settings, compute, harmful
+        self._asked, self._drifts = -HARMFUL_S, list[tuple[str, float]]()
 
     def seen(self, last: Run | None) -> Seen:
         """Of the archive, the registry and the monitor of drift."""
@@ -74,7 +77,9 @@ class HomeWorks:
         if champion:
             began.append(read_manifest(registry(self._settings).path(champion)).created.timestamp())
         since_s = max(began, default=None)
-        harmful = tuple(said for said, at_s in self._harmful() if last is None or at_s > last.began_s)
+        if time.monotonic() - self._asked > HARMFUL_S:
+            self._asked, self._drifts = time.monotonic(), self._harmful()
+        harmful = tuple(said for said, at_s in self._drifts if last is None or at_s > last.began_s)
         known = last.events if last and last.events else len(imported(self._settings).events)
         new = _arrived(self._settings, since_s or 0.0)
         return Seen(None if since_s is None else now_s - since_s, known, new, harmful)
@@ -200,7 +205,8 @@ def findings_of(settings: Settings, name: str, since_ms: int) -> tuple[list[Find
 def trained(settings: Settings, name: str, since_ms: int) -> tuple[str, str]:
     """The id of a new bundle, and how it did in its own evaluation."""
     dataset = snapshots.screened(settings, name, since_ms=since_ms).dataset
-    report, bundle_id = published(settings, dataset, check(dataset))
+    champion = comparable_champion(settings, dataset)
+    report, bundle_id = published(settings, dataset, check(dataset), champion=champion)
     own = report.rows[0].metrics["NDCG@10"]
     return bundle_id, f"{bundle_id}: NDCG@10 {own.mean:.4f} [{own.low:.4f}, {own.high:.4f}] of what was held out"
 

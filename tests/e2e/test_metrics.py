@@ -13,7 +13,7 @@ from service.histogram import INFINITY
 from service.stack.log_key import key_file
 from service.stack.ray_environment import runtime_folder
 from service.telemetry.pseudonyms import Pseudonyms
-from tests.deploy.exported import HAPROXY, NAMED_ONLY, ONCE_IT_HAPPENS
+from tests.deploy.exported import HAPROXY, ONCE_IT_HAPPENS
 from tests.e2e.conftest import Riffle
 
 pytestmark = pytest.mark.e2e
@@ -38,7 +38,7 @@ def test_every_metric_has_the_name_that_the_rules_use_and_an_event_is_in_the_his
     event = {"event_id": "metered-1", "type": "click", "user_id": "metered", "item_id": item_id}
     sent = colocated.post("/v1/events", json={"events": [{**event, "ts": datetime.now(UTC).isoformat()}]})
     assert sent.json()["accepted"] == 1
-    wanted = {metric.exposed for metric in set(metrics.ALL) - NAMED_ONLY - ONCE_IT_HAPPENS}
+    wanted = {metric.exposed for metric in set(metrics.ALL) - ONCE_IT_HAPPENS}
     counted = rf'^{metrics.EFFECT.buckets.exposed}\{{.*le="{re.escape(INFINITY)}".*\}} [1-9]'
     until = time.monotonic() + WITHIN_S
     while (missing := wanted - names(text := page(riffle.settings.metrics_port))) or not re.search(counted, text, re.M):
@@ -46,7 +46,6 @@ def test_every_metric_has_the_name_that_the_rules_use_and_an_event_is_in_the_his
         time.sleep(1)
     ours = {name for name in names(text) if name.startswith("ray_riffle_")}
     assert ours <= {metric.exposed for metric in metrics.ALL}
-    assert not ours & {metric.exposed for metric in NAMED_ONLY}, "told by now: take it off the list"
     assert names(page(riffle.settings.haproxy_metrics_port)) >= HAPROXY
 
 
@@ -103,7 +102,7 @@ def test_request_of_a_trusted_caller_is_found_in_its_trace_its_batch_and_the_log
 def test_collector_is_told_the_same_metrics_as_prometheus(colocated: httpx.Client, riffle: Riffle) -> None:
     assert colocated.post("/v1/recommendations", json={"user_id": "collected"}).status_code == 200
     until = time.monotonic() + WITHIN_S
-    wanted = {metric.name for metric in set(metrics.ALL) - NAMED_ONLY - ONCE_IT_HAPPENS}
+    wanted = {metric.name for metric in set(metrics.ALL) - ONCE_IT_HAPPENS}
     while missing := wanted - set(riffle.collected.metrics):
         assert time.monotonic() < until, missing
         time.sleep(1)
