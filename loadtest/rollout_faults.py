@@ -30,7 +30,7 @@ FAULTS: dict[str, dict[str, float]] = {
     "20 ms slower": {"slower_ms": 20.0},
     "1 % of lists fail": {"degraded": 0.01},
     "a broken feature (clicks and likes -50 %)": {"clicks": 0.5 * CLICKS, "likes": 0.025},
-    "every third list is just the one before": {"changed": 0.5},
+    "lists change half of the time, not four fifths": {"changed": 0.5},
     "half of the places are popular items": {"popular": 0.5},
     "an index without a third of its items": {"lost_items": 1 / 3},
     "a tenth of its users never arrives": {"lost_users": 0.1},
