@@ -60,8 +60,7 @@ def alarms_of(watcher: Watcher) -> list[Alarm]:
                 component=one.moved,
                 usual=float(np.add(tolerance.low[place], tolerance.high[place]) / 2),
                 now=now,
-                harmful=is_broken(key.kind, one.moved, one.up, now, key.segment)
-                or (key.kind == "quality" and not one.up),
+                harmful=worse or is_broken(key.kind, one.moved, one.up, now, key.segment),
             )
         )
     return sorted(found, key=lambda one: -one.evidence)
