@@ -50,6 +50,7 @@ def alarms_of(watcher: Watcher) -> list[Alarm]:
             continue
         place = one.components.index(one.moved)
         now = float(watcher.evidence.means(one.of)[place])
+        worse = key.kind == "quality" and not one.up
         found.append(
             Alarm(
                 kind=key.kind,
