@@ -23,7 +23,7 @@ from service.archives import catalogue_archive
 from service.decisions import STREAM, Decision
 from service.imports import imported
 from service.queries import batch_of, resolve
-from service.record_schemas import Outcome, RecordedAnswer, Replay
+from service.record_schemas import Outcome, RecordedAnswer, RecordedExplanation, RecordedWhyNot, Replay
 from service.schemas import EventsResponse, Problem, Readiness, RecommendationResponse, SimilarResponse
 from service.stack import processes
 from service.stack.ray_environment import runtime_folder
@@ -124,6 +124,26 @@ def test_every_answer_can_be_made_again_from_its_decision_record_bit_for_bit(
     verdict = msgspec.json.decode(colocated.post(f"{RECOMMEND}/{one}:replay").content, type=Replay)
     assert verdict == Replay(recommendation_id=one, outcome=Outcome.IDENTICAL)
     assert colocated.get(f"{RECOMMEND}/no%2Fid").status_code == 404
+
+
+def test_lists_explain_themselves_in_their_answer_from_their_record_and_by_the_command(
+    colocated: httpx.Client, riffle: Riffle
+) -> None:
+    answer = _ask(colocated, {"user_id": _users(riffle)[2], "deadline_ms": 10_000, "return": {"explain": True}})
+    assert answer.explanation
+    assert answer.degraded == []
+    one = answer.recommendation_id
+    time.sleep(0.5)  # records follow their answers within that
+    told = msgspec.json.decode(colocated.post(f"{RECOMMEND}/{one}:explain").content, type=RecordedExplanation)
+    assert told.explanation == answer.explanation
+    shown = {item.item_id for item in answer.items}
+    assert all(item.item_id in riffle.must("explain", one) for item in answer.items[:3])
+    absent = next(item for item in answer.explanation.tried if item not in shown)
+    body = colocated.post(f"{RECOMMEND}/{one}:why-not", json={"item_id": absent}).content
+    verdict = msgspec.json.decode(body, type=RecordedWhyNot)
+    assert verdict.why_not
+    assert "seen" in verdict.why_not.filters
+    assert verdict.why_not.text.split(".")[0] in riffle.must("why-not", one, absent)
 
 
 def test_a_click_is_in_the_next_list_also_after_the_updater_was_killed(colocated: httpx.Client, riffle: Riffle) -> None:
