@@ -102,7 +102,7 @@ def edge_of(arm: str, world: World, stages: ColocatedStages, decisions: Decision
     else:
         telemetry = ProcessTelemetry(settings, "gateway", lambda _: None)
         gateway.lists.pseudonyms, watch = telemetry.pseudonyms, telemetry.request_watch()
-    others: list[Any] = [nobody] * 5
+    others: list[Any] = [nobody] * 6  # backends that no list needs
     return HttpEdge(gateway, *others, watch=watch)
 
 

@@ -11,8 +11,7 @@ import pytest
 from recsys.recommend import Ranked, Retrieved, rank, recommend, retrieve
 from recsys.types import QueryBatch, Slates, World
 from service import warm_up as module
-from service.answers import Answer
-from service.gateway import Gateway
+from service.answers import Answer, popular_answer
 from service.lookup import States
 from service.pace import Pace
 from service.settings import Settings
@@ -101,13 +100,12 @@ async def test_gateway_warms_up_over_its_own_stages_and_records_nothing(world: W
 @pytest.mark.usefixtures("short")
 async def test_what_answers_at_a_deadline_is_loaded_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    plain = Gateway.plain
 
-    def noted(self: Gateway, *given: Any) -> Answer:
-        made.append(plain(self, *given))
+    def noted(*given: Any) -> Answer:
+        made.append(popular_answer(*given))
         return made[-1]
 
-    monkeypatch.setattr(Gateway, "plain", noted)
+    monkeypatch.setattr("service.warm_up.popular_answer", noted)
     await warm_up_gateway(lambda: world, NotedStages(), KeptDecisions(), Settings(max_batch=4))
     assert [len(one.slates.item) for one in made] == [20]
 

@@ -32,7 +32,7 @@ from tests import worlds
 from tests.conftest import train_small, world_of
 from tests.worlds import START_S, batch_of, dataset_of, random_asks
 
-REPORTS = {"report.json", "report.md"}
+REPORTS = {"report.json", "report.md", "reference.json"}  # measured on what comes after the split
 
 
 def window(log: Log, *, per_user: int) -> Split:
@@ -198,7 +198,7 @@ def test_window_split_and_shares_are_those_of_the_log(trained: Trained, syntheti
     assert trained.protocol == "temporal-next"
     assert trained.window == (int(log.ts_s[0]), log.moment(1 - HELD_OUT), int(log.ts_s[-1]))
     assert np.mean(log.ts_s >= trained.window[1]) == pytest.approx(HELD_OUT, abs=0.001)
-    assert set(trained.learnt.seconds) == {"models", "sources", "examples", "ranker", "evaluation"}
+    assert set(trained.learnt.seconds) == {"models", "sources", "examples", "ranker", "evaluation", "reference"}
     assert 0.5 < trained.learnt.found <= 1
 
 
