@@ -96,8 +96,15 @@ class Run:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parsed(arguments)
     to = given.to.resolve()
+    if to.exists() and any(to.iterdir()) and not (to / SUMMARY).exists():
+        print(f"ml-ci: {to} holds what no earlier run has written; give an empty or a new folder", file=sys.stderr)
+        return 1
+    if given.data and given.data.resolve().is_relative_to(to):
+        print(f"ml-ci: {given.data} lies in {to}, which is emptied first", file=sys.stderr)
+        return 1
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir(parents=True)
+    (to / SUMMARY).write_text("under way\n", "utf-8")  # so that the folder of a run that died is known for one
     data, terms = (given.data.resolve(), "") if given.data else (_invented(to / "invented"), INVENTED_BY)
     try:
         head, said = _head(data, terms, to, given.key)
@@ -199,7 +206,8 @@ def _keys(to: Path, key: Path | None) -> tuple[Path, Path]:
 
 def _card(run: Run, bundle_id: str, path: Path) -> None:
     command = [run.python, "-c", RIFFLE, "bundles", "card", bundle_id, "--format", "markdown"]
-    env = {**os.environ, "RIFFLE_HOME": str(run.home / "state"), "PYTHONPATH": str(run.code)}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RIFFLE_")}
+    env = {**plain, "RIFFLE_HOME": str(run.home / "state"), "PYTHONPATH": str(run.code)}
     path.write_bytes(subprocess.run(command, env=env, check=True, capture_output=True, cwd=run.home).stdout)
 
 

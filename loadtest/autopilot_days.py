@@ -162,6 +162,9 @@ class ShopWorks:
         self.share, self.since_day, self.served = STEPS[STEPS.index(self.share) + 1], self.regime.day, []
         return run
 
+    def clear(self, run: Run) -> None:
+        """Nothing is left behind here."""
+
     def arm_of(self, user: np.ndarray) -> np.ndarray:
         """1 for users of the canary."""
         drawn = np.array([bucket("canary", f"visitor-{one}") for one in user.tolist()])

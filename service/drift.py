@@ -51,6 +51,7 @@ from service.world import recorded_worlds, registry
 MOST_HOURS = 7 * 24  # looked at in one look; older ones are passed over, which is said
 SETTLED_S = 60  # records and events of an hour have been written so long after it
 EARLY_MS = 60_000  # an answer so far in the future was given by a clock that is wrong
+TOLD_S = 24 * HOUR_S  # for so long broken data are an alarm after they were last seen
 SKEWED = 0.01  # of the events; more are a problem
 TIMEOUT_MS = 10_000
 
@@ -115,6 +116,11 @@ def look(
     with _alone(folder):
         watch = _watch(folder / f"{path.name}.json", path.name, found)
         end_s = (now_ms // 1000 - OUTCOME_S - SETTLED_S if remember else now_ms // 1000 + HOUR_S) // HOUR_S * HOUR_S
+        if watch.until_s > end_s + HOUR_S:
+            found.problems.append(
+                f"earlier looks have seen hours up to {_utc(watch.until_s)}: a clock was wrong; looks go on from now"
+            )
+            watch.until_s = end_s
         start_s = max(watch.until_s, end_s - MOST_HOURS * HOUR_S)
         if 0 < watch.until_s < start_s:
             found.problems.append(
@@ -131,7 +137,7 @@ def look(
             found.hours += 1
             watcher.see(hour.start_s, series_of(hour, loaded, reference.bins, shelf, examination))
         _tell(found, watcher, read, reference, end_s)
-        if remember and start_s < end_s:
+        if remember:
             _keep(folder / f"{path.name}.json", watcher.watch())
     return found
 
@@ -152,8 +158,11 @@ def _tell(found: Look, watcher: Watcher, read: Read, reference: Reference, end_s
     found.alarms = alarms_of(watcher)
     found.causes = causes(found.alarms)
     if read.unsound:
-        found.alarms.append(_of_data("scores", found.at_s, harmful=True))
-        found.causes.insert(0, _broken("scores", f"{read.unsound} lists hold a score that is not a number"))
+        watch.data["scores"] = found.at_s
+        found.problems.append(f"{read.unsound} lists hold a score that is not a number")
+    if found.at_s - watch.data.get("scores", 0) < TOLD_S:
+        found.alarms.append(_of_data("scores", watch.data["scores"], harmful=True))
+        found.causes.insert(0, _broken("scores", "lists of the last day hold scores that are not numbers"))
     if watch.until_s and empty_s >= 24 * HOUR_S:
         found.alarms.append(_of_data("lists", found.at_s, harmful=True))
         found.causes.append(_broken("lists", f"no list and no event for {empty_s // HOUR_S} hours"))
@@ -161,7 +170,10 @@ def _tell(found: Look, watcher: Watcher, read: Read, reference: Reference, end_s
         found.problems.append(
             f"{read.skewed} of {read.received} events came through a gateway whose clock is not the store's"
         )
-        found.alarms.append(_of_data("clocks", found.at_s, harmful=False))
+    if any("clock" in one for one in found.problems):
+        watch.data["clocks"] = found.at_s
+    if found.at_s - watch.data.get("clocks", 0) < TOLD_S:
+        found.alarms.append(_of_data("clocks", watch.data["clocks"], harmful=False))
     found.began_s, found.until_s, found.days = watch.began_s, watch.until_s, watch.days
     found.lists, found.events, found.not_measured = read.lists, read.events, dict(read.not_measured)
     found.figures, found.not_compared = figures_of(watcher), not_compared(watcher)
@@ -239,6 +251,10 @@ def _watcher(watch: Watch, reference: Reference, found: Look) -> Watcher:
         return Watcher(new_watch(watch.bundle), reference)
 
 
+def _utc(at_s: int) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="minutes")
+
+
 def _keep(path: Path, watch: Watch) -> None:
     """Replace the document as a whole, or leave it as it is."""
     beside = path.with_suffix(".new")
@@ -271,7 +287,7 @@ def worth_retraining(settings: Settings) -> list[tuple[str, float]]:
     except (RecsysError, ServiceError) as error:
         _log.warning("drift cannot be looked at: %s", error)
         return []
-    since_s = min((one.since_s for one in found.alarms if one.harmful), default=found.at_s)
+    since_s = max((one.since_s for one in found.alarms if one.harmful), default=found.at_s)
     return [
         (f"{one.name} ({one.subject}): {one.why}", float(since_s))
         for one in found.causes

@@ -30,7 +30,7 @@ class DriftWatch:
     def __init__(self, settings: Settings, url: str, compute: Callable[..., Any]) -> None:
         self._settings, self._url, self._compute = settings, url, compute
         self._on: dict[tuple[str, ...], float] = {}
-        self._looked: float | None = None
+        self._looked = time.monotonic()  # until the first look: since this began
         self.latest: Look | None = None
 
     async def run(self) -> None:
@@ -58,6 +58,4 @@ class DriftWatch:
     def tell(self, readings: Readings) -> None:
         """Add it to the readings of its process."""
         readings.add(metrics.DRIFT, lambda: self._on)
-        readings.add(
-            metrics.DRIFT_LOOKED, lambda: {} if self._looked is None else {(): time.monotonic() - self._looked}
-        )
+        readings.value(metrics.DRIFT_LOOKED, lambda: time.monotonic() - self._looked)

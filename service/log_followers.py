@@ -147,7 +147,8 @@ class AutopilotDeployment:
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         os.nice(ARCHIVER_NICENESS)
         runs = Runs(settings.home_path / "autopilot")
-        works = HomeWorks(settings, compute=as_task, harmful=partial(worth_retraining, settings))
+        harmful = partial(as_task, worth_retraining, settings)
+        works = HomeWorks(settings, compute=as_task, harmful=harmful, supervised=True)
         pilot = Pilot(runs, works, policy_of(settings))
         self._controller = AutopilotController(runs, pilot)
         telemetry, watch = ProcessTelemetry(settings, "autopilot", RayMetrics().tell), RetrainingWatch(runs)

@@ -31,6 +31,13 @@ def without_users(dataset: Dataset, gone: Collection[str]) -> Dataset:
     return replace(dataset, user_id=users, events=Events(**columns), place=place[kept], impressions=shown)
 
 
+def forget_remains(folder: Path) -> None:
+    """Remove what a death has left of snapshots: folders that are no data sets, and may hold users all the same."""
+    for one in [*folder.glob("snapshot-*"), *folder.glob(".snapshot-*.writing")]:
+        if one.name.startswith(".") or not (one / MANIFEST).exists():
+            shutil.rmtree(one, ignore_errors=True)
+
+
 def rewrite_without(folder: Path, gone: Callable[[Dataset], Collection[str]]) -> None:
     """Save each data set in a folder again without some users; what a death has left of an earlier one is mended.
 
@@ -39,6 +46,7 @@ def rewrite_without(folder: Path, gone: Callable[[Dataset], Collection[str]]) ->
     Raises:
         DatasetError: one is damaged, or the disk refuses.
     """
+    forget_remains(folder)
     for replaced in folder.glob(".*.replaced"):
         target = replaced.with_name(replaced.name.removeprefix(".").removesuffix(".replaced"))
         if target.exists():

@@ -22,6 +22,7 @@ PLACEMENTS, OUTCOMES = 0.2, 0.4  # of ALPHA, for series of placements and of out
 BASELINE = 2_000  # rows; where no reference is possible before a bundle serves, its first ones are the reference
 FRESH = "freshness"
 PLACED = "placement "
+MOST_PLACEMENTS = 16
 OWN = {("traffic", "lists"): 1, (FRESH, "item_stats"): 1, (FRESH, "user_states"): 1}  # should be 0, and their sizes
 TIMELINE = {
     ("quality", "clicks"): "lists clicked",
@@ -64,6 +65,7 @@ class Watch(msgspec.Struct):
         until_s: Hours before this one have been looked at, UTC epoch seconds. began_s: The first of them.
         placements: In the order in which they were met.
         series: By "kind|subject|segment", in the order of their components. evidence: Of all of them, packed.
+        data: By subject, when data were last found broken: what needs no evidence, and is told for a day.
         days: Of each day (YYYY-MM-DD) and each of TIMELINE, sum and number of its first component; KEPT_DAYS of them.
     """
 
@@ -74,6 +76,7 @@ class Watch(msgspec.Struct):
     placements: list[str] = []
     series: dict[str, Watched] = {}
     evidence: dict[str, bytes] = {}
+    data: dict[str, int] = {}
     days: dict[str, dict[str, list[float]]] = {}
 
 
@@ -122,7 +125,7 @@ class Watcher:
         if hour_s < watch.until_s:
             return
         watch.until_s, watch.began_s = hour_s + HOUR_S, watch.began_s or hour_s
-        said = [one for one in all_of if len(one.values)]
+        said = [one for one in all_of if len(one.values) and self._is_watched(one.key)]
         for one in said:
             self._meet(one)
             self._note(one, hour_s)
@@ -137,6 +140,11 @@ class Watcher:
         for one in said:  # after the judgement: what is to be compared with is never what is compared
             if one.key[:2] in BEGINNING and self.tolerance(one.key) is None:
                 _add(self.series[one.key], one.values)
+
+    def _is_watched(self, key: Key) -> bool:
+        """Clients name placements, and each is some series: the first of them are watched by themselves, not all."""
+        known = self._watch.placements
+        return not key.segment.startswith(PLACED) or key.segment in known or len(known) < MOST_PLACEMENTS
 
     def _meet(self, series: Series) -> None:
         key = series.key

@@ -4,13 +4,14 @@ A step may be begun again at any time: what it did before is found, or done anew
 is kept before it is, so that one which kills the process is not tried for ever.
 """
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
 
-from recsys.errors import BundleError, RecsysError, RegistryError, TrainingError
+from recsys.errors import RecsysError, TrainingError
 from recsys.retraining.triggers import Policy, Seen, Trigger, due, not_due
 from service.autopilot.page import page
 from service.autopilot.run import Outcome, Run, Runs, new_id
@@ -18,6 +19,7 @@ from service.errors import ServiceError
 
 TRIES = 3  # of one step, then the run has failed
 AGAIN_S = 60.0  # before the second try; twice as long before the third
+_log = logging.getLogger("ray.serve")
 
 
 class Stop(Exception):
@@ -43,6 +45,9 @@ class Works(Protocol):
     def judge(self, run: Run) -> Run: ...
     def shadow(self, run: Run) -> Run: ...
     def canary(self, run: Run) -> Run: ...
+
+    def clear(self, run: Run) -> None:
+        """Take away what a run that has ended leaves behind."""
 
 
 class Pilot:
@@ -122,7 +127,9 @@ class Pilot:
             return self._ended(run, stop.outcome, stop.reason, **stop.known)
         except TrainingError as error:  # the data are what they are: no second try makes them better
             return self._ended(run, "refused", str(error))
-        except (ServiceError, RecsysError, RegistryError, BundleError, OSError, MemoryError, RuntimeError) as error:
+        except Exception as error:  # whatever it is, its words are what a person needs
+            if not isinstance(error, (ServiceError, RecsysError, OSError)):
+                _log.exception("run %s, %s", run.id, run.step)
             return self._failed(begun, error)
         if after.step == run.step:  # it waits, and waiting is no try
             self._runs.save(msgspec.structs.replace(after, tries=0))
@@ -142,6 +149,10 @@ class Pilot:
     def _ended(self, run: Run, outcome: Outcome, reason: str, **known: Any) -> tuple[Run, str]:
         done = run.ended(outcome, reason, **known)
         self._keep(done)
+        try:
+            self._works.clear(done)
+        except (ServiceError, RecsysError, OSError) as error:
+            _log.warning("what run %s has left cannot be cleared: %s", run.id, error)
         return done, f"run {run.id} ends, {outcome}: {reason}"
 
     def _keep(self, run: Run) -> None:

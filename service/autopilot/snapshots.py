@@ -9,7 +9,9 @@ from pathlib import Path
 
 from recsys.datasets import dataset as storage
 from recsys.datasets.dataset import MANIFEST, Dataset
+from recsys.datasets.leave_out import forget_remains, without_users
 from recsys.datasets.screening import Screened, screen, without_new
+from service.archives import erased_users
 from service.imports import folder_of, history, unprompted_history
 from service.settings import Settings
 
@@ -17,12 +19,15 @@ KEPT = 3
 _PREFIX, _ASKED = "snapshot-", "-asked"
 
 
-def take(settings: Settings) -> tuple[str, Dataset]:
-    """All that is known now; and, for the gate, what of it came of no list. Returns its hash, SHA-256, and the data.
+def take(settings: Settings) -> tuple[str, int, int]:
+    """Keep all that is known now; and, for the gate, what of it came of no list.
 
+    Returns:
+        Its hash, SHA-256, and how many events and users it has.
     Raises:
         DatasetError, ArchiveError: as `imports.history`.
     """
+    forget_remains(folder_of(settings))
     dataset, asked = history(settings), unprompted_history(settings)
     writing = folder_of(settings) / f"{_PREFIX}writing"
     storage.save(dataset, writing)
@@ -31,16 +36,16 @@ def take(settings: Settings) -> tuple[str, Dataset]:
     if asked is not None:
         storage.save(asked, folder.with_name(folder.name + _ASKED))
     if folder.exists():
-        shutil.rmtree(writing)
+        _remove(writing)
     else:
         writing.rename(folder)
     _forget_old(settings, name)
-    return name, dataset
+    return name, len(dataset.events), len(dataset.user_id)
 
 
 def screened(settings: Settings, name: str, *, since_ms: int) -> Screened:
     """A snapshot without what no person made. Raises DatasetError: it is gone, or damaged."""
-    return screen(storage.load(_folder(settings, name)), since_ms=since_ms, seed=settings.seed)
+    return screen(_loaded(settings, _folder(settings, name)), since_ms=since_ms, seed=settings.seed)
 
 
 def asked(settings: Settings, name: str, found: Screened, *, since_ms: int) -> Dataset | None:
@@ -49,7 +54,13 @@ def asked(settings: Settings, name: str, found: Screened, *, since_ms: int) -> D
     folder = folder.with_name(folder.name + _ASKED)
     if not folder.exists():
         return None
-    return without_new(storage.load(folder), {*found.flooding, *found.blind}, since_ms=since_ms)
+    return without_new(_loaded(settings, folder), {*found.flooding, *found.blind}, since_ms=since_ms)
+
+
+def _loaded(settings: Settings, folder: Path) -> Dataset:
+    """Who was forgotten while it was written is not in it either."""
+    dataset = storage.load(folder)
+    return without_users(dataset, erased_users(settings).among(dataset.user_id))
 
 
 def _folder(settings: Settings, name: str) -> Path:
@@ -61,5 +72,11 @@ def _forget_old(settings: Settings, name: str) -> None:
     folders.sort(key=lambda one: one.stat().st_mtime)
     for one in folders[:-KEPT]:
         if one != _folder(settings, name):
-            shutil.rmtree(one, ignore_errors=True)
-            shutil.rmtree(one.with_name(one.name + _ASKED), ignore_errors=True)
+            _remove(one.with_name(one.name + _ASKED))
+            _remove(one)
+
+
+def _remove(folder: Path) -> None:
+    """Its manifest first: what a death leaves of it is no data set any more, and `forget_remains` finds it."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

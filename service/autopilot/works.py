@@ -28,7 +28,7 @@ from service.promotion import promote
 from service.rollouts import begin
 from service.settings import Settings
 from service.shadow import compared
-from service.stack import valkey
+from service.stack import ray_head, valkey
 from service.traffic import switching
 from service.traffic.document import Shadow, Traffic
 from service.traffic.table import TrafficTable, on_table
@@ -58,6 +58,7 @@ class HomeWorks:
     Args:
         compute: Runs what takes long.
         harmful: What drifts harmfully, and since when (UTC epoch seconds).
+        supervised: This runs beside a service, so something serves whatever else is known.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class HomeWorks:
         *,
         compute: Compute = here,
         harmful: Callable[[], list[tuple[str, float]]] = list,
+        supervised: bool = False,
     ) -> None:
         self._settings, self._compute, self._harmful = settings, compute, harmful
+        self._supervised = supervised
         self._asked, self._drifts = -HARMFUL_S, list[tuple[str, float]]()
 
     def seen(self, last: Run | None) -> Seen:
@@ -82,13 +85,14 @@ class HomeWorks:
         harmful = tuple(said for said, at_s in self._drifts if last is None or at_s > last.began_s)
         known = last.events if last and last.events else len(imported(self._settings).events)
         new = _arrived(self._settings, since_s or 0.0)
+        if since_s is not None and since_s > now_s:
+            since_s = None  # the clock was ahead: nobody knows how long ago that was
         return Seen(None if since_s is None else now_s - since_s, known, new, harmful)
 
     def snapshot(self, run: Run) -> Run:
         """Keep the data as they are now."""
-        name, dataset = snapshots.take(self._settings)
-        events = len(dataset.events)
-        said = f"{events:,} interactions of {len(dataset.user_id):,} users, {name[:12]}"
+        name, events, users = self._compute(snapshots.take, self._settings)
+        said = f"{events:,} interactions of {users:,} users, {name[:12]}"
         return run.after(said, snapshot=name, events=events, trusted_ms=_trusted_ms(self._settings))
 
     def check(self, run: Run) -> Run:
@@ -121,8 +125,13 @@ class HomeWorks:
         """Beside the champion, on a share of the lists, unseen."""
         url, bundle = valkey.address(self._settings), _bundle(run)
         if url is None:
+            if self._serves():
+                return run  # the store is away, and what serves waits for it as well
             return run.after("nothing runs, so nothing is shadowed")
-        now = on_table(url, lambda table: table.demand())
+        try:
+            now = on_table(url, lambda table: table.demand())
+        except StackError:
+            return run
         if now.shadow is not None and now.shadow.bundle != bundle:
             return run.after(f"left out: {now.shadow.bundle} shadows already, and {now.who} wanted that")
         if now.shadow is None and not run.shadow_s:
@@ -148,22 +157,22 @@ class HomeWorks:
         settings, bundle = self._settings, _bundle(run)
         url, reason = valkey.address(settings), f"run {run.id}: {run.said[-1].text}"
         if url is None:
+            if self._serves() or run.canary is not None:
+                return run  # the store is away: whether guards are broken, nobody knows
             promote(settings, bundle, reason=reason, who=WHO, expected=run.champion)
             raise Stop("promoted", f"{bundle} is champion; nothing runs, so no users were asked")
         name = run.canary or f"auto-{run.id.lower()}"
         try:
-            now, now_ms, before = on_table(url, _table)
+            now, now_ms = on_table(url, _table)
         except StackError:
-            if run.canary is None:
-                raise
-            return run  # the rollout holds as long as the store is away, and so does this
+            return run  # a rollout holds as long as the store is away, and so does this
         if now.rollout is not None and now.rollout.name == name:
             if now_ms - now.rollout.began_ms > 1000 * CANARY_S:
                 _switch(url, [], lambda one: _without(one, name), f"run {run.id} gives up")
                 seen = f"{CANARY_S / 86_400:.0f} days were too few for {now.rollout.hold_users:,} users of each step"
                 raise Stop("stopped", f"{seen}; nobody gets {bundle} any more", canary=name)
             return msgspec.structs.replace(run, canary=name)
-        if ended := _ended(before, name):
+        if ended := _ended(on_table(url, lambda table: table.history(HISTORY)), name):
             raise Stop("promoted" if ended.champion == bundle else "rolled back", ended.reason, canary=name)
         if now.rollout is not None:
             return run  # somebody's own goes first
@@ -183,6 +192,19 @@ class HomeWorks:
             ),
         )
         return msgspec.structs.replace(run, canary=name)
+
+    def clear(self, run: Run) -> None:
+        """Nothing is shadowed for a run that has ended."""
+        url = valkey.address(self._settings)
+        if url is None or not run.shadow_s:
+            return
+        now = on_table(url, lambda table: table.demand())
+        if now.shadow is not None and now.shadow.bundle == run.bundle:
+            _switch(url, [], lambda one: msgspec.structs.replace(one, shadow=None), f"run {run.id} has ended")
+
+    def _serves(self) -> bool:
+        """Whether something serves from here, also where its store does not answer at this moment."""
+        return self._supervised or ray_head.running(self._settings)
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -224,12 +246,15 @@ def _arrived(settings: Settings, since_s: float) -> int:
 
 
 def _trusted_ms(settings: Settings) -> int:
-    """The newest event that the champion's training saw; 0 without one."""
+    """Since when events are new, by their own time: what the champion has not seen may say to be event_late_s older.
+
+    0 without a champion.
+    """
     bundles = registry(settings)
     if (champion := bundles.champion()) is None:
         return 0
     last = read_manifest(bundles.path(champion)).fields["data_window"]["last"]
-    return int(datetime.fromisoformat(last).timestamp() * 1000) + 1000
+    return int(datetime.fromisoformat(last).timestamp() * 1000) + 1000 - 1000 * settings.event_late_s
 
 
 def _bundle(run: Run) -> str:
@@ -252,8 +277,8 @@ def _without(now: Traffic, name: str) -> Traffic:
     return msgspec.structs.replace(now, rollout=None) if is_it else now
 
 
-async def _table(table: TrafficTable) -> tuple[Traffic, int, list[Traffic]]:
-    return await table.demand(), await table.now_ms(), await table.history(HISTORY)
+async def _table(table: TrafficTable) -> tuple[Traffic, int]:
+    return await table.demand(), await table.now_ms()
 
 
 def _ended(history: list[Traffic], name: str) -> Traffic | None:

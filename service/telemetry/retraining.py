@@ -17,14 +17,15 @@ class RetrainingWatch:
     """Looks at the runs of a home again and again.
 
     Attributes:
-        ended: Runs by outcome. last_s: When the last one ended, or the first began where none has; UTC epoch, 0: none.
+        ended: Runs by outcome. last_s: When the last one ended, the first began, or
+            this did: the first of them that there is. UTC epoch seconds.
     """
 
     def __init__(self, runs: Runs) -> None:
         self._runs = runs
         self._looked = -LOOK_S
         self.ended: Counter[str] = Counter()
-        self.last_s = 0.0
+        self.last_s = time.time()
 
     def tell(self, readings: Readings) -> None:
         """Add it to the readings of its process."""
@@ -42,10 +43,11 @@ class RetrainingWatch:
             return
         done = [run for run in runs if run.outcome]
         self.ended = Counter(str(run.outcome).replace(" ", "_") for run in done)
-        self.last_s = max(map(_ended_s, done), default=runs[0].began_s if runs else 0.0)
+        self.last_s = max(map(_ended_s, done), default=runs[0].began_s if runs else self.last_s)
 
     def _age(self) -> Sums:
-        return {(): max(time.time() - self.last_s, 0.0)} if self.last_s else {}
+        """A run that seems to lie ahead was begun by a clock that was wrong: that is as old as it is far."""
+        return {(): abs(time.time() - self.last_s)}
 
 
 def _ended_s(run: Run) -> float:

@@ -48,10 +48,16 @@ def test_events_begin_a_run_that_ends_with_a_reason_though_its_driver_was_killed
         shown = colocated.post("/v1/recommendations", json={"user_id": "somebody", "count": EVENTS}).json()["items"]
         now = datetime.now(UTC).isoformat()
         events = [
-            {"type": "like", "user_id": f"newcomer-{n % 7}", "item_id": one["item_id"], "timestamp": now}
+            {
+                "event_id": f"like-{n}",
+                "type": "like",
+                "user_id": f"newcomer-{n % 7}",
+                "item_id": one["item_id"],
+                "ts": now,
+            }
             for n, one in enumerate(shown)
         ]
-        assert colocated.post("/v1/events", json={"events": events}).status_code == 202
+        assert colocated.post("/v1/events", json={"events": events}).json()["accepted"] == EVENTS
         wait_for("no run began", 90, lambda: runs.newest() is not None)
         wait_for("no training began", 60, lambda: step_of(runs) not in ("snapshot", "check"))
         killed = driver(riffle)

@@ -106,4 +106,8 @@ def test_collector_is_told_the_same_metrics_as_prometheus(colocated: httpx.Clien
     while missing := wanted - set(riffle.collected.metrics):
         assert time.monotonic() < until, missing
         time.sleep(1)
-    assert {one["service.name"] for one in riffle.collected.resources} == {"riffle-gateway", "riffle-updater"}
+    assert {one["service.name"] for one in riffle.collected.resources} >= {
+        "riffle-gateway",
+        "riffle-updater",
+        "riffle-rollouts",
+    }

@@ -170,7 +170,21 @@ def test_score_that_is_not_a_number_is_an_alarm(served: Served) -> None:
     served.answer(*records)
     found = served.look()
     assert [(one.kind, one.subject, one.harmful) for one in found.alarms] == [("data", "scores", True)]
-    assert "1 lists hold a score that is not a number" in found.causes[0].why
+    assert found.causes[0].subject == "scores"
+    assert "1 lists hold a score that is not a number" in found.problems
+    later = served.look(HOURS + 3)  # whoever looked first has not swallowed it
+    assert [(one.kind, one.subject) for one in later.alarms if one.kind == "data"] == [("data", "scores")]
+    assert later.causes[0].subject == "scores"
+
+
+def test_looks_of_a_clock_that_was_ahead_are_said_and_do_not_stop_later_ones(served: Served) -> None:
+    served.answer(*served.records())
+    assert served.look().until_s > START_MS // 1000 + 3 * 3600
+    found = served.look(4)  # by a clock that is right, those before were hours ahead
+    assert any("a clock was wrong; looks go on from now" in one for one in found.problems)
+    assert ("data", "clocks") in [(one.kind, one.subject) for one in found.alarms]
+    assert found.until_s <= START_MS // 1000 + 4 * 3600
+    assert not any("a clock was wrong" in one for one in served.look(5).problems)
 
 
 def test_older_bundle_without_reference_serves_and_the_look_says_that_nothing_was_compared(served: Served) -> None:

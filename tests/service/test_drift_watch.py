@@ -50,7 +50,9 @@ async def told(watch: DriftWatch) -> dict[str, dict[tuple[str, ...], float]]:
 async def test_an_alarm_is_told_while_it_is_on_and_as_nothing_when_it_is_over() -> None:
     computer = Computer(found(alarm("feature", "age")), found(alarm("quality", "clicks")), found())
     watch = DriftWatch(Settings(), "redis://nowhere", computer)
-    assert await told(watch) == {metrics.DRIFT.name: {}, metrics.DRIFT_LOOKED.name: {}}
+    before = await told(watch)
+    assert before[metrics.DRIFT.name] == {}
+    assert before[metrics.DRIFT_LOOKED.name][()] >= 0  # since it began: an alarm can be told from what never looked
     await watch.step()
     assert (await told(watch))[metrics.DRIFT.name] == {("feature", "age"): 1.0}
     await watch.step()

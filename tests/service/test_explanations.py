@@ -94,7 +94,7 @@ async def test_other_lists_are_answered_while_one_is_being_explained(served: Wor
             await gateway.recommend(request)
             order.append(name)
 
-        first = asyncio.create_task(noted("explained", ask("user-0003", count=100)))
+        first = asyncio.create_task(noted("explained", ask("user-0003", count=50)))
         await asyncio.sleep(0.005)
         await asyncio.gather(*(noted("plain", plainly(ask(f"user-{n:04d}"))) for n in range(5)))
         await first
@@ -186,3 +186,11 @@ async def test_cold_start_is_explained_by_demand_and_names_nothing_met(served: W
     assert explained["tried"] == []
     assert all(one["counterfactuals"] == [] for one in explained["items"])
     assert all("because_of_items" not in {word["code"] for word in one["because"]} for one in explained["items"])
+
+
+async def test_list_too_long_to_be_explained_says_so(served: World, store_url: str) -> None:
+    async with gateway_at(served, store_url) as (gateway, _):
+        body = await gateway.recommend(ask(count=explanations.MOST + 1))
+    assert len(body["items"]) == explanations.MOST + 1
+    assert "explanation" not in body
+    assert [(one["stage"], one["cause"]) for one in body["degraded"]] == [("explanation", "too_long")]

@@ -128,6 +128,11 @@ def test_data_whose_times_mean_nothing_are_not_judged(shop: Dataset) -> None:
     assert screened(replace(shop, timing="order"), since_of(shop)).blind == ()
 
 
+def test_where_more_is_new_than_known_the_share_of_blind_picks_is_not_judged(shop: Dataset) -> None:
+    found = screened(shop, int(np.quantile(shop.events.ts_ms, 0.4)))
+    assert next(one for one in found.findings if one.name == "blind interactions").sentence.startswith("not looked for")
+
+
 def test_few_earlier_interactions_say_nothing_of_people(shop: Dataset) -> None:
     found = screened(shop, int(shop.events.ts_ms[100]))
     assert [one.name for one in found.findings] == ["floods", "blind users"]

@@ -11,7 +11,7 @@ from recsys.errors import TrainingError
 from recsys.retraining.triggers import Policy, Seen
 from service.autopilot.pilot import AGAIN_S, TRIES, Pilot, Stop
 from service.autopilot.run import STEPS, Run, Runs
-from service.errors import StackError, TrafficError
+from service.errors import StackError
 
 START = datetime(2026, 11, 28, tzinfo=UTC)
 DOING = STEPS[:-1]
@@ -39,6 +39,7 @@ class Recorded:
     due: bool = True
     before: dict[str, list[BaseException | str]] = field(default_factory=dict)
     made: list[str] = field(default_factory=list)
+    cleared: list[str] = field(default_factory=list)
 
     def seen(self, last: Run | None) -> Seen:
         return Seen(None if last is None else 7 * 86_400.0, 10_000, 999 if self.due else 0)
@@ -55,6 +56,9 @@ class Recorded:
         return run.after(f"{run.step} is made", **fields)
 
     snapshot = check = judge = shadow = canary = _make
+
+    def clear(self, run: Run) -> None:
+        self.cleared.append(run.id)
 
     def train(self, run: Run) -> Run:
         return self._make(run, bundle="20261128-0123456789ab")
@@ -83,6 +87,7 @@ def test_a_run_passes_every_step_once_and_leaves_a_page(runs: Runs) -> None:
     works = Recorded()
     run = driven(runs, works, Clock())
     assert works.made == list(DOING)
+    assert works.cleared == [run.id]
     assert (run.outcome, run.reason, run.canary) == ("promoted", "no guard broken", "auto-1")
     text = runs.page(run).read_text()
     assert "**promoted**: no guard broken" in text
@@ -138,7 +143,7 @@ def test_a_step_that_always_kills_is_not_tried_for_ever(runs: Runs, step: str) -
     assert f"{step} was begun {TRIES} times and never finished" in run.reason
 
 
-@pytest.mark.parametrize("error", [StackError("no store"), TrafficError("no table"), OSError("no disk"), MemoryError()])
+@pytest.mark.parametrize("error", [StackError("no store"), OSError("no disk"), MemoryError(), KeyError("a bug")])
 def test_a_step_that_fails_is_tried_again_later_and_not_for_ever(runs: Runs, error: Exception) -> None:
     clock = Clock()
     works = Recorded(before={"train": [error]})

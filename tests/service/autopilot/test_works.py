@@ -12,18 +12,19 @@ import pytest
 from recsys.archive import START
 from recsys.datasets.dataset import Dataset, Events, save
 from recsys.datasets.leave_out import rewrite_without
+from recsys.erased_users import user_digest
 from recsys.errors import ArchiveError
 from recsys.evaluation.bootstrap import Interval
 from recsys.evaluation.gate import Line
 from recsys.retraining.triggers import due
 from recsys.training.train import train, write
 from recsys.verbs import EVENT_TYPES
-from service.archives import event_archive, event_rows
+from service.archives import erased_users, event_archive, event_rows
 from service.autopilot import snapshots, works
 from service.autopilot.pilot import Pilot, Stop
 from service.autopilot.run import Run, Runs
 from service.autopilot.works import SHADOWED, HomeWorks, policy_of
-from service.errors import StackError, TrafficError
+from service.errors import TrafficError
 from service.event_log import Event
 from service.imports import folder_of
 from service.settings import Settings
@@ -133,16 +134,16 @@ def test_drift_is_a_reason_until_a_run_has_answered_it(home: Settings) -> None:
 
 
 def test_a_snapshot_is_the_same_for_the_same_data_and_is_kept_with_a_few_others(home: Settings) -> None:
-    first, dataset = snapshots.take(home)
-    again, _ = snapshots.take(home)
+    first, events, users = snapshots.take(home)
+    again, *_ = snapshots.take(home)
     assert first == again
     found = snapshots.screened(home, first, since_ms=0)
-    np.testing.assert_array_equal(found.dataset.events.ts_ms, dataset.events.ts_ms)
+    assert (len(found.dataset.events), len(found.dataset.user_id)) == (events, users)
     asked = snapshots.asked(home, first, found, since_ms=0)
     assert asked is not None
-    assert len(asked.events) == len(dataset.events)
+    assert len(asked.events) == events
     for number in range(snapshots.KEPT + 2):
-        (folder_of(home) / f"snapshot-old{number}").mkdir()
+        save(found.dataset, folder_of(home) / f"snapshot-old{number}")
     snapshots.take(home)
     left = [one.name for one in folder_of(home).glob("snapshot-*") if not one.name.endswith("-asked")]
     assert len(left) <= snapshots.KEPT + 1
@@ -150,21 +151,31 @@ def test_a_snapshot_is_the_same_for_the_same_data_and_is_kept_with_a_few_others(
 
 
 def test_who_is_forgotten_is_forgotten_in_snapshots_too(home: Settings) -> None:
-    name, dataset = snapshots.take(home)
-    gone = dataset.user_id[0]
+    name, *_ = snapshots.take(home)
+    gone, other = snapshots.screened(home, name, since_ms=0).dataset.user_id[:2]
+    remains = folder_of(home) / "snapshot-half"  # of one that was being removed, and of one that was being written
+    remains.mkdir()
+    (remains / "users.parquet").write_text(gone)
+    (folder_of(home) / ".snapshot-writing.writing").mkdir()
     rewrite_without(folder_of(home), lambda _: {gone})
     assert gone not in snapshots.screened(home, name, since_ms=0).dataset.user_id
+    assert not remains.exists()
+    assert not (folder_of(home) / ".snapshot-writing.writing").exists()
+    erased_users(home).add({user_digest(other): 1})
+    assert other not in snapshots.screened(home, name, since_ms=0).dataset.user_id  # forgotten while it was written
 
 
 def test_junk_is_refused_before_it_trains_and_named(home: Settings) -> None:
-    """A tenth of what came since is noise under the names of people."""
+    """A fifth of what came since is noise under the names of people."""
     settings, rng = home, np.random.default_rng(1)
     run = HomeWorks(settings).snapshot(RUN)
+    newest = snapshots.screened(settings, str(run.snapshot), since_ms=0).dataset.events.ts_ms
+    run = msgspec.structs.replace(run, trusted_ms=int(np.quantile(newest, 0.7)))  # where less is new than known
     folder = folder_of(settings) / f"snapshot-{str(run.snapshot)[:16]}"
     dataset = snapshots.screened(settings, str(run.snapshot), since_ms=0).dataset
     new = np.flatnonzero(dataset.events.ts_ms >= run.trusted_ms)
     item = dataset.events.item.copy()
-    junk = rng.choice(new, len(new) // 10, replace=False)
+    junk = rng.choice(new, len(new) // 5, replace=False)
     item[junk] = rng.integers(0, len(dataset.item_id), len(junk))
     save(replace(dataset, events=replace(dataset.events, item=item)), folder)
     with pytest.raises(Stop, match="look drawn from the catalogue") as stopped:
@@ -317,8 +328,33 @@ def test_a_store_that_is_away_holds_a_canary_under_way(running: Running, breakab
     run = running.works.canary(running.at("canary"))
     breakable_store.end()
     assert running.works.canary(run) is run
-    with pytest.raises(StackError):
-        running.works.canary(running.at("canary"))
+    for step in ("shadow", "canary"):
+        waiting = running.at(step)
+        assert getattr(running.works, step)(waiting) is waiting
+
+
+@pytest.mark.valkey
+def test_an_embedded_store_that_is_away_promotes_nobody(running: Running) -> None:
+    """Without an address nobody can tell whether guards are broken."""
+    embedded = msgspec.structs.replace(running.settings, redis_url="")
+    beside = HomeWorks(embedded, supervised=True)
+    for step in ("shadow", "canary"):
+        waiting = running.at(step)
+        assert getattr(beside, step)(waiting) is waiting
+    begun = running.at("canary", canary="auto-1")
+    assert HomeWorks(embedded).canary(begun) is begun
+    assert registry(embedded).champion() == running.champion
+
+
+@pytest.mark.valkey
+def test_the_shadow_of_a_run_that_has_ended_is_taken_away_and_nobody_elses(running: Running) -> None:
+    run = running.works.shadow(running.at("shadow"))
+    assert running.table.shadow is not None
+    running.works.clear(run.ended("failed", "no disk"))
+    assert running.table.shadow is None
+    running.change(lambda now: msgspec.structs.replace(now, shadow=Shadow(running.champion, 100)))
+    running.works.clear(run.ended("failed", "no disk"))
+    assert running.table.shadow == Shadow(running.champion, 100)
 
 
 @pytest.mark.valkey
