@@ -1,7 +1,7 @@
 """The headers `traceparent` and `tracestate` of W3C Trace Context (https://www.w3.org/TR/trace-context/, section 3).
 
-HAProxy takes both away from callers who are not trusted (`service.stack.proxy_admission`); what is left is malformed or a
-trace of somebody who may decide that a request is traced.
+HAProxy takes both away from callers who are not trusted (`service.stack.proxy_admission`); what is left is malformed,
+or a trace of somebody who may decide that a request is traced.
 """
 
 import re
