@@ -21,6 +21,7 @@ from recsys.vocabulary import item_keys
 
 HOUR_S = 3_600.0
 COUNT = 10  # items of a list
+KEEN = 8  # of what people find by themselves: at 8 the list of most attraction has an NDCG@10 of .32 for it
 _TAKES, _REACTS = range(2)  # streams of one visit's seed
 
 
@@ -164,7 +165,7 @@ class Shop:
         for row, one in enumerate(seed.tolist()):
             rng = np.random.default_rng([one, _TAKES])
             if rng.random() < self._organic and attraction[row].any():
-                chance = attraction[row] ** 2
+                chance = attraction[row] ** KEEN
                 takes.append((row, rng.choice(len(chance), p=chance / chance.sum())))
         if takes:
             row, item = np.array(takes, np.int64).T

@@ -166,7 +166,7 @@ def test_who_is_forgotten_is_forgotten_in_snapshots_too(home: Settings) -> None:
 
 
 def test_junk_is_refused_before_it_trains_and_named(home: Settings) -> None:
-    """A fifth of what came since is noise under the names of people."""
+    """Two thirds of what came since are noise under the names of people."""
     settings, rng = home, np.random.default_rng(1)
     run = HomeWorks(settings).snapshot(RUN)
     newest = snapshots.screened(settings, str(run.snapshot), since_ms=0).dataset.events.ts_ms
@@ -175,7 +175,7 @@ def test_junk_is_refused_before_it_trains_and_named(home: Settings) -> None:
     dataset = snapshots.screened(settings, str(run.snapshot), since_ms=0).dataset
     new = np.flatnonzero(dataset.events.ts_ms >= run.trusted_ms)
     item = dataset.events.item.copy()
-    junk = rng.choice(new, len(new) // 5, replace=False)
+    junk = rng.choice(new, 2 * len(new) // 3, replace=False)
     item[junk] = rng.integers(0, len(dataset.item_id), len(junk))
     save(replace(dataset, events=replace(dataset.events, item=item)), folder)
     with pytest.raises(Stop, match="look drawn from the catalogue") as stopped:
