@@ -450,10 +450,13 @@ async def test_under_pressure_fewer_candidates_are_ranked_the_answer_says_so_and
 async def test_low_priority_is_shed_before_the_rest(served: World, store_url: str) -> None:
     kinds = ("high", "normal", "low")
     async with gateway_at(served, store_url, max_waiting=4_000, max_batch=4, deadline_ms=1_000) as (gateway, _):
-        for _ in range(40):
-            await gateway.recommend(ask())
         requests = [ask(f"user-{n % 120:04d}", priority=kinds[n % 3]) for n in range(3_000)]
-        answers = await asyncio.gather(*(gateway.recommend(one) for one in requests), return_exceptions=True)
+        for _ in range(5):  # a machine that stops for a moment makes the predicted pace one at which all are refused
+            for _ in range(40):
+                await gateway.recommend(ask())
+            answers = await asyncio.gather(*(gateway.recommend(one) for one in requests), return_exceptions=True)
+            if any(isinstance(one, dict) for one in answers):
+                break
     served_of = {kind: sum(isinstance(one, dict) for one in answers[n::3]) for n, kind in enumerate(kinds)}
     assert {type(one) for one in answers} == {dict, Overloaded}
     assert served_of["low"] < served_of["normal"] < served_of["high"]

@@ -22,7 +22,7 @@ from service.decisions import Decision, DecisionLog, Erased
 from service.errors import NotFound
 from service.event_log import Event
 from service.gateway import Gateway
-from service.imports import folder_of
+from service.imports import folder_of, history
 from service.lineage import Link, lineage
 from service.rebuild import rebuild
 from service.round_trips import RoundTrips
@@ -292,7 +292,8 @@ def test_data_that_were_screened_before_training_are_screened_again(home: Home) 
     until[shard_of_robot] = (9_000, 0)
     rows = event_rows([(shard_of_robot, (1 + number, 0), one) for number, one in enumerate(flood)])
     assert events.append(rows, after=events.until(), until=until)
-    name, whole = snapshots.take(settings)
+    whole = history(settings)
+    name, *_ = snapshots.take(settings)
     found = snapshots.screened(settings, name, since_ms=end_ms + 1)
     assert found.flooding == ("robot",)
     folder = home.path / "bundle"
