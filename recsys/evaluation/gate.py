@@ -24,6 +24,7 @@ RECALL, RECALL_AT, RECALL_OF = 0.95, 128, 64  # of exact search, for the vectors
 SLOWER = 2.0  # times the champion's CPU of a request
 LARGER = 3.0  # times the champion's files
 CHANGED = 0.9  # mean distance of recorded lists: beyond it nothing is left of what users know
+LISTS = 20  # on record at least, for that: one list of a stranger was wholly another after 60 new events
 BATCH, ROUNDS = 16, 5
 
 
@@ -122,8 +123,9 @@ def size(own_bytes: int, champion_bytes: int) -> Line:
 
 def recorded(served: Sequence[Sequence[str]], now: Sequence[Sequence[str]]) -> Line:
     """How far lists that were served are from those that it would make of the same requests and states."""
-    if not served:
-        return Line("recorded lists", True, "none on record", f"mean distance at most {CHANGED}")
+    if len(served) < LISTS:
+        found = f"{len(served)} on record, fewer than {LISTS} say nothing" if served else "none on record"
+        return Line("recorded lists", True, found, f"mean distance at most {CHANGED}")
     apart = [distance(one, other) for one, other in zip(served, now, strict=True)]
     mean = float(np.mean(apart))
     return Line(

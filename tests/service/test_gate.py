@@ -114,9 +114,11 @@ def test_cost_size_and_records_have_their_limits(served: World, asked: Asked) ->
     assert lines.size(2**20, 2**20).passed
     assert not lines.size(4 * 2**20, 2**20).passed
     assert lines.recorded([], []).passed
-    same, other = [["a", "b", "c"]] * 5, [["x", "y", "z"]] * 5
-    assert lines.recorded(same, same).found == "5 made again, mean distance 0.00 (0: the same lists)"
+    same, other = [["a", "b", "c"]] * 20, [["x", "y", "z"]] * 20
+    assert lines.recorded(same, same).found == "20 made again, mean distance 0.00 (0: the same lists)"
     assert not lines.recorded(same, other).passed
+    assert lines.recorded(same[1:], other[1:]).passed
+    assert "fewer than 20 say nothing" in lines.recorded(same[1:], other[1:]).found
 
 
 def test_a_bundle_that_popularity_surely_beats_is_below_the_floor() -> None:
