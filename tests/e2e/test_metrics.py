@@ -53,9 +53,9 @@ def test_statuses_of_every_kind_are_on_the_page_and_no_id_is(colocated: httpx.Cl
     assert colocated.post("/v1/recommendations", json={}).status_code in (400, 422)
     assert colocated.get("/nowhere").status_code == 404
     assert colocated.patch("/v1/events").status_code == 405
-    assert colocated.delete("/v1/users/somebody-in-particular").status_code == 202
+    assert colocated.get("/v1/recommendations/somebody-in-particular").status_code == 404
     wanted = {("POST", "/v1/recommendations", "400"), ("GET", "none", "404"), ("PATCH", "none", "405")}
-    wanted.add(("DELETE", "/v1/users/{user_id}", "202"))
+    wanted.add(("GET", "/v1/recommendations/{recommendation_id}", "404"))
     until = time.monotonic() + WITHIN_S
     while True:
         text = page(riffle.settings.metrics_port)
