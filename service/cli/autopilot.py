@@ -54,6 +54,8 @@ def autopilot_(
 def list_() -> None:
     """All runs: what began them, and how they ended."""
     table = plain_table(None, "run (UTC)", "began for", "ended", "bundle", "because")
+    for place in (0, 3):  # ids are for copying
+        table.columns[place].no_wrap = True
     for run in _of(load())[0].all():
         table.add_row(
             *map(escape, (run.id, run.trigger, run.outcome or f"at {run.step}", run.bundle or "-", run.reason))
