@@ -150,7 +150,7 @@ class AutopilotDeployment:
         harmful = partial(as_task, worth_retraining, settings)
         works = HomeWorks(settings, compute=as_task, harmful=harmful, supervised=True)
         pilot = Pilot(runs, works, policy_of(settings))
-        self._controller = AutopilotController(runs, pilot)
+        self._controller = AutopilotController(pilot)
         telemetry, watch = ProcessTelemetry(settings, "autopilot", RayMetrics().tell), RetrainingWatch(runs)
         watch.tell(telemetry.readings)
         self._reporter = _followed(telemetry.report(watch.look), "autopilot's report")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from recsys.archive import Archive, Position
 from service.event_log import stream_key
-from service.log_entries import Run, text_of
+from service.log_entries import Run, position_of, text_of
 from service.round_trips import RoundTrips
 from service.state_keys import SHARDS
 
@@ -52,18 +52,20 @@ class LoggedEvents:
         for row in zip(*columns, strict=True):
             yield LoggedEvent(*row)
         for number in range(SHARDS):
-            async for event in self._tail(number, until[number]):
-                yield event
-
-    async def _tail(self, number: int, after: Position) -> AsyncIterator[LoggedEvent]:
-        start = f"({text_of(after)}"
-        while True:
-            (page,) = await self._store.demand([("XRANGE", stream_key(number), start, "+", "COUNT", str(_PAGE))])
-            if page:
-                run = Run.of(number, page)
+            async for run in runs_after(self._store, number, until[number]):
                 for position, one in zip(run.positions, run.events, strict=True):
                     own = (getattr(one, name) for name in LoggedEvent._fields[1:])
                     yield LoggedEvent(position[0], *own)
-                start = f"({page[-1][0].decode()}"
-            if len(page) < _PAGE:
-                return
+
+
+async def runs_after(store: RoundTrips, number: int, after: Position) -> AsyncIterator[Run]:
+    """What a shard's stream has beyond a position, a page at a time; errors as the store's."""
+    while True:
+        start = f"({text_of(after)}"
+        (page,) = await store.demand([("XRANGE", stream_key(number), start, "+", "COUNT", str(_PAGE))])
+        if page:
+            run = Run.of(number, page)
+            yield run
+            after = position_of(run.end)
+        if len(page) < _PAGE:
+            return

@@ -18,8 +18,8 @@ from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.errors import RecordsUnavailable, StackError
-from service.event_log import stream_key
-from service.log_entries import Run, position_of, text_of
+from service.log_entries import position_of
+from service.logged_events import runs_after
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.state_keys import SHARDS
@@ -31,7 +31,6 @@ CLICKED = {"view", "click", "like", "purchase", "rating"}
 CONVERTED = {"like", "purchase"}
 KEPT = 32  # experiments and steps that are read on from where they were
 _COLUMNS = ("stream", "ms", "sequence", "user_id", "item_id", "type", "recommendation_id", "ts_ms", "value")
-_PAGE = 2_000
 COMMAND_MS = 10_000
 
 Read = TypeVar("Read")
@@ -166,20 +165,11 @@ class OutcomeReader:
                         self._take(one, (ms, sequence), *event)
         for number in range(SHARDS):
             one.events[number] = max(one.events[number], until[number])
-            await self._read_stream(one, number)
-
-    async def _read_stream(self, one: _Following, number: int) -> None:
-        while True:
-            start = f"({text_of(one.events[number])}"
-            (page,) = await self._store.demand([("XRANGE", stream_key(number), start, "+", "COUNT", str(_PAGE))])
-            if page:
-                run = Run.of(number, page)
-                for position, event in zip(run.positions, run.events, strict=True):
-                    fields = event.user_id, event.item_id, event.type, event.recommendation_id, event.ts_ms, event.value
+            async for run in runs_after(self._store, number, one.events[number]):
+                for position, did in zip(run.positions, run.events, strict=True):
+                    fields = did.user_id, did.item_id, did.type, did.recommendation_id, did.ts_ms, did.value
                     self._take(one, position, *fields)
                 one.events[number] = position_of(run.end)
-            if len(page) < _PAGE:
-                return
 
     def _take(
         self,

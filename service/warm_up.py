@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 
 from recsys.features.user import UserStates, update
+from recsys.plain_batch import plain_batch
 from recsys.recommend import recommend
-from recsys.types import Controls, QueryBatch, Ragged, World
+from recsys.types import Controls, QueryBatch, World
 from recsys.verbs import Verb
 from service.answers import popular_answer
 from service.asked import Asked
@@ -91,14 +92,6 @@ def _batch(world: World, b: int) -> QueryBatch:
         item_key = rng.choice(world.bundle.vocabulary.key, b)
         ts_s = np.full(b, now_s - 60 * (HISTORY - step), np.uint32)
         update(states, rows, item_key=item_key, verb=np.full(b, Verb.LIKE, np.uint8), ts_s=ts_s)
-    return QueryBatch(
-        states=states,
-        now_s=np.full(b, now_s, np.int64),
-        seed=rows.astype(np.uint64),
-        count=np.full(b, 20, np.int32),
-        session=Ragged.empty(b, np.uint64),
-        excluded=Ragged.empty(b, np.uint64),
-        categories=Ragged.empty(b, np.int32),
-        explore=np.ones(b, np.float32),
-        controls=Controls.without_quotas(b, diversity=0.5, popularity_damping=0.5),
-    )
+    plain = plain_batch(states, now_s=np.full(b, now_s), seed=rows, count=20)
+    every = Controls.without_quotas(b, diversity=0.5, popularity_damping=0.5)
+    return replace(plain, explore=np.ones(b, np.float32), controls=every)

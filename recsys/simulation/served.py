@@ -13,11 +13,12 @@ import numpy as np
 from recsys.datasets.dataset import Dataset, Events, ImportReport
 from recsys.features.item_counts import ItemCounts
 from recsys.features.user import UserStates, update
+from recsys.plain_batch import plain_batch
 from recsys.recommend import recommend
 from recsys.simulation import DAY_S
 from recsys.simulation.faults import Trouble
 from recsys.simulation.world import SimulatedWorld
-from recsys.types import QueryBatch, Ragged, World
+from recsys.types import QueryBatch, World
 from recsys.verbs import Verb
 from recsys.vocabulary import item_keys
 
@@ -174,17 +175,8 @@ class Served:
         self.people += len(rows)
 
     def _batch(self, place: np.ndarray, at_s: np.ndarray) -> QueryBatch:
-        b = len(place)
-        return QueryBatch(
-            states=self.states.take(place),
-            now_s=at_s.astype(np.int64),
-            seed=self._rng.integers(2**63, size=b).astype(np.uint64),
-            count=np.full(b, SHOWN, np.int32),
-            session=Ragged.empty(b, np.uint64),
-            excluded=Ragged.empty(b, np.uint64),
-            categories=Ragged.empty(b, np.int32),
-            explore=np.zeros(b, np.float32),
-        )
+        seed = self._rng.integers(2**63, size=len(place))
+        return plain_batch(self.states.take(place), now_s=at_s, seed=seed, count=SHOWN)
 
     def _truth(self, place: np.ndarray, at_s: np.ndarray) -> np.ndarray:
         of = place % len(self.simulated.activity)  # strangers have somebody's taste
@@ -255,17 +247,7 @@ class Served:
 
 def take(batch: QueryBatch, rows: np.ndarray) -> QueryBatch:
     """Some requests of a batch without session, exclusions and controls."""
-    b = len(rows)
-    return QueryBatch(
-        states=batch.states.take(rows),
-        now_s=batch.now_s[rows],
-        seed=batch.seed[rows],
-        count=batch.count[rows],
-        session=Ragged.empty(b, np.uint64),
-        excluded=Ragged.empty(b, np.uint64),
-        categories=Ragged.empty(b, np.int32),
-        explore=batch.explore[rows],
-    )
+    return plain_batch(batch.states.take(rows), now_s=batch.now_s[rows], seed=batch.seed[rows], count=SHOWN)
 
 
 def logged(dataset: Dataset, hours: list[ServedHour]) -> Dataset:

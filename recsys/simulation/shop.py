@@ -13,9 +13,10 @@ from recsys.datasets.dataset import Dataset, Events
 from recsys.features.apply import apply
 from recsys.features.item_counts import ItemCounts
 from recsys.features.user import UserStates
+from recsys.plain_batch import plain_batch
 from recsys.recommend import recommend
 from recsys.simulation.world import SimulatedWorld
-from recsys.types import QueryBatch, Ragged, World
+from recsys.types import World
 from recsys.verbs import Verb
 from recsys.vocabulary import item_keys
 
@@ -173,16 +174,7 @@ class Shop:
 
     def _lists(self, world: World, user: np.ndarray, at_s: np.ndarray, seed: np.ndarray) -> np.ndarray:
         b = len(user)
-        batch = QueryBatch(
-            states=self._states.take(user),
-            now_s=at_s.astype(np.int64),
-            seed=seed.astype(np.uint64),
-            count=np.full(b, COUNT, np.int32),
-            session=Ragged.empty(b, np.uint64),
-            excluded=Ragged.empty(b, np.uint64),
-            categories=Ragged.empty(b, np.int32),
-            explore=np.zeros(b, np.float32),
-        )
+        batch = plain_batch(self._states.take(user), now_s=at_s, seed=seed, count=COUNT)
         slates = recommend(world, batch)
         items = np.full((b, COUNT), -1, np.int64)
         of = np.repeat(np.arange(b), np.diff(slates.indptr))

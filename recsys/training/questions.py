@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.features.user import UserStates
+from recsys.plain_batch import plain_batch
 from recsys.training.log import Log
 from recsys.types import QueryBatch, Ragged
 
@@ -78,18 +79,9 @@ class Questions:
 
     def batch(self, known: Known, rows: np.ndarray, *, count: int, seed: int) -> QueryBatch:
         """Some of the questions as a micro-batch; `known` is that of all questions."""
-        b = len(rows)
         of = known.take(rows)
-        return QueryBatch(
-            states=of.states,
-            now_s=self.now_s[rows],
-            seed=(np.uint64(seed) + rows.astype(np.uint64)),
-            count=np.full(b, count, np.int32),
-            session=Ragged.empty(b, np.uint64),
-            excluded=of.excluded,
-            categories=Ragged.empty(b, np.int32),
-            explore=np.zeros(b, np.float32),
-        )
+        chance = np.uint64(seed) + rows.astype(np.uint64)
+        return plain_batch(of.states, now_s=self.now_s[rows], seed=chance, count=count, excluded=of.excluded)
 
     def answered(self, rows: np.ndarray, row: np.ndarray, key: np.ndarray) -> np.ndarray:
         """Whether items are right answers. rows: of the batch; row: int [m], which of `rows`; key: uint64 [m]."""

@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime
 
 from recsys.errors import RecsysError
 from service.autopilot.pilot import Pilot
-from service.autopilot.run import Run, Runs
+from service.autopilot.run import Run
 from service.errors import ServiceError
 
 LOOK_S = 30.0  # whether a run is due: the archive is read for it
@@ -21,8 +20,8 @@ class AutopilotController:
         said: What was done or found last.
     """
 
-    def __init__(self, runs: Runs, pilot: Pilot) -> None:
-        self._runs, self._pilot = runs, pilot
+    def __init__(self, pilot: Pilot) -> None:
+        self._pilot = pilot
         self.said = "has not looked yet"
 
     async def run(self) -> None:
@@ -30,14 +29,6 @@ class AutopilotController:
         while True:
             run = await asyncio.to_thread(self._step)
             await asyncio.sleep(STEP_S if run is not None and run.outcome is None else LOOK_S)
-
-    def age_s(self) -> float:
-        """Seconds since the last run began; -1 where there was none."""
-        try:
-            last = self._runs.newest()
-        except ServiceError:
-            return -1.0
-        return -1.0 if last is None else max(0.0, datetime.now(UTC).timestamp() - last.began_s)
 
     def _step(self) -> Run | None:
         try:

@@ -97,7 +97,7 @@ class Pilot:
         """
         with self._runs.led() as leads:
             if not leads:
-                raise Stop("stopped", "another autopilot leads; `riffle autopilot status` shows what it does")
+                raise Stop("stopped", "another autopilot leads; `riffle autopilot` shows what it does")
             if paused := self._runs.paused():
                 raise Stop("stopped", f"paused by {paused.who}: {paused.reason}; `riffle autopilot resume` goes on")
             run = self._runs.newest()

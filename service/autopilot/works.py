@@ -134,8 +134,9 @@ class HomeWorks:
             return run
         if now.shadow is not None and now.shadow.bundle != bundle:
             return run.after(f"left out: {now.shadow.bundle} shadows already, and {now.who} wanted that")
-        if now.shadow is None and not run.shadow_s:
-            _switch(url, [bundle], lambda one: _shadowing(one, bundle), f"shadow of run {run.id}")
+        if not run.shadow_s:  # where it shadows already, whoever began it has died before that was kept
+            if now.shadow is None:
+                _switch(url, [bundle], lambda one: _shadowing(one, bundle), f"shadow of run {run.id}")
             return msgspec.structs.replace(run, shadow_s=datetime.now(UTC).timestamp())
         found = [one for one in on_table(url, compared) if one.shadow == bundle]
         waited_s = datetime.now(UTC).timestamp() - run.shadow_s
