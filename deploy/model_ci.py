@@ -29,7 +29,6 @@ from recsys.signature import private_key
 from recsys.verbs import Verb
 
 ROOT = Path(__file__).resolve().parents[1]
-RIFFLE = "from service.cli import main; main()"
 SUMMARY = "summary.md"
 INVENTED = {"users": 250, "items": 600}  # half a minute of training on two cores
 INVENTED_BY = "Invented by Riffle; nobody's data."
@@ -64,7 +63,7 @@ class Run:
         print(f"--- {self.code.name}: riffle {' '.join(arguments)}", flush=True)
         began = time.monotonic()
         process = subprocess.Popen(
-            [self.python, "-c", RIFFLE, *arguments],
+            [self.python, "-m", "service", *arguments],
             cwd=self.home,
             env={**plain, **settings, "PYTHONPATH": str(self.code), "COLUMNS": "120"},
         )
@@ -205,7 +204,7 @@ def _keys(to: Path, key: Path | None) -> tuple[Path, Path]:
 
 
 def _card(run: Run, bundle_id: str, path: Path) -> None:
-    command = [run.python, "-c", RIFFLE, "bundles", "card", bundle_id, "--format", "markdown"]
+    command = [run.python, "-m", "service", "bundles", "card", bundle_id, "--format", "markdown"]
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RIFFLE_")}
     env = {**plain, "RIFFLE_HOME": str(run.home / "state"), "PYTHONPATH": str(run.code)}
     path.write_bytes(subprocess.run(command, env=env, check=True, capture_output=True, cwd=run.home).stdout)

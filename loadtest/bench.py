@@ -179,7 +179,7 @@ def _lists(target: Target, users: list[str]) -> list[list[str]]:
 
 def riffle(*arguments: str, **environ: str) -> None:
     """Our own command line, as an operator uses it."""
-    command = [sys.executable, "-c", "from service.cli import main; main()", *arguments]
+    command = [sys.executable, "-m", "service", *arguments]
     done = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, text=True)
     if done.returncode:
         raise StackError(f"`riffle {' '.join(arguments)}` failed: {(done.stderr or done.stdout).strip()[-600:]}")

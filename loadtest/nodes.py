@@ -32,7 +32,6 @@ from service.stack import processes
 
 _PORTS = ("http_port", "dashboard_port", "ray_port", "haproxy_stats_port", "haproxy_metrics_port", "metrics_port")
 _HOST = "127.0.0.{}"  # each node has an address of its own
-_CALL = "from service.cli import main; main()"
 _REPLACED_S = 120.0
 _BEFORE_S, _AFTER_S = 5.0, 10.0
 
@@ -146,7 +145,7 @@ def riffle(settings: Settings, *arguments: str) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RIFFLE_")}
     for name, value in given.items():
         environ[f"RIFFLE_{name.upper()}"] = json.dumps(value) if isinstance(value, dict) else str(value)
-    done = subprocess.run([sys.executable, "-c", _CALL, *arguments], env=environ, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "service", *arguments], env=environ, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"riffle {' '.join(arguments)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 

@@ -63,7 +63,7 @@ capacity.register(app)
 def main() -> None:
     """Run the command; an error that we raise on purpose is one sentence on stderr and exit code 1."""
     try:
-        app()
+        app(prog_name="riffle")
     except (RecsysError, ServiceError) as error:
         errors.print(f"[bold red]riffle:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)

@@ -68,7 +68,7 @@ def up(
     bundle = _champion_for(settings, dataset)
     if bundle is None:
         train_and_publish(settings, history(settings), promote=True)
-        bundle = _champion_for(settings, dataset)
+        bundle = _champion_for(settings, dataset, any_seed=True)  # the one before, where the new one is surely worse
     if bundle is None:
         raise RegistryError("the bundle just trained is not the champion; run `riffle bundles list`")
     output.print(f"[green]✓[/] champion {bundle.id}")
@@ -192,16 +192,16 @@ def _champion_finding(settings: Settings) -> Finding:
     return Finding("bundle", "ok", f"{bundle.id}: every file as published, {len(bundle.vocabulary):,} items")
 
 
-def _champion_for(settings: Settings, dataset: Dataset) -> Manifest | None:
-    """The champion, if it was trained on just this data by this version's features."""
+def _champion_for(settings: Settings, dataset: Dataset, *, any_seed: bool = False) -> Manifest | None:
+    """The champion, if it was trained on just this data, from this seed, by this version's features."""
     bundles = registry(settings)
     champion = bundles.champion()
     if champion is None:
         return None
     manifest = read_manifest(bundles.path(champion))
     fields = manifest.fields
-    same = fields["dataset"]["fingerprint"] == dataset.fingerprint and fields["recipe"]["seed"] == settings.seed
-    return manifest if same and fields["feature_schema_hash"] == SCHEMA_HASH else None
+    same = fields["dataset"]["fingerprint"] == dataset.fingerprint and fields["feature_schema_hash"] == SCHEMA_HASH
+    return manifest if same and (any_seed or fields["recipe"]["seed"] == settings.seed) else None
 
 
 def _bring_up(settings: Settings, dataset: Dataset | None, bundle_id: str, *, accept_loss: bool = False) -> str:

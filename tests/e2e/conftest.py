@@ -35,7 +35,7 @@ class Riffle:
     def run(self, *arguments: str, timeout_s: float = 240, **more: str) -> subprocess.CompletedProcess[str]:
         """Run one command; its output is captured and returned whatever the exit code."""
         return subprocess.run(
-            [sys.executable, "-c", "from service.cli import main; main()", *arguments],
+            [sys.executable, "-m", "service", *arguments],
             env={**os.environ, **self.environ, **more},
             capture_output=True,
             text=True,

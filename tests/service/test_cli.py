@@ -36,7 +36,6 @@ from tests.free_ports import free_port
 from tests.recsys.test_registry import make_bundle
 from tests.service.test_decisions import decision
 
-MAIN = "from service.cli import main; main()"
 BUNDLE_ID = re.compile(r"\d{8}-[0-9a-f]{12}")
 
 
@@ -73,7 +72,7 @@ class Home:
     def process(self, *arguments: str, **environ: object) -> Run:
         """Run the command in a process of its own."""
         ended = subprocess.run(
-            [sys.executable, "-c", MAIN, *arguments],
+            [sys.executable, "-m", "service", *arguments],
             env={**os.environ, **self.environ(**environ), "PYTHONPATH": str(Path(worlds.__file__).parents[1])},
             cwd=self.path,
             capture_output=True,
