@@ -253,7 +253,7 @@ async def _residents(settings: Settings, redis_url: str, bundle_id: str, *, comp
     here = serve.get_replica_context()
     residents = Residents(
         lambda one: load_world(settings, one),
-        partial(warm_up, max_batch=settings.max_batch) if computes else lambda _: None,
+        partial(warm_up, max_batch=settings.max_batch) if computes else lambda *_: None,
         RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=2),
         deployed=bundle_id,
         kept=settings.home_path / "run" / "traffic.json",

@@ -45,7 +45,8 @@ class Residents:
     """Loads, keeps and releases bundles as the table says.
 
     Args:
-        load: Verifies and maps a bundle. warm: Runs a world once, in a thread.
+        load: Verifies and maps a bundle. warm: Runs a world, in a thread; its second argument is whether others are
+            in service meanwhile.
         store: Of the table and of item stats.
         deployed: The bundle to begin with where there is no table.
         kept: A file with the last table, for a replica that starts while the store is away.
@@ -60,7 +61,7 @@ class Residents:
     def __init__(
         self,
         load: Callable[[str], World],
-        warm: Callable[[World], None],
+        warm: Callable[[World, bool], None],
         store: RoundTrips,
         *,
         deployed: str,
@@ -203,7 +204,7 @@ class Residents:
         live = LiveWorld(world, self._store)
         with suppress(RedisError, OSError, TimeoutError, StateError):
             await live.refresh()
-        await asyncio.to_thread(self._warm, live.world)
+        await asyncio.to_thread(self._warm, live.world, bool(self.worlds))
         live.follow(self._renew)
         self.worlds[bundle_id] = live
 

@@ -73,7 +73,7 @@ async def test_replica_does_not_start_with_a_champion_that_is_not_signed(home: H
     settings = Settings(home=str(home.path / "state"), trusted_keys=str(home.path / "ours.pub.pem"))
     residents = Residents(
         lambda one: load_world(settings, one),
-        lambda _: None,
+        lambda *_: None,
         RoundTrips(f"redis://127.0.0.1:{free_port()}/0", timeout_ms=50, connections=1),
         deployed=str(home.registry.champion()),
         kept=home.path / "traffic.json",

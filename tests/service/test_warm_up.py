@@ -82,6 +82,9 @@ def test_every_usual_batch_size_runs_through_the_ranker(world: World, monkeypatc
     assert sorted(sizes) == [1, 2, 2, 4, 8, 16, 24]
     half = ranker.rows[sizes.index(1)] / 2  # users differ in how many candidates they have
     assert all(rows > half * size for size, rows in zip(sizes, ranker.rows, strict=True))
+    sizes.clear()
+    warm_up(world, True, max_batch=24)
+    assert sorted(sizes) == [1, 2, 8, 24]  # beside what is served: once each
 
 
 @pytest.mark.usefixtures("short")

@@ -36,6 +36,7 @@ class Shelf:
     damaged: dict[str, str] = field(default_factory=dict)
     gates: dict[str, threading.Event] = field(default_factory=dict)
     loaded: list[str] = field(default_factory=list)
+    warmed: list[tuple[str, bool]] = field(default_factory=list)
 
     def load(self, bundle_id: str) -> World:
         if bundle_id in self.gates:
@@ -44,6 +45,9 @@ class Shelf:
             raise BundleError(why)
         self.loaded.append(bundle_id)
         return replace(self.world, bundle=replace(self.world.bundle, id=bundle_id))
+
+    def warm(self, world: World, beside: bool) -> None:
+        self.warmed.append((world.bundle.id, beside))
 
 
 @dataclass
@@ -66,7 +70,7 @@ async def replica_at(
     store = RoundTrips(url, timeout_ms=2000, connections=2)
     try:
         one = Residents(
-            shelf.load, lambda _: None, store, deployed=A, kept=tmp_path / "run" / "traffic.json", replica=name,
+            shelf.load, shelf.warm, store, deployed=A, kept=tmp_path / "run" / "traffic.json", replica=name,
             role="Gateway", node="here",
         )  # fmt: skip
         if begun:
@@ -113,6 +117,7 @@ async def test_a_promotion_is_taken_when_the_bundle_is_there_and_the_one_before_
         assert lanes.champion.serving.world.bundle.id == B
         assert lanes.of("ann", "home")[1].bundle == B
         assert set(one.worlds) == {A, B}
+        assert shelf.warmed == [(A, False), (B, True)]
         assert knowing.heard[-1] == 2
         assert [(r.version, r.champion, r.loaded) for r in await traffic.reports()] == [(2, B, [A, B])]
 
