@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import monotonic
 
-import numpy as np
-
 from recsys.filtering import Reason
 from service import lanes
 from service.answers import Answer
@@ -61,9 +59,11 @@ class BatchWatch:
         for stage, took_ms in first.timing_ms.items():
             if stage not in ("queue", "features"):
                 self.stage_s[stage,].count(took_ms / 1e3, requests)
-        waits = np.array([(one.timing_ms["queue"], one.timing_ms["features"]) for one in answers]) / 1e3
-        self.stage_s["queue",].observe(waits[:, 0])
-        self.stage_s["features",].observe(waits[:, 1])
+        queue, features = self.stage_s["queue",], self.stage_s["features",]
+        for one in answers:  # 0.6 us each; as arrays 30 us for 32 of them
+            took = one.timing_ms
+            queue.count(took["queue"] / 1e3)
+            features.count(took["features"] / 1e3)
         slates, counts = first.slates, self.candidates
         ruled_out = slates.removed.sum(axis=0).tolist()
         for name, count in zip(_OUT, ruled_out, strict=True):
