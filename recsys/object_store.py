@@ -22,7 +22,7 @@ RACERS = 4
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 2}}},
 }
-_CONFLICT = "conditional"  # S3: somebody else was at it at the same time, and neither may have done anything; try again
+_CONFLICT = "ConditionalRequestConflict"  # S3: others were at it, too, and perhaps nobody did anything; try again
 _TRIES = 3
 
 
@@ -110,22 +110,21 @@ class ObjectStore:
             except FileNotFoundError:
                 return 0.0
 
-    def _create(self, path: str, content: bytes) -> bool:
-        for attempt in range(1, _TRIES + 1):
-            try:
-                with self._told("create", path):
-                    try:
-                        self._fs.pipe_file(self._at(path), content, mode="create", **self._within())
-                        return True
-                    except FileExistsError:
-                        return self.read(path) == content
-            except RegistryError as error:  # it may be there all the same: the answer may have got lost
-                there = self.read(path)
-                if there is not None:
-                    return there == content
-                if _CONFLICT not in str(error) or attempt == _TRIES:
-                    raise
-        raise AssertionError("the last try returns or raises")
+    def _create(self, path: str, content: bytes, tries: int = _TRIES) -> bool:
+        try:
+            with self._told("create", path):
+                try:
+                    self._fs.pipe_file(self._at(path), content, mode="create", **self._within())
+                    return True
+                except FileExistsError:
+                    return self.read(path) == content
+        except RegistryError as error:
+            there = self.read(path)
+            if there is not None:  # it is written all the same, by us or another: the answer got lost
+                return there == content
+            if _CONFLICT in str(error) and tries > 1:
+                return self._create(path, content, tries - 1)
+            raise
 
     def _look_exclusive(self) -> None:
         """Have several create the same object at once: a driver that looks first and then writes lets all of them.

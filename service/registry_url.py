@@ -15,7 +15,7 @@ def check_registry_url(url: str) -> None:
         ValueError: it cannot, or the package is missing; says which.
     """
     protocol, separator, rest = url.partition("://")
-    if not separator or not rest.strip("/"):
+    if not protocol or not separator or not rest.strip("/"):
         raise ValueError(f"registry_url {url!r} is not like s3://bucket/prefix, gs://bucket/prefix or file:///folder")
     if protocol == _FOLDER:
         if not rest.startswith("/"):

@@ -3,8 +3,8 @@
 import os
 import uuid
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import fsspec
 import pytest
 
 from recsys.datasets.dataset import Dataset
@@ -12,7 +12,9 @@ from recsys.datasets.synthetic import synthetic
 from recsys.training.train import Trained, train
 from recsys.types import World
 from tests import worlds
-from tests.s3_endpoint import S3Endpoint
+
+if TYPE_CHECKING:
+    from tests.s3_endpoint import S3Endpoint
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be cut where they are not in one process
 
@@ -66,8 +68,10 @@ def tiny() -> World:
 
 
 @pytest.fixture(scope="session")
-def s3() -> Iterator[S3Endpoint]:
+def s3() -> "Iterator[S3Endpoint]":
     """An S3 endpoint to which `s3://` leads in this process and its children."""
+    from tests.s3_endpoint import S3Endpoint  # here, not above: a second that few tests need
+
     endpoint = S3Endpoint()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", endpoint.url)
@@ -79,8 +83,10 @@ def s3() -> Iterator[S3Endpoint]:
 
 
 @pytest.fixture
-def s3_url(s3: S3Endpoint) -> Iterator[str]:
+def s3_url(s3: "S3Endpoint") -> Iterator[str]:
     """A new bucket, and a prefix in it."""
+    import fsspec
+
     bucket = f"test-{uuid.uuid4().hex}"
     fsspec.filesystem("s3").mkdir(bucket)
     yield f"s3://{bucket}/registry"
