@@ -5,15 +5,14 @@ the same state: compare-and-swap without a lock. A file says what was changed, b
 to know what is so now is to read the newest. Names are `champion`, `challenger`, `shadow`, and whatever else is wanted.
 """
 
-import os
 import re
-import tempfile
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
-from recsys.durable import sync
+from recsys.change_files import ChangeFiles
 from recsys.errors import Moved, RegistryError
 
 CHAMPION = "champion"
@@ -22,6 +21,7 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,39}", re.ASCII)  # no bundle id begins with
 
 _DIGITS = 8
 _FILE = re.compile(rf"\d{{{_DIGITS}}}\.json", re.ASCII)
+_AT_ONCE = 8  # files read: an object store takes its time for each
 _TRIES = 100  # of one change, by as many others that came first
 
 
@@ -32,6 +32,7 @@ class Change(msgspec.Struct, frozen=True, rename={"from_id": "from", "to_id": "t
         number: From 1. time: RFC 3339, UTC. who: As the writer says.
         from_id, to_id: The bundles before and after; None: none has the name.
         names: The bundle of each name after the change.
+        token: Random, so that a writer knows its own change from an equal one that came first.
     """
 
     number: int
@@ -42,13 +43,14 @@ class Change(msgspec.Struct, frozen=True, rename={"from_id": "from", "to_id": "t
     to_id: str | None
     reason: str
     names: dict[str, str]
+    token: str = ""
 
 
 class Changes:
-    """The log under one folder. Readers take no locks: a file is whole from its first moment."""
+    """The log in one place. Readers take no locks: a file is whole from its first moment."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, files: ChangeFiles) -> None:
+        self._log = files
 
     def names(self) -> dict[str, str]:
         """The bundle of each name now.
@@ -65,13 +67,14 @@ class Changes:
         Raises:
             RegistryError: a file does not decode.
         """
-        return [self._read(path) for path in self._files()]
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            return list(threads.map(self._read, self._files()))
 
     def previous(self) -> str | None:
         """The champion before the one that is; None where there was none."""
         champion = self.names().get(CHAMPION)
-        for path in reversed(self._files()):
-            one = self._read(path)
+        for file in reversed(self._files()):
+            one = self._read(file)
             if one.name == CHAMPION and one.to_id == champion and one.from_id not in (None, champion):
                 return one.from_id
         return None
@@ -110,8 +113,8 @@ class Changes:
             names |= {} if to is None else {name: to}
             number = before.number + 1 if before else 1
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            change = Change(number, now, who, name, holder, to, reason, names)
-            if self._create(change):
+            change = Change(number, now, who, name, holder, to, reason, names, uuid.uuid4().hex)
+            if self._log.create(f"{number:0{_DIGITS}}.json", msgspec.json.format(msgspec.json.encode(change)) + b"\n"):
                 return change
         raise RegistryError(f"{_TRIES} other changes came first; try again")
 
@@ -119,39 +122,18 @@ class Changes:
         files = self._files()
         return self._read(files[-1]) if files else None
 
-    def _files(self) -> list[Path]:
-        return sorted(path for path in self._folder.glob("*.json") if _FILE.fullmatch(path.name))
+    def _files(self) -> list[str]:
+        return sorted(name for name in self._log.names() if _FILE.fullmatch(name))
 
-    def _read(self, path: Path) -> Change:
+    def _read(self, file: str) -> Change:
+        place = self._log.place(file)
         try:
-            change = msgspec.json.decode(path.read_bytes(), type=Change)
+            change = msgspec.json.decode(self._log.read(file), type=Change)
         except (ValueError, RecursionError, OSError) as error:
             raise RegistryError(
-                f"{path} cannot be used: {error}; restore it, or remove it, if it is the newest, to go back to the last"
+                f"{place} cannot be used: {error}; restore it, or remove it, if it is the newest, to go back to the "
+                "last"
             ) from error
-        if f"{change.number:0{_DIGITS}}.json" != path.name:
-            raise RegistryError(f"{path} holds change {change.number}; restore it, or remove it")
+        if f"{change.number:0{_DIGITS}}.json" != file:
+            raise RegistryError(f"{place} holds change {change.number}; restore it, or remove it")
         return change
-
-    def _create(self, change: Change) -> bool:
-        """Write a whole file under its number; False where another has the number."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor, written = tempfile.mkstemp(dir=self._folder, prefix=".")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(msgspec.json.format(msgspec.json.encode(change)) + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(written, 0o444)
-                os.link(written, self._folder / f"{change.number:0{_DIGITS}}.json")
-            except FileExistsError:
-                return False
-            finally:
-                os.unlink(written)
-            sync(self._folder)
-        except OSError as error:
-            raise RegistryError(
-                f"cannot write to {self._folder}: {error}; check that the folder is writable and has space"
-            ) from error
-        return True

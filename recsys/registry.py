@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from recsys.bundle import Bundle
 from recsys.bundle_files import load
+from recsys.change_files import ChangeFiles, ChangeFolder
 from recsys.changes import CHAMPION, PREVIOUS, Change, Changes
-from recsys.durable import sync
+from recsys.durable import copy_read_only, sync
 from recsys.errors import BundleError, RegistryError
 from recsys.manifest import BESIDE, BUNDLE_KIND, MANIFEST_NAME, Manifest, read_manifest, verify
 from recsys.signature import TrustedKeys, sign
 
-_ID = re.compile(r"\d{8}-[0-9a-f]{12}", re.ASCII)
+ID = re.compile(r"\d{8}-[0-9a-f]{12}", re.ASCII)
 
 
 class Registry:
@@ -35,13 +36,17 @@ class Registry:
     Args:
         trusted: One of these keys must have signed what is loaded, or becomes the champion; None: no signature is
             asked for. Publishing, listing and other names ask for none: a bundle is there before it can be signed.
+        place: Where it is, for messages; else the root. changes: The log of names; else the folder in the root.
     """
 
-    def __init__(self, root: Path, trusted: TrustedKeys | None = None) -> None:
+    def __init__(
+        self, root: Path, trusted: TrustedKeys | None = None, *, place: str = "", changes: ChangeFiles | None = None
+    ) -> None:
         self.root, self._trusted = root, trusted
+        self._place = place or str(root)
         self._bundles = root / "bundles"
         self._incoming = root / "incoming"
-        self._changes = Changes(root / "changes")
+        self._changes = Changes(changes or ChangeFolder(root / "changes"))
 
     def publish(self, directory: Path) -> str:
         """Copy a bundle into the registry and return its id; a bundle that is there already stays as it is.
@@ -57,20 +62,15 @@ class Registry:
             raise RegistryError(f"{directory} is of kind {manifest.kind!r}; publish a {BUNDLE_KIND!r} folder")
         with self._locked("publish"):
             shutil.rmtree(self._incoming, ignore_errors=True)
-            target = self._bundles / manifest.id
-            if target.exists():
-                return self._checked(manifest.id, verify).id
-            try:
-                copy = self._incoming / manifest.id
+            if (self._bundles / manifest.id).exists():
+                self._checked(manifest.id, verify)
+            else:
                 beside = [name for name in BESIDE if (directory / name).exists()]
-                for name in (*manifest.files, *beside):
-                    _copy_read_only(directory / name, copy / name)
-                verify(copy)
-                self._bundles.mkdir(exist_ok=True)
-                copy.rename(target)
-                sync(self._bundles)
-            finally:
-                shutil.rmtree(self._incoming, ignore_errors=True)
+                with self._arriving(manifest.id) as copy:
+                    for name in (*manifest.files, *beside):
+                        copy_read_only(directory / name, copy / name)
+                    verify(copy)
+            self._share(manifest.id)
         return manifest.id
 
     def champion(self) -> str | None:
@@ -105,11 +105,15 @@ class Registry:
                 nobody named, no name for a bundle, or a damaged log. The name stays where it is in all cases.
         """
         trusted = self._trusted if name == CHAMPION else None
-        bundle_id = self._checked(self.resolve(reference), partial(verify, trusted=trusted)).id
+        bundle_id = self.path(reference).name
+        self._checked(bundle_id, partial(verify, trusted=trusted))
+        self._share(bundle_id)
         expected = None if expected is None else self.resolve(expected)
         with self._locked("name a bundle", lock="names"):
             self._checked(bundle_id, read_manifest)  # it was not pruned meanwhile
-            return self._changes.give(name, bundle_id, who=who, reason=reason, expected=expected)
+            change = self._changes.give(name, bundle_id, who=who, reason=reason, expected=expected)
+            self._share(bundle_id)  # again: it may have been pruned elsewhere before it had the name
+            return change
 
     def unname(self, name: str, *, reason: str, who: str) -> Change:
         """Take a name away. The champion's can only be given to another.
@@ -151,22 +155,24 @@ class Registry:
         Raises:
             RegistryError: the folder is not writable. What `again` raises; the bundle is back in its place then.
         """
-        removed = []
         with self._locked("prune"):
-            for bundle_id in self.dispensable(keep=keep, needed=needed):
-                away = self._incoming / bundle_id
-                shutil.rmtree(self._incoming, ignore_errors=True)
-                self._incoming.mkdir()
-                with self._locked("prune", lock="names"):
-                    if bundle_id in self.names().values():
-                        continue
-                    (self._bundles / bundle_id).rename(away)  # whole or gone for every reader
-                    sync(self._bundles)
-                if self._is_needed(bundle_id, again):
-                    continue
-                shutil.rmtree(self._incoming)
-                removed.append(bundle_id)
-        return removed
+            found = self.dispensable(keep=keep, needed=needed)
+            return [bundle_id for bundle_id in found if self._take(bundle_id, again)]
+
+    def _take(self, bundle_id: str, again: Callable[[], Set[str]]) -> bool:
+        """Remove a bundle, unless it is needed by now; the lock on bundles is held."""
+        away = self._incoming / bundle_id
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        self._incoming.mkdir()
+        with self._locked("prune", lock="names"):
+            if bundle_id in self.names().values():
+                return False
+            (self._bundles / bundle_id).rename(away)  # whole or gone for every reader
+            sync(self._bundles)
+        if self._is_needed(bundle_id, again):
+            return False
+        shutil.rmtree(self._incoming)
+        return True
 
     def _is_needed(self, bundle_id: str, again: Callable[[], Set[str]]) -> bool:
         """Whether a bundle that was taken away is needed after all, or nobody can say; then it is back."""
@@ -187,7 +193,7 @@ class Registry:
         """
         published = self._ids()
         if not published:
-            raise RegistryError(f"no bundles in {self.root}; run `riffle train` to make and publish one")
+            raise RegistryError(f"no bundles in {self._place}; run `riffle train` to make and publish one")
         names = self.names()
         if reference == PREVIOUS and (before := self.previous_champion()):
             names[PREVIOUS] = before
@@ -198,7 +204,7 @@ class Registry:
         reference = names.get(reference, reference)
         matches = [bundle_id for bundle_id in published if reference and bundle_id.startswith(reference)]
         if not matches:
-            raise RegistryError(f"no bundle {reference!r} in {self.root}; run `riffle bundles list` for the ids")
+            raise RegistryError(f"no bundle {reference!r} in {self._place}; run `riffle bundles list` for the ids")
         if len(matches) > 1:
             raise RegistryError(f"{reference!r} could be any of {', '.join(matches)}; give more of the id")
         return matches[0]
@@ -222,10 +228,9 @@ class Registry:
         Raises:
             RegistryError, BundleError: as of `load`. SignatureError: the signature cannot be written.
         """
-        bundle_id = self.resolve(reference)
+        directory = self.path(reference)
         with self._locked("sign a bundle", lock="names"):
-            self._checked(bundle_id, verify)
-            directory = self._bundles / bundle_id
+            self._checked(directory.name, verify)
             return sign(directory, (directory / MANIFEST_NAME).read_bytes(), key)
 
     def damaged(self) -> dict[str, BundleError]:
@@ -237,13 +242,32 @@ class Registry:
         readable = [found for _, found in self._read_all() if isinstance(found, Manifest)]
         return sorted(readable, key=lambda manifest: (manifest.created, manifest.id), reverse=True)
 
+    def _share(self, bundle_id: str) -> None:
+        """Have others find a bundle that is in the folder: here they do already."""
+
+    def _manifest(self, bundle_id: str) -> Manifest:
+        return self._checked(bundle_id, read_manifest)
+
+    @contextmanager
+    def _arriving(self, bundle_id: str) -> Iterator[Path]:
+        """A place for the files of a new bundle; filled and verified, it becomes that of the bundle."""
+        copy = self._incoming / bundle_id
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        try:
+            yield copy
+            self._bundles.mkdir(exist_ok=True)
+            copy.rename(self._bundles / bundle_id)
+            sync(self._bundles)
+        finally:
+            shutil.rmtree(self._incoming, ignore_errors=True)
+
     def _ids(self) -> tuple[str, ...]:
-        return tuple(sorted(path.name for path in self._bundles.glob("*") if _ID.fullmatch(path.name)))
+        return tuple(sorted(path.name for path in self._bundles.glob("*") if ID.fullmatch(path.name)))
 
     def _read_all(self) -> Iterator[tuple[str, Manifest | BundleError]]:
         for bundle_id in self._ids():
             try:
-                yield bundle_id, self._checked(bundle_id, read_manifest)
+                yield bundle_id, self._manifest(bundle_id)
             except BundleError as error:
                 yield bundle_id, error
 
@@ -266,11 +290,3 @@ class Registry:
             raise RegistryError(
                 f"cannot {action} in {self.root}: {error}; check that the folder is writable and has space"
             ) from error
-
-
-def _copy_read_only(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    target.chmod(source.stat().st_mode & 0o444)
-    sync(target)
-    sync(target.parent)

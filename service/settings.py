@@ -17,6 +17,7 @@ from msgspec import Meta
 from recsys.experiments.buckets import rising_shares
 from recsys.verbs import Objective, event_types
 from service.errors import SettingsError
+from service.registry_url import check_registry_url
 from service.store_url import check_url
 from service.telemetry.callers import networks
 from service.telemetry.endpoint import check_endpoint
@@ -33,6 +34,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # --- where things are ---
     home: str = ".riffle"  # state: datasets, bundles, Valkey files, logs, pids
     redis_url: str = ""  # redis://... of a real Redis or Valkey, redis+cluster://...; empty: start the embedded Valkey
+    registry_url: str = (
+        ""  # of the bundles, for several machines: s3://bucket/prefix, gs://..., file:///...; empty: home
+    )
 
     # --- ports; every one is checked before anything starts ---
     http_host: str = "127.0.0.1"  # where HAProxy listens; 0.0.0.0 for everybody who can reach this machine
@@ -129,6 +133,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("node_host is for other machines, which http_host 127.0.0.1 keeps out; set it to 0.0.0.0")
         if self.redis_url:
             check_url(self.redis_url)
+        if self.registry_url:
+            check_registry_url(self.registry_url)
         if self.otlp_endpoint:
             check_endpoint(self.otlp_endpoint)
         networks(self.trace_trusted)

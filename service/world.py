@@ -7,7 +7,9 @@ from pathlib import Path
 
 import redis
 
+from recsys.object_store import ObjectStore
 from recsys.registry import Registry
+from recsys.shared_registry import SharedRegistry
 from recsys.signature import TrustedKeys
 from recsys.types import World
 from service.archives import event_archive
@@ -18,6 +20,7 @@ from service.item_history import ItemHistory
 from service.item_snapshot import Snapshot
 from service.overlaid_world import OverlaidWorlds
 from service.rebuild import live_source
+from service.registry_url import folder_of, is_folder
 from service.settings import Settings
 from service.store_client import now_ms, store_client
 
@@ -26,13 +29,16 @@ VERSIONS_KEPT = 16  # of item stats
 
 
 def registry(settings: Settings) -> Registry:
-    """The bundle registry of this home.
+    """The bundle registry of this home, or the one that it shares with others.
 
     Raises:
-        SignatureError: trusted keys are set and cannot be read.
+        SignatureError: trusted keys are set and cannot be read. RegistryError: the driver of the store refuses the URL.
     """
     trusted = TrustedKeys.read(Path(settings.trusted_keys)) if settings.trusted_keys else None
-    return Registry(settings.home_path / "registry", trusted)
+    root, url = settings.home_path / "registry", settings.registry_url
+    if is_folder(url):
+        return Registry(folder_of(url), trusted)
+    return SharedRegistry(root, ObjectStore(url), trusted) if url else Registry(root, trusted)
 
 
 def load_world(settings: Settings, bundle_id: str | None = None) -> World:

@@ -1,6 +1,9 @@
 """Worlds that many tests read; all of them are immutable, so one of each serves the whole run."""
 
 import os
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,6 +12,9 @@ from recsys.datasets.synthetic import synthetic
 from recsys.training.train import Trained, train
 from recsys.types import World
 from tests import worlds
+
+if TYPE_CHECKING:
+    from tests.s3_endpoint import S3Endpoint
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be cut where they are not in one process
 
@@ -59,6 +65,37 @@ def chain(chain_trained: Trained) -> World:
 def tiny() -> World:
     """`worlds.tiny_world`."""
     return worlds.tiny_world()
+
+
+@pytest.fixture(scope="session")
+def s3() -> "Iterator[S3Endpoint]":
+    """An S3 endpoint to which `s3://` leads in this process and its children."""
+    from tests.s3_endpoint import S3Endpoint  # here, not above: a second that few tests need
+
+    endpoint = S3Endpoint()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint.url)
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield endpoint
+    endpoint.stop()
+
+
+@pytest.fixture
+def s3_url(s3: "S3Endpoint") -> Iterator[str]:
+    """A new bucket, and a prefix in it."""
+    import fsspec
+
+    bucket = f"test-{uuid.uuid4().hex}"
+    fsspec.filesystem("s3").mkdir(bucket)
+    yield f"s3://{bucket}/registry"
+    s3.spoil = None
+
+
+@pytest.fixture
+def memory_url() -> str:
+    return f"memory://test-{uuid.uuid4().hex}/registry"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,11 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf
 RUNTIME: list[str] = PROJECT["dependencies"]
 LOCKS = {
     "requirements.lock": RUNTIME,
+    "requirements-stores.lock": [
+        *RUNTIME,
+        *PROJECT["optional-dependencies"]["s3"],
+        *PROJECT["optional-dependencies"]["gcs"],
+    ],
     "requirements-dev.lock": [*RUNTIME, *PROJECT["optional-dependencies"]["dev"]],
     "requirements-peers.lock": [*RUNTIME, *PROJECT["optional-dependencies"]["peers"]],
 }
@@ -55,9 +60,10 @@ def test_every_requirement_of_the_project_is_locked_within_its_bounds(name: str)
         assert here[canonicalize_name(requirement.name)] in requirement.specifier
 
 
-def test_development_adds_packages_and_changes_none() -> None:
-    runtime, development = ({pin[:2] for pin in pins(name)} for name in ("requirements.lock", "requirements-dev.lock"))
-    assert runtime < development
+@pytest.mark.parametrize("name", ["requirements-dev.lock", "requirements-stores.lock"])
+def test_development_and_object_stores_add_packages_and_change_none(name: str) -> None:
+    runtime, more = ({pin[:2] for pin in pins(one)} for one in ("requirements.lock", name))
+    assert runtime < more
 
 
 def test_peers_compute_with_the_versions_of_the_service() -> None:

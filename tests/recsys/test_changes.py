@@ -8,37 +8,50 @@ from pathlib import Path
 
 import pytest
 
+from recsys.change_files import ChangeFiles, ChangeFolder, StoredChanges
 from recsys.changes import Changes
 from recsys.errors import Moved, RegistryError
+from recsys.object_store import ObjectStore
 
 processes = multiprocessing.get_context("spawn")
 ONE, TWO = "20250601-00000000000a", "20250602-00000000000b"
 
 
-def give_when_all_are_ready(folder: Path, bundle_id: str, times: int, ready: Barrier) -> None:
+def files_at(place: str) -> ChangeFiles:
+    return StoredChanges(ObjectStore(place)) if "://" in place else ChangeFolder(Path(place))
+
+
+def give_when_all_are_ready(place: str, bundle_id: str, times: int, ready: Barrier) -> None:
     ready.wait()
     for _ in range(times):
-        Changes(folder).give("champion", bundle_id, who="racer", reason=f"race for {bundle_id}")
+        Changes(files_at(place)).give("champion", bundle_id, who="racer", reason=f"race for {bundle_id}")
 
 
-def swap_when_all_are_ready(folder: Path, bundle_id: str, ready: Barrier) -> None:
+def swap_when_all_are_ready(place: str, bundle_id: str, ready: Barrier) -> None:
     ready.wait()
     try:
-        Changes(folder).give("champion", bundle_id, who="racer", reason="swap", expected=ONE)
+        Changes(files_at(place)).give("champion", bundle_id, who="racer", reason="swap", expected=ONE)
     except Moved:
         os._exit(3)
 
 
 @pytest.fixture
 def changes(tmp_path: Path) -> Changes:
-    return Changes(tmp_path / "changes")
+    return Changes(ChangeFolder(tmp_path / "changes"))
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a log is: a folder or a URL."""
+    return str(tmp_path / "changes") if request.param == "folder" else request.getfixturevalue(f"{request.param}_url")
 
 
 def give(changes: Changes, name: str, to: str | None) -> None:
     changes.give(name, to, who="test", reason="because")
 
 
-def test_each_change_says_what_is_so_after_it(changes: Changes, tmp_path: Path) -> None:
+def test_each_change_says_what_is_so_after_it(place: str) -> None:
+    changes = Changes(files_at(place))
     assert (changes.names(), changes.all(), changes.previous()) == ({}, [], None)
     give(changes, "champion", ONE)
     give(changes, "shadow", TWO)
@@ -47,8 +60,9 @@ def test_each_change_says_what_is_so_after_it(changes: Changes, tmp_path: Path) 
     assert changes.names() == {"champion": TWO}
     assert changes.previous() == ONE
     assert [one.number for one in changes.all()] == [1, 2, 3, 4]
-    written = json.loads((tmp_path / "changes" / "00000003.json").read_text())
+    written = json.loads(files_at(place).read("00000003.json"))
     assert written.pop("time").endswith("+00:00")
+    assert len(written.pop("token")) == 32
     assert written == {
         "number": 3,
         "who": "test",
@@ -110,30 +124,49 @@ def test_other_files_are_passed_over(changes: Changes, tmp_path: Path) -> None:
 def test_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RegistryError, match=r"cannot write to .*file"):
-        give(Changes(tmp_path / "file"), "champion", ONE)
+        give(Changes(ChangeFolder(tmp_path / "file")), "champion", ONE)
 
 
 def test_writer_that_always_comes_second_gives_up(changes: Changes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Changes, "_create", lambda *_: False)
+    monkeypatch.setattr(ChangeFolder, "create", lambda *_: False)
     with pytest.raises(RegistryError, match="100 other changes came first"):
         give(changes, "champion", ONE)
 
 
-@pytest.mark.parametrize("times", [1, 25])
-def test_two_processes_at_once_leave_an_unbroken_log(changes: Changes, tmp_path: Path, times: int) -> None:
+def test_change_of_before_tokens_is_read(changes: Changes, tmp_path: Path) -> None:
+    give(changes, "champion", ONE)
+    file = tmp_path / "changes" / "00000001.json"
+    file.chmod(0o644)
+    file.write_text(json.dumps({key: value for key, value in json.loads(file.read_text()).items() if key != "token"}))
+    assert changes.names() == {"champion": ONE}
+
+
+def test_stored_change_that_is_gone_when_it_is_read_is_named(s3_url: str) -> None:
+    class Forgetful(StoredChanges):
+        def names(self) -> list[str]:
+            return ["00000001.json"]
+
+    with pytest.raises(RegistryError, match=r"s3://.*00000001\.json cannot be used: it is gone"):
+        Changes(Forgetful(ObjectStore(s3_url))).names()
+
+
+@pytest.mark.parametrize(("place", "times"), [("folder", 1), ("folder", 25), ("s3", 5)], indirect=["place"])
+def test_two_processes_at_once_leave_an_unbroken_log(place: str, times: int) -> None:
     ready = processes.Barrier(2)
-    of = [(tmp_path / "changes", bundle_id, times, ready) for bundle_id in (ONE, TWO)]
+    of = [(place, bundle_id, times, ready) for bundle_id in (ONE, TWO)]
     _run_all(give_when_all_are_ready, of, codes=[0, 0])
-    log = changes.all()
+    log = Changes(files_at(place)).all()
     assert [one.number for one in log] == list(range(1, 2 * times + 1))
     assert sorted(str(one.to_id) for one in log) == [ONE] * times + [TWO] * times
     assert [one.from_id for one in log] == [None, *(one.to_id for one in log[:-1])]
 
 
-def test_of_two_that_swap_the_same_champion_one_is_told_that_it_came_second(changes: Changes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
+def test_of_some_that_swap_the_same_champion_all_but_one_are_told_that_they_came_late(place: str) -> None:
+    changes = Changes(files_at(place))
     give(changes, "champion", ONE)
-    ready = processes.Barrier(2)
-    _run_all(swap_when_all_are_ready, [(tmp_path / "changes", TWO, ready)] * 2, codes=[0, 3])
+    ready = processes.Barrier(3)
+    _run_all(swap_when_all_are_ready, [(place, TWO, ready)] * 3, codes=[0, 3, 3])
     assert len(changes.all()) == 2
 
 

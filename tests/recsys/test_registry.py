@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 from recsys.errors import BundleError, Moved, RegistryError
 from recsys.manifest import Manifest, read_manifest, verify, write_manifest
+from recsys.object_store import ObjectStore
 from recsys.registry import Registry
+from recsys.shared_registry import SharedRegistry
 from recsys.signature import TrustedKeys
 
 processes = multiprocessing.get_context("spawn")
@@ -33,9 +36,42 @@ def stop_in_mid_publish(root: Path, bundle: Path) -> None:
     Registry(root).publish(bundle)
 
 
+@dataclass
+class Place:
+    """A registry and where its bundles are: in its folder, or on an object store."""
+
+    registry: Registry
+    objects: ObjectStore | None
+
+    def has(self, bundle_id: str) -> bool:
+        if self.objects is None:
+            return (self.registry.root / "bundles" / bundle_id).exists()
+        return self.objects.read(f"bundles/{bundle_id}/manifest.json") is not None
+
+    def spoil_manifest(self, bundle_id: str) -> None:
+        if self.objects is None:
+            file = self.registry.path(bundle_id) / "manifest.json"
+            file.chmod(0o644)
+            file.write_bytes(b"{")
+        else:
+            self.objects.write(f"bundles/{bundle_id}/manifest.json", b"{")
+            shutil.rmtree(self.registry.root / "seen")  # as on another machine
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "folder":
+        return Place(Registry(tmp_path / "registry"), None)
+    objects = ObjectStore(request.getfixturevalue(f"{request.param}_url"))
+    return Place(SharedRegistry(tmp_path / "registry", objects), objects)
+
+
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "registry")
+def registry(place: Place) -> Registry:
+    return place.registry
+
+
+in_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
 
 
 @pytest.fixture
@@ -90,6 +126,7 @@ def test_root_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         Registry(tmp_path / "file").publish(make_bundle(tmp_path / "bundle"))
 
 
+@in_a_folder
 def test_next_publish_removes_what_a_killed_one_left(registry: Registry, tmp_path: Path) -> None:
     source = make_bundle(tmp_path / "bundle")
     victim = processes.Process(target=stop_in_mid_publish, args=(registry.root, source))
@@ -118,13 +155,22 @@ def test_list_is_newest_first(registry: Registry, ids: list[str]) -> None:
     assert [manifest.id for manifest in registry.list()] == ids[::-1]
 
 
-def test_bundle_with_an_unreadable_manifest_is_listed_as_damaged(registry: Registry, ids: list[str]) -> None:
+def test_bundle_with_an_unreadable_manifest_is_listed_as_damaged(place: Place, ids: list[str]) -> None:
+    registry = place.registry
+    place.spoil_manifest(ids[1])
+    for _ in range(2):  # nothing damaged is kept
+        assert [manifest.id for manifest in registry.list()] == [ids[2], ids[0]]
+        assert list(registry.damaged()) == [ids[1]]
+        assert "'manifest.json' failed the JSON check" in str(registry.damaged()[ids[1]])
+
+
+@in_a_folder
+def test_bundle_without_a_manifest_is_listed_as_damaged(registry: Registry, ids: list[str]) -> None:
     (registry.path(ids[1]) / "manifest.json").unlink()
-    assert [manifest.id for manifest in registry.list()] == [ids[2], ids[0]]
     assert list(registry.damaged()) == [ids[1]]
-    assert "'manifest.json' failed the presence check" in str(registry.damaged()[ids[1]])
 
 
+@in_a_folder
 def test_renamed_bundle_folder_is_damaged_and_not_promoted(registry: Registry, ids: list[str]) -> None:
     wrong = "20250609-0123456789ab"
     registry.path(ids[0]).rename(registry.root / "bundles" / wrong)
@@ -211,6 +257,7 @@ def test_damaged_bundle_is_not_promoted(registry: Registry, ids: list[str]) -> N
     assert len(registry.audit()) == 1
 
 
+@in_a_folder
 def test_champion_whose_folder_is_gone_is_refused(registry: Registry, ids: list[str]) -> None:
     registry.promote(ids[0], reason="first", who="test")
     shutil.rmtree(registry.path(ids[0]))
@@ -302,11 +349,11 @@ def test_next_prune_removes_what_a_killed_one_left(registry: Registry, seven: li
     assert not (registry.root / "incoming").exists()
 
 
-def test_bundle_that_is_needed_meanwhile_is_back_whole_and_others_go(registry: Registry, seven: list[str]) -> None:
-    asked = []
+def test_bundle_that_is_needed_meanwhile_is_back_whole_and_others_go(place: Place, seven: list[str]) -> None:
+    registry, asked = place.registry, []
 
     def again() -> set[str]:
-        asked.append([one for one in seven if (registry.root / "bundles" / one).exists()])
+        asked.append([one for one in seven if place.has(one)])
         return {seven[1]}
 
     assert registry.prune(keep=4, needed=set(), again=again) == [seven[0], seven[2]]
