@@ -198,8 +198,8 @@ def _bodies(crowd: Crowd, n: int) -> list[bytes]:
 def main() -> int:
     """Measure on the champion and the store of what is up."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--requests", type=int, default=3_000, help="of each arm in a round")
+    parser.add_argument("--rounds", type=int, default=450)
+    parser.add_argument("--requests", type=int, default=640, help="of each arm in a round; few: speed drifts")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     try:

@@ -60,7 +60,7 @@ class BatchWatch:
             if stage not in ("queue", "features"):
                 self.stage_s[stage,].count(took_ms / 1e3, requests)
         queue, features = self.stage_s["queue",], self.stage_s["features",]
-        for one in answers:  # 0.6 us each; as arrays 30 us for 32 of them
+        for one in answers:  # .3 us each; made into arrays 7 us for one, 12 for 32 of them
             took = one.timing_ms
             queue.count(took["queue"] / 1e3)
             features.count(took["features"] / 1e3)
