@@ -10,6 +10,7 @@ import json
 import math
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,7 @@ Line = tuple[str, Sequence[float], Sequence[float]]  # what it is called, UTC ep
 
 
 @contextmanager
-def prometheus(port: int) -> Iterator[str]:
+def prometheus() -> Iterator[str]:
     """A Prometheus that scrapes this machine; its URL.
 
     Raises:
@@ -52,6 +53,9 @@ def prometheus(port: int) -> Iterator[str]:
     command = shutil.which("prometheus")
     if command is None:
         raise OSError("there is no `prometheus` on PATH")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as folder:
         listens = f"--web.listen-address=127.0.0.1:{port}"
@@ -135,12 +139,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="to scrape before anything is drawn")
     parser.add_argument("--into", type=Path, required=True, help="a folder for the pictures")
-    parser.add_argument("--port", type=int, default=9099, help="for Prometheus, on 127.0.0.1")
     given = parser.parse_args()
     if not given.minutes > 0:
         parser.error("--minutes must be above 0")
     try:
-        with prometheus(given.port) as url:
+        with prometheus() as url:
             began_s = time.time()
             time.sleep(60 * given.minutes)
             ended_s = time.time()
