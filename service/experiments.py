@@ -58,7 +58,7 @@ async def create(table: TrafficTable, settings: Settings, resolve: Resolve, aske
     )
 
     def created(now: Traffic) -> Traffic:
-        if any(one.name == made.name for one in now.experiments):
+        if any(one.name == made.name and (one.started or one.state == "draft") for one in now.experiments):
             raise TrafficError(f"there is an experiment {made.name!r} already; its report would mix the two")
         changes.refuse_idle(now, made, usual(settings))
         return changes.with_experiment(now, made)

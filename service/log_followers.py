@@ -29,9 +29,10 @@ from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
 from service.live_experiments import Reported, reported
 from service.outcomes import outcome_reader
+from service.promotion import tell
 from service.ray_metrics import RayMetrics
 from service.rebuild import count_items_anew
-from service.rollouts import WHO, RolloutController
+from service.rollouts import RolloutController
 from service.rollouts import run as run_rollouts
 from service.round_trips import RoundTrips
 from service.settings import Settings
@@ -39,6 +40,7 @@ from service.stack.application import ROLLOUTS
 from service.telemetry import logs
 from service.telemetry.process import ProcessTelemetry
 from service.telemetry.retraining import RetrainingWatch
+from service.traffic.document import Traffic
 from service.traffic.lease import Lease
 from service.traffic.table import LEASE_KEY, TrafficTable
 from service.updater import Updater, run
@@ -112,8 +114,8 @@ class RolloutControllerDeployment:
         os.nice(ARCHIVER_NICENESS)
         store = RoundTrips(redis_url, timeout_ms=LOG_TIMEOUT_MS, connections=1)
 
-        async def register(bundle_id: str, reason: str) -> None:
-            await asyncio.to_thread(registry(settings).promote, bundle_id, reason=reason, who=WHO)
+        async def register(traffic: Traffic) -> str:
+            return await asyncio.to_thread(tell, registry(settings), traffic)
 
         lease = Lease(store, LEASE_KEY)
         self._outcomes, self._table = outcome_reader(settings, store), TrafficTable(store)

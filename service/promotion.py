@@ -5,10 +5,11 @@ that takes two seconds at most and needs no registry.
 """
 
 from contextlib import suppress
+from typing import NamedTuple
 
 import msgspec
 
-from recsys.errors import BundleError, RegistryError
+from recsys.errors import BundleError, Moved, RegistryError
 from recsys.manifest import read_manifest
 from recsys.registry import Registry
 from service.errors import StackError, TrafficError
@@ -21,6 +22,18 @@ from service.traffic.table import TrafficTable, on_table
 from service.world import registry
 
 
+class Promoted(NamedTuple):
+    """A bundle is champion.
+
+    Attributes:
+        seconds: From the switch until every replica obeyed; None where nothing runs.
+        untold: Why the registry does not know yet; None: it does.
+    """
+
+    seconds: float | None
+    untold: str | None
+
+
 def promote(
     settings: Settings,
     bundle_id: str,
@@ -28,11 +41,9 @@ def promote(
     reason: str,
     who: str,
     expected: str | None = None,
-) -> float | None:
-    """Make a bundle the champion, also of what runs: all replicas load it, the registry says so, all switch.
+) -> Promoted:
+    """Make a bundle the champion, also of what runs: all replicas load it, all switch, the registry is told.
 
-    Returns:
-        Seconds from the switch until every replica obeyed; None where nothing runs.
     Raises:
         RegistryError, BundleError, Moved: as `Registry.promote`. TrafficError: a replica could not load it, or a
             rollout of another is under way. StackError: the store does not answer. Nothing was switched then.
@@ -40,7 +51,7 @@ def promote(
     bundles, store = registry(settings), valkey.address(settings)
     if store is None:
         bundles.promote(bundle_id, reason=reason, who=who, expected=expected)
-        return None
+        return Promoted(None, None)
     schema = read_manifest(bundles.path(bundle_id)).fields["feature_schema_hash"]
     if live_source(store, schema) is None:
         raise RegistryError(
@@ -48,11 +59,12 @@ def promote(
             "`riffle features rebuild`, then promote it"
         )
 
-    async def everywhere(table: TrafficTable) -> float | None:
+    async def everywhere(table: TrafficTable) -> Promoted:
         if await table.read() is None:
             bundles.promote(bundle_id, reason=reason, who=who, expected=expected)
-            return None
-        if expected is not None and bundles.champion() != bundles.resolve(expected):
+            return Promoted(None, None)
+        known = bundles.champion()
+        if expected is not None and known != bundles.resolve(expected):
             bundles.promote(bundle_id, reason=reason, who=who, expected=expected)  # raises Moved, before all else
 
         def promoted(traffic: Traffic) -> Traffic:
@@ -61,9 +73,7 @@ def promote(
         changes.promoted(await table.demand(), bundle_id)
         # The table first: it remembers that the registry has to be told, whatever interrupts this here.
         after, seconds = await switching.load_and_switch(table, [bundle_id], promoted, who=who, reason=reason)
-        bundles.promote(bundle_id, reason=reason, who=who, expected=expected)
-        await _register(table, bundles, after)
-        return seconds
+        return Promoted(seconds, await _register(table, bundles, after, known))
 
     return on_table(store, everywhere)
 
@@ -77,10 +87,12 @@ def settle(settings: Settings, store: str, champion: str, *, who: str) -> str:
     bundles = registry(settings)
 
     async def agree(table: TrafficTable) -> str:
-        now = await table.read() or await table.begin(champion, who=who, reason="the champion of the registry")
+        now = await table.read()
+        if now is None:
+            before = _way_back(bundles, champion)
+            now = await table.begin(champion, previous=before, who=who, reason="the champion of the registry")
         if now.unregistered:
-            await _register(table, bundles, now)
-            return now.champion
+            await _told(table, now, tell(bundles, now))
         intended = bundles.champion() or champion  # by now: the rollout controller may just have told the registry
         if now.champion != intended:
             await switching.promote(table, intended, who=who, reason="the champion of the registry")
@@ -114,13 +126,7 @@ def roll_back(settings: Settings, *, reason: str, who: str) -> tuple[Traffic, fl
             return msgspec.structs.replace(after, unregistered=traffic.unregistered or moved)
 
         after, seconds = await switching.switch(table, by, who=who, reason=reason)
-        if not after.unregistered:
-            return after, seconds, None
-        try:
-            await _register(table, registry(settings), after)
-        except (RegistryError, BundleError, OSError) as error:
-            return after, seconds, str(error)
-        return after, seconds, None
+        return after, seconds, await _register(table, registry(settings), after) if after.unregistered else None
 
     return on_table(store, back)
 
@@ -138,12 +144,56 @@ def held(settings: Settings) -> set[str]:
     return traffic.named() if traffic else set()
 
 
-async def _register(table: TrafficTable, bundles: Registry, traffic: Traffic) -> None:
-    if bundles.champion() != traffic.champion:
-        bundles.promote(traffic.champion, reason=traffic.reason, who=traffic.who)
+def tell(bundles: Registry, traffic: Traffic, known_before: str | None = None) -> str:
+    """Let the registry know of a champion that it has not heard of; what became of it, for the history.
+
+    Where its champion is neither this one nor the one before, somebody else, on another home of the same registry, has
+    promoted one meanwhile; that is not undone.
+
+    Args:
+        known_before: Its champion before the change; None: that of the table.
+    Raises:
+        RegistryError, BundleError: it cannot be told.
+    """
+    known = bundles.champion()
+    if known == traffic.champion:
+        return "the registry knows"
+    try:
+        expected = known_before or traffic.previous or known
+        bundles.promote(traffic.champion, reason=traffic.reason, who=traffic.who, expected=expected)
+    except Moved:
+        return f"the registry keeps {known}, which was promoted elsewhere"
+    return "the registry follows"
+
+
+async def _register(
+    table: TrafficTable, bundles: Registry, traffic: Traffic, known_before: str | None = None
+) -> str | None:
+    """Tell the registry, and the table that it was told; why it could not be, None where it was."""
+    try:
+        reason = tell(bundles, traffic, known_before)
+    except (RegistryError, BundleError, OSError) as error:
+        return str(error)
+    await _told(table, traffic, reason)
+    return None
+
+
+async def _told(table: TrafficTable, traffic: Traffic, reason: str) -> None:
     with suppress(StackError):
         await table.change(
             lambda now: msgspec.structs.replace(now, unregistered=False) if now.champion == traffic.champion else now,
             who=traffic.who,
-            reason="the registry follows",
+            reason=reason,
         )
+
+
+def _way_back(bundles: Registry, champion: str) -> str | None:
+    """The champion before, where it can be loaded in place of this one without other user states."""
+    previous = bundles.previous_champion()
+    if previous is None:
+        return None
+    try:
+        schemas = {read_manifest(bundles.path(one)).fields.get("feature_schema_hash") for one in (previous, champion)}
+    except (RegistryError, BundleError):  # it was pruned, say
+        return None
+    return previous if len(schemas) == 1 else None

@@ -42,11 +42,11 @@ class RolloutController:
     """One step at a time.
 
     Args:
-        register: Tells the registry of a champion: bundle, reason.
+        register: Tells the registry of the champion of a table; what became of it.
     """
 
     def __init__(
-        self, store: RoundTrips, outcomes: OutcomeReader, lease: Lease, register: Callable[[str, str], Awaitable[None]]
+        self, store: RoundTrips, outcomes: OutcomeReader, lease: Lease, register: Callable[[Traffic], Awaitable[str]]
     ) -> None:
         self._store, self._outcomes, self._lease, self._register = store, outcomes, lease, register
         self._table = TrafficTable(store)
@@ -124,7 +124,7 @@ class RolloutController:
         if not traffic.unregistered:
             return None
         try:
-            await self._register(traffic.champion, traffic.reason)
+            reason = await self._register(traffic)
         except (RegistryError, BundleError, OSError) as error:
             _log.warning("the registry cannot be told of %s: %s", traffic.champion, error)
             return None
@@ -132,8 +132,8 @@ class RolloutController:
         def told(now: Traffic) -> Traffic:
             return msgspec.structs.replace(now, unregistered=False) if now.champion == traffic.champion else now
 
-        await self._table.change(told, who=WHO, reason="the registry follows")
-        return f"the registry knows that {traffic.champion} is champion"
+        await self._table.change(told, who=WHO, reason=reason)
+        return f"{traffic.champion} is champion; {reason}"
 
 
 async def begin(

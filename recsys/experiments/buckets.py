@@ -4,7 +4,7 @@ Buckets of different salts are independent. A share that grows keeps those whom 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 BUCKETS = 10_000  # steps of 0.01 %
 
@@ -26,6 +26,21 @@ def which(shares: Sequence[int], drawn: int) -> int:
             return place
         drawn -= share
     return -1
+
+
+def free_slots(taken: Iterable[tuple[int, int]], share: int) -> tuple[tuple[int, int], ...]:
+    """The first buckets that nobody has, as many as a share wants, as intervals [begin, end); fewer where few are left.
+
+    Args:
+        taken: Intervals that do not overlap, in any order.
+    """
+    found, at = [], 0
+    for begin, end in [*sorted(taken), (BUCKETS, BUCKETS)]:
+        if begin > at and share > 0:
+            found.append((at, min(begin, at + share)))
+            share -= found[-1][1] - at
+        at = max(at, end)
+    return tuple(found)
 
 
 def rising_shares(percents: str) -> tuple[int, ...]:

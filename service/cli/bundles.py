@@ -168,9 +168,11 @@ def promote(
     elif manifest.id not in {one.to_id for one in found.audit() if one.name == CHAMPION}:
         pass_gate(settings, manifest.id)
     with waiting("Promoting"):
-        seconds = promote_everywhere(settings, manifest.id, reason=reason, who=whoami(), expected=expect)
+        seconds, untold = promote_everywhere(settings, manifest.id, reason=reason, who=whoami(), expected=expect)
     where = "run [bold]riffle serve[/] to serve it" if seconds is None else f"everywhere after {seconds:.1f} s"
     output.print(f"[green]✓[/] champion is now [bold]{manifest.id}[/]; {where}")
+    if untold is not None:
+        output.print(f"The registry could not be told, and will be: {untold}", style="yellow", markup=False)
 
 
 @bundles.command("name")

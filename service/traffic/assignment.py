@@ -109,10 +109,11 @@ def _drawn(
     for one in experiments:
         if one.name in chosen and _counts(one, placement):
             return [(one, [variant.name for variant in one.variants].index(chosen[one.name]), 1.0)]
-    place = which([one.share for one in experiments], bucket(f"layer:{layer}", user_id))
-    if place < 0 or not _counts(experiments[place], placement):
+    at = bucket(f"layer:{layer}", user_id)
+    drawn = [one for one in experiments if any(begin <= at < end for begin, end in one.slots)]  # one at most
+    if not drawn or not _counts(drawn[0], placement):
         return []
-    one = experiments[place]
+    one = drawn[0]
     if one.kind == "interleaving":
         return [(one, None, one.share / BUCKETS)]
     variant = which([variant.share for variant in one.variants], bucket(f"experiment:{one.name}", user_id))

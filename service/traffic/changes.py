@@ -5,11 +5,12 @@ from typing import Any
 import msgspec
 
 from service.errors import TrafficError
-from service.traffic.document import Arm, Experiment, Rollout, Traffic, changed_by
+from service.traffic.document import Arm, Experiment, Rollout, Traffic, changed_by, placed
 
 
 def promoted(traffic: Traffic, bundle: str) -> Traffic:
-    """With another champion; a rollout of it has come to its end.
+    """With another champion; a rollout of it has come to its end, and so have experiments on bundles: both sides of
+    them may be others now.
 
     Raises:
         TrafficError: a rollout of another bundle is under way.
@@ -19,7 +20,10 @@ def promoted(traffic: Traffic, bundle: str) -> Traffic:
             f"rollout {traffic.rollout.name!r} of {traffic.rollout.bundle} is under way; `riffle rollout abort` ends it"
         )
     previous = traffic.champion if traffic.champion != bundle else traffic.previous
-    return _with(traffic, champion=bundle, previous=previous, rollout=None, prepared=_less(traffic.prepared, bundle))
+    prepared = _less(traffic.prepared, bundle)
+    experiments = traffic.experiments if traffic.champion == bundle else _calm(traffic)
+    changed = {"champion": bundle, "previous": previous, "rollout": None, "prepared": prepared}
+    return _with(traffic, **changed, experiments=experiments)
 
 
 def rolled_back(traffic: Traffic) -> Traffic:
@@ -30,15 +34,14 @@ def rolled_back(traffic: Traffic) -> Traffic:
     Raises:
         TrafficError: there is nothing to go back to.
     """
-    calm = tuple(
-        msgspec.structs.replace(one, state="stopped") if one.state == "running" and "bundle" in changed_by(one) else one
-        for one in traffic.experiments
-    )
     if traffic.rollout:
-        return _with(traffic, rollout=None, experiments=calm)
+        return _with(traffic, rollout=None, experiments=_calm(traffic))
     if traffic.previous is None:
-        raise TrafficError(f"{traffic.champion} is the first champion; there is none to go back to")
-    return _with(traffic, champion=traffic.previous, previous=traffic.champion, experiments=calm)
+        raise TrafficError(
+            f"{traffic.champion} is the first champion that served here; there is none to go back to, but `riffle "
+            "bundles promote` takes any bundle"
+        )
+    return _with(traffic, champion=traffic.previous, previous=traffic.champion, experiments=_calm(traffic))
 
 
 def with_rollout(traffic: Traffic, rollout: Rollout) -> Traffic:
@@ -103,21 +106,38 @@ def without(traffic: Traffic, experiment: Experiment) -> Traffic:
 
 
 def stopped(traffic: Traffic, name: str, at: str) -> Traffic:
-    """With an experiment that draws nobody any more.
+    """With an experiment that draws nobody any more, or never will.
 
     Args:
         at: This moment, RFC 3339, UTC.
     Raises:
-        TrafficError: there is none of this name, or it does not run.
+        TrafficError: there is none of this name, or it is stopped already.
     """
     one = traffic.experiment(name)
-    if one.state != "running":
-        raise TrafficError(f"experiment {name!r} does not run: it is {one.state}")
+    if one.state == "stopped":
+        raise TrafficError(f"experiment {name!r} is stopped already")
     return with_experiment(traffic, msgspec.structs.replace(one, state="stopped", stopped=at))
 
 
+def ended(traffic: Traffic, at: str) -> Traffic:
+    """With a moment of the end, RFC 3339, UTC, for experiments that have just been stopped without one."""
+    experiments = tuple(
+        msgspec.structs.replace(one, stopped=at) if one.state == "stopped" and one.stopped is None else one
+        for one in traffic.experiments
+    )
+    return msgspec.structs.replace(traffic, experiments=experiments)
+
+
+def _calm(traffic: Traffic) -> tuple[Experiment, ...]:
+    return tuple(
+        msgspec.structs.replace(one, state="stopped") if one.state == "running" and "bundle" in changed_by(one) else one
+        for one in traffic.experiments
+    )
+
+
 def _with(traffic: Traffic, **changes: Any) -> Traffic:
-    return msgspec.structs.replace(traffic, **changes).check()
+    after = msgspec.structs.replace(traffic, **changes)
+    return msgspec.structs.replace(after, experiments=placed(after.check().experiments))
 
 
 def _less(bundles: tuple[str, ...], bundle: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from recsys.experiments.buckets import BUCKETS
+from recsys.experiments.buckets import BUCKETS, free_slots
 from service.errors import TrafficError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
@@ -53,6 +53,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
         same: Variants may be alike: a test of the test.
         state: "draft" until it is started; what is stopped is kept for its report.
         started, stopped: RFC 3339, UTC.
+        slots: While it runs, the buckets of its layer whose users it has, as intervals [begin, end): whatever begins
+            or ends beside it, they stay.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     state: Literal["draft", "running", "stopped"] = "draft"
     started: str | None = None
     stopped: str | None = None
+    slots: tuple[tuple[Share, Share], ...] = ()
 
     def arms(self) -> list[Arm]:
         """Of its variants."""
@@ -203,6 +206,16 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         return self
 
 
+def placed(experiments: tuple[Experiment, ...]) -> tuple[Experiment, ...]:
+    """Each running experiment with slots of its layer that no other has; who has some keeps them, others have none."""
+    found = [one if one.state == "running" else msgspec.structs.replace(one, slots=()) for one in experiments]
+    for place, one in enumerate(found):
+        if one.state == "running" and not one.slots:
+            taken = [slot for other in found if other.layer == one.layer for slot in other.slots]
+            found[place] = msgspec.structs.replace(one, slots=free_slots(taken, one.share))
+    return tuple(found)
+
+
 def decode(value: bytes) -> Traffic:
     """The document in these bytes.
 
@@ -210,11 +223,12 @@ def decode(value: bytes) -> Traffic:
         TrafficError: they hold none, or one that cannot be obeyed.
     """
     try:
-        return msgspec.json.decode(value, type=Traffic).check()
+        found = msgspec.json.decode(value, type=Traffic).check()
     except msgspec.DecodeError as error:
         raise TrafficError(
             f"the traffic table cannot be read: {error}; `riffle traffic history` has the versions before"
         ) from error
+    return msgspec.structs.replace(found, experiments=placed(found.experiments))
 
 
 def encode(traffic: Traffic) -> bytes:

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from service.errors import StackError, TrafficError
 from service.round_trips import RoundTrips
+from service.traffic import changes
 from service.traffic.document import Traffic, decode, encode
 
 KEY = "riffle:{traffic}"
@@ -79,9 +80,9 @@ class TrafficTable:
         """Its bytes; empty where there is none."""
         return (await self._store.demand([("GET", KEY)]))[0] or b""
 
-    async def begin(self, champion: str, *, who: str, reason: str) -> Traffic:
-        """The document, made with this champion where there is none."""
-        return await self.restore(Traffic(1, _now(), who, reason, champion))
+    async def begin(self, champion: str, *, who: str, reason: str, previous: str | None = None) -> Traffic:
+        """The document, made with this champion, and the one before, where there is none."""
+        return await self.restore(Traffic(1, _now(), who, reason, champion, previous))
 
     async def restore(self, traffic: Traffic) -> Traffic:
         """The document; this one, where there is none: a new store, or one that lost what it had."""
@@ -115,7 +116,9 @@ class TrafficTable:
             changed = by(before)
             if changed is before:
                 return before
-            after = msgspec.structs.replace(changed, version=before.version + 1, time=_now(), who=who, reason=reason)
+            now = _now()
+            after = msgspec.structs.replace(changed, version=before.version + 1, time=now, who=who, reason=reason)
+            after = changes.ended(after, now)
             if await self._swap(value, after):
                 return after
         raise TrafficError(f"{TRIES} other changes came first; try again")

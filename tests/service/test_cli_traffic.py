@@ -11,6 +11,7 @@ import redis
 
 from recsys.errors import RegistryError
 from recsys.experiments.buckets import rising_shares
+from recsys.manifest import BESIDE, read_manifest, write_manifest
 from service import promotion
 from service.cli import bundles as bundles_cli
 from service.errors import TrafficError
@@ -123,7 +124,9 @@ def test_an_experiment_lives_through_its_states(running: Shop) -> None:
     running.says(*create, "--placement", "home", *WHY)
     assert "there is an experiment 'closer' already" in running.refuses(*create, *WHY)
     assert "has not been started" in running.refuses("experiments", "report", "closer")
-    assert "does not run: it is draft" in running.refuses("experiments", "stop", "closer", *WHY)
+    running.says("experiments", "stop", "closer", *WHY)  # it never ran: its name is free
+    assert "is stopped already" in running.refuses("experiments", "stop", "closer", *WHY)
+    running.says(*create, "--placement", "home", *WHY)
     running.says("experiments", "start", "closer", *WHY)
     one = running.table.experiment("closer")
     assert (one.state, one.placements, one.variants[1].arm) == ("running", ("home",), Arm(diversity=0.3))
@@ -306,3 +309,35 @@ def test_an_experiment_whose_bundle_is_pruned_this_moment_is_not_described(runni
         on_table(running.url, lambda table: create(table, Settings(), resolve, asked))
     assert running.table.experiments == ()
     assert running.table.reason == "a bundle of late is gone"
+
+
+def test_the_way_back_is_there_from_the_first_start_where_the_registry_knows_it(
+    home: Home, breakable_store: BreakableStore
+) -> None:
+    first = str(home.registry.champion())
+    folder = home.path / "second"
+    shutil.copytree(home.registry.path(first), folder)
+    fields = read_manifest(folder).fields
+    for name in BESIDE:
+        (folder / name).unlink(missing_ok=True)
+    write_manifest(folder, fields={**fields, "code_commit": "another"})
+    second = home.registry.publish(folder)
+    home.registry.promote(second, reason="before anything runs", who="test")
+    settings = Settings(home=str(home.path / "state"))
+    assert settle(settings, breakable_store.url, second, who="test") == second
+    now = on_table(breakable_store.url, lambda table: table.demand())
+    assert (now.champion, now.previous) == (second, first)
+
+
+def test_a_registry_whose_champion_was_promoted_elsewhere_keeps_it(running: Shop) -> None:
+    bundles, elsewhere = running.home.registry, make_bundle_of(running.home, day=2)
+    on_table(
+        running.url, lambda table: table.change(lambda now: changes.promoted(now, running.other), who="t", reason="r")
+    )
+    assert promotion.tell(bundles, running.table) == "the registry follows"
+    assert promotion.tell(bundles, running.table) == "the registry knows"
+    bundles.promote(elsewhere, reason="on another home", who="bob")
+    on_table(running.url, lambda table: table.change(changes.rolled_back, who="t", reason="back"))
+    assert promotion.tell(bundles, running.table) == f"the registry keeps {elsewhere}, which was promoted elsewhere"
+    assert bundles.champion() == elsewhere
+    assert promotion.tell(bundles, running.table, elsewhere) == "the registry follows"  # by who has seen it

@@ -19,7 +19,7 @@ from service.errors import RecordsUnavailable, TrafficError
 from service.rollouts import RolloutController
 from service.round_trips import RoundTrips
 from service.traffic import changes
-from service.traffic.document import Rollout
+from service.traffic.document import Rollout, Traffic
 from service.traffic.lease import Lease
 from service.traffic.table import LEASE_KEY, REPORTS, Report, TrafficTable
 from tests.recsys.experiments.test_guards import outcomes
@@ -57,10 +57,11 @@ class Registered:
     told: list[tuple[str, str]] = field(default_factory=list)
     error: Exception | None = None
 
-    async def __call__(self, bundle: str, reason: str) -> None:
+    async def __call__(self, traffic: Traffic) -> str:
         if self.error:
             raise self.error
-        self.told.append((bundle, reason))
+        self.told.append((traffic.champion, traffic.reason))
+        return "the registry follows"
 
 
 @asynccontextmanager

@@ -5,9 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
-from recsys.experiments.buckets import BUCKETS, bucket, which
+from recsys.experiments.buckets import BUCKETS, bucket, free_slots, which
 
 USERS = [f"user-{number}" for number in range(40_000)]
 
@@ -61,3 +63,14 @@ def test_a_growing_share_keeps_whom_it_had() -> None:
 )
 def test_parts_are_taken_in_their_order(drawn: int, place: int) -> None:
     assert which([100, 50, 0, 1], drawn) == place
+
+
+@given(st.lists(st.integers(0, BUCKETS), max_size=8, unique=True), st.integers(0, BUCKETS))
+def test_free_slots_are_the_first_that_nobody_has(edges: list[int], share: int) -> None:
+    edges = sorted(edges[: len(edges) // 2 * 2])
+    taken = list(zip(edges[::2], edges[1::2], strict=True))
+    gone = {one for begin, end in taken for one in range(begin, end)}
+    free = [one for one in range(BUCKETS) if one not in gone]
+    found = free_slots(reversed(taken), share)
+    assert [one for begin, end in found for one in range(begin, end)] == free[:share]
+    assert all(begin < end for begin, end in found)

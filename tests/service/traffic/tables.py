@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from service.traffic.document import Arm, Experiment, Traffic, Variant
+from service.traffic.document import Arm, Experiment, Traffic, Variant, placed
 
 A, B, C = (f"2026060{day}-{day:012x}" for day in (1, 2, 3))
 
 
 def table(champion: str = A, **fields: Any) -> Traffic:
     """A version of the table."""
+    fields["experiments"] = placed(fields.get("experiments", ()))
     return Traffic(fields.pop("version", 1), "2026-06-01T00:00:00+00:00", "test", "test", champion, **fields)
 
 

@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 
 from recsys.erased_users import user_digest
+from service.traffic import changes
 from service.traffic.assignment import Assignment
-from service.traffic.document import Arm, Rollout
+from service.traffic.document import Arm, Rollout, Traffic, decode, encode
 from tests.service.traffic.tables import A, B, C, experiment, table
 
 USERS = [f"user-{number}" for number in range(20_000)]
@@ -33,6 +34,26 @@ def test_shares_are_as_asked_for_within_chance() -> None:
 def test_experiments_of_one_layer_share_no_user() -> None:
     both = Assignment(table(experiments=(experiment(share=5000), experiment("other", share=5000))))
     assert all(len(of) == 1 for of in shares_of(both))
+
+
+def test_who_is_in_an_experiment_stays_in_it_whatever_ends_or_begins_beside_it() -> None:
+    one, other = experiment("one", share=5000), experiment("other", share=4000)
+    both = table(experiments=(one, other))
+
+    def users(traffic: Traffic, name: str) -> set[str]:
+        of = Assignment(traffic)
+        return {user for user in USERS if name in of.of(user, "home").variants}
+
+    began = users(both, "other")
+    assert 0.3 * len(USERS) < len(began) < 0.5 * len(USERS)
+    alone = changes.stopped(both, "one", "2026-06-02T00:00:00+00:00")
+    assert users(alone, "other") == began
+    assert alone.experiment("one").slots == ()
+    third = changes.with_experiment(alone, experiment("third", share=6000))
+    assert users(third, "other") == began
+    assert not users(third, "third") & began
+    assert users(third, "third") == set(USERS) - began
+    assert decode(encode(third)) == third
 
 
 def test_experiments_of_different_layers_meet_and_their_changes_add_up() -> None:

@@ -96,6 +96,16 @@ def test_promotion_keeps_the_champion_before_and_ends_its_rollout() -> None:
         changes.promoted(table(rollout=Rollout("r", B, 1)), C)
 
 
+def test_promotion_ends_experiments_on_bundles_and_lets_others_go_on() -> None:
+    on_bundles = experiment("bundles", layer="bundles", arms=[Arm(), Arm(bundle=B)])
+    before = table(experiments=(experiment(), on_bundles))
+    after = changes.ended(changes.promoted(before, B), "2026-06-02T00:00:00+00:00")
+    assert [(one.name, one.state, one.stopped) for one in after.experiments] == [
+        ("closer", "running", None), ("bundles", "stopped", "2026-06-02T00:00:00+00:00")
+    ]  # fmt: skip
+    assert changes.promoted(before, A).experiments == before.experiments  # the champion is what it was
+
+
 def test_rolling_back_ends_the_rollout_or_returns_to_the_champion_before_and_stops_experiments_on_bundles() -> None:
     rolling = table(previous=C, rollout=Rollout("r", B, 5000))
     assert changes.rolled_back(rolling) == msgspec.structs.replace(rolling, rollout=None)
