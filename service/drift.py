@@ -53,6 +53,7 @@ SETTLED_S = 60  # records and events of an hour have been written so long after 
 EARLY_MS = 60_000  # an answer so far in the future was given by a clock that is wrong
 TOLD_S = 24 * HOUR_S  # for so long broken data are an alarm after they were last seen
 SKEWED = 0.01  # of the events; more are a problem
+LOST, FEW_LISTS = 0.5, 20  # of so many lists at least: more that cannot be made again, and the rest stands for nothing
 TIMEOUT_MS = 10_000
 
 _log = logging.getLogger(__name__)
@@ -172,8 +173,6 @@ def _tell(found: Look, watcher: Watcher, read: Read, reference: Reference, end_s
         )
     if any("clock" in one for one in found.problems):
         watch.data["clocks"] = found.at_s
-    if found.at_s - watch.data.get("clocks", 0) < TOLD_S:
-        found.alarms.append(_of_data("clocks", watch.data["clocks"], harmful=False))
     found.began_s, found.until_s, found.days = watch.began_s, watch.until_s, watch.days
     found.lists, found.events, found.not_measured = read.lists, read.events, dict(read.not_measured)
     found.figures, found.not_compared = figures_of(watcher), not_compared(watcher)
@@ -183,8 +182,14 @@ def _tell(found: Look, watcher: Watcher, read: Read, reference: Reference, end_s
         found.distinct = {"now": len(read.distinct), "usual": round(usual, 1), "lists": read.distinct_lists}
     if not watch.until_s and not read.lists:
         found.problems.append("nothing was looked at yet: no hour with lists of this bundle is over")
-    if read.lists and sum(read.not_measured.values()) >= read.lists:
-        found.problems.append("not one list could be made again; the reasons are under `not_measured`")
+    lost = sum(read.not_measured.values())
+    if lost > LOST * read.lists:
+        found.problems.append(f"{lost} of {read.lists} lists could not be made again; why is under `not_measured`")
+        if read.lists >= FEW_LISTS:
+            watch.data["records"] = found.at_s
+    for subject in ("clocks", "records"):
+        if found.at_s - watch.data.get(subject, 0) < TOLD_S:
+            found.alarms.append(_of_data(subject, watch.data[subject], harmful=False))
 
 
 def _of_data(subject: str, at_s: int, *, harmful: bool) -> Alarm:

@@ -5,6 +5,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 _FOLDER = "file"
+_UNFIT = {"memory": "what is in memory is gone with the process", "http": "nothing can be written there"}
+_UNFIT["https"] = _UNFIT["http"]
 _DRIVERS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs")}
 
 
@@ -21,6 +23,8 @@ def check_registry_url(url: str) -> None:
         if not rest.startswith("/"):
             raise ValueError(f"registry_url {url!r} does not name a folder from the root on, as file:///folder does")
         return
+    if protocol in _UNFIT:
+        raise ValueError(f"registry_url {url!r} cannot hold bundles: {_UNFIT[protocol]}")
     package, extra = _DRIVERS.get(protocol, ("fsspec", "s3"))
     if find_spec(package) is None:
         raise ValueError(

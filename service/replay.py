@@ -79,7 +79,9 @@ def again(record: Decision | Erased, world_of: Callable[[Decision], World]) -> A
         return _refused(record, str(error))
     if record.item_stats != world.item_stats.version:
         return _refused(
-            record, f"item stats {record.item_stats!r} are gone; the bundle has {world.item_stats.version!r}"
+            record,
+            f"item stats {record.item_stats!r} are gone: they end with another import, and when a user is forgotten; "
+            f"there are {world.item_stats.version!r}",
         )
     states, undecodable = unpack([record.user_state], SCHEMA_HASH)
     was_undecodable = any(one["cause"] == UNDECODABLE for one in record.degraded)

@@ -195,6 +195,8 @@ def unname(name: Name, reason: Reason) -> None:
 def audit(count: Annotated[int, typer.Option(min=1, help="The newest.")] = 20) -> None:
     """Who gave which name to which bundle, when and why; the newest last."""
     table = plain_table(None, "", "time (UTC)", "who", "name", "from", "to", "why")
+    for place in (4, 5):  # ids are for copying
+        table.columns[place].no_wrap = True
     for one in registry(load()).audit()[-count:]:
         table.add_row(*map(escape, _cells(one)))
     output.print(table)

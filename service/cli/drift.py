@@ -1,6 +1,7 @@
 """`riffle drift`: whether what is served is still what was trained for."""
 
-from contextlib import nullcontext
+import sys
+from contextlib import nullcontext, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,9 +41,10 @@ def report(
 ) -> None:
     """Look at what was served since the last look, say what it looks like; exit code 1 where an alarm is on."""
     settings = load()
-    with nullcontext() if json_ == Path("-") else waiting("Looking at records and events"):
-        found = look(settings, application.store_url(settings), bundle=bundle, remember=not now)
-    said = _parity(settings, parity) if parity else "not asked for"
+    with redirect_stdout(sys.stderr) if json_ == Path("-") else nullcontext():  # bars are no part of a document
+        with waiting("Looking at records and events"):
+            found = look(settings, application.store_url(settings), bundle=bundle, remember=not now)
+        said = _parity(settings, parity) if parity else "not asked for"
     if html is not None:
         _write(html, _page(found, said))
     if json_ == Path("-"):

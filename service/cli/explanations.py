@@ -133,7 +133,7 @@ def _print_features(found: Explanation, one: ItemExplanation) -> None:
 
 
 def _rank(rank: int | None) -> str:
-    return "beyond 50" if rank is None else str(rank)
+    return "beyond the list, or out of it" if rank is None else str(rank)
 
 
 def _or_dash(number: int | None) -> str:

@@ -64,6 +64,7 @@ def history(count: Annotated[int, typer.Option(min=1, help="The newest.")] = 20)
     """Who changed traffic, when and why; the newest last."""
     versions = on_table(store_of(load()), lambda table: table.history(count))
     table = plain_table(None, "", "time (UTC)", "who", "champion", "also", "why")
+    table.columns[3].no_wrap = True  # ids are for copying
     for one in versions:
         also = ", ".join(f"{name} {share}" for name, share, _ in _answering(one)[1:])
         cells = (str(one.version), one.time[:19], one.who, one.champion, also or "-", one.reason)

@@ -177,6 +177,16 @@ def test_score_that_is_not_a_number_is_an_alarm(served: Served) -> None:
     assert later.causes[0].subject == "scores"
 
 
+def test_records_of_which_most_lists_cannot_be_made_again_are_an_alarm(served: Served) -> None:
+    records = served.records()
+    most = len(records) * 2 // 3
+    served.answer(*(msgspec.structs.replace(one, item_stats="gone.1") for one in records[:most]), *records[most:])
+    found = served.look()
+    assert ("data", "records") in [(one.kind, one.subject) for one in found.alarms]
+    assert any("lists could not be made again" in one for one in found.problems)
+    assert ("data", "records") in [(one.kind, one.subject) for one in served.look(HOURS + 3).alarms]
+
+
 def test_looks_of_a_clock_that_was_ahead_are_said_and_do_not_stop_later_ones(served: Served) -> None:
     served.answer(*served.records())
     assert served.look().until_s > START_MS // 1000 + 3 * 3600

@@ -43,12 +43,17 @@ def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
     assert "needs the package gcsfs: install riffle[gcs], or requirements-stores.lock" in refusal("gs://bucket/prefix")
 
 
-def test_folder_and_store_are_told_apart(tmp_path: Path, memory_url: str) -> None:
+@pytest.mark.parametrize("url", ["memory://bundles", "http://shop/bundles", "https://shop/bundles"])
+def test_what_cannot_keep_bundles_is_refused(url: str) -> None:
+    assert "cannot hold bundles" in refusal(url)
+
+
+def test_folder_and_store_are_told_apart(tmp_path: Path) -> None:
     home = Settings(home=str(tmp_path))
     assert type(registry(home)) is Registry
     shared = registry(msgspec.structs.replace(home, registry_url=f"file://{tmp_path}/a%20folder"))
     assert (type(shared), shared.root) == (Registry, tmp_path / "a folder")
-    assert type(registry(msgspec.structs.replace(home, registry_url=memory_url))) is SharedRegistry
+    assert type(registry(msgspec.structs.replace(home, registry_url="s3://bucket/prefix"))) is SharedRegistry
 
 
 def test_second_machine_lists_promotes_and_serves_what_the_first_published(
