@@ -1,6 +1,7 @@
 """The gate of a home: what `recsys.evaluation.gate` asks for, of this registry, these data and these records."""
 
 import asyncio
+import time
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +31,7 @@ from service.replay import query_of
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.stack import valkey
+from service.warm_up import warm_up
 from service.world import registry
 
 QUESTIONS = 4_000
@@ -53,6 +55,8 @@ def judge(settings: Settings, bundle_id: str, dataset: Dataset | None) -> list[L
     lines = [files]
     bundle, manifest = bundles.load(bundle_id)
     world = World(bundle, bundle.item_stats, settings.candidates)
+    warm_up(world, True, max_batch=settings.max_batch)  # compiled code is loaded, which is not the bundle's
+    lines.append(gate.start(_started_s(settings, bundles, bundle_id)))
     lines.append(gate.checked("user states", lambda: _live(settings, manifest.fields), "live ones for its features"))
     lines.append(gate.floor(Report.from_json(manifest.fields["metrics"])))
     champion_id = bundles.champion()
@@ -68,6 +72,14 @@ def judge(settings: Settings, bundle_id: str, dataset: Dataset | None) -> list[L
     lines.append(gate.size(*sizes))
     lines.append(gate.recorded(*asyncio.run(_recorded(settings, world))))
     return lines
+
+
+def _started_s(settings: Settings, bundles: Registry, bundle_id: str) -> float:
+    """As a replica that runs takes it in."""
+    began = time.monotonic()
+    bundle, _ = bundles.load(bundle_id)
+    warm_up(World(bundle, bundle.item_stats, settings.candidates), True, max_batch=settings.max_batch)
+    return time.monotonic() - began
 
 
 def _intact(bundles: Registry, bundle_id: str) -> str:
@@ -98,6 +110,7 @@ def beside(
     return [
         *gate.quality(world, champion, Asked(asked, known), protocol=protocol, seed=settings.seed),
         gate.recall(world, asked, known),
+        gate.degraded(world, champion, asked, known),
         gate.cost(world, champion, asked, known),
     ]
 

@@ -26,6 +26,8 @@ LARGER = 3.0  # times the champion's files
 CHANGED = 0.9  # mean distance of recorded lists: beyond it nothing is left of what users know
 LISTS = 20  # on record at least, for that: one list of a stranger was wholly another after 60 new events
 BATCH, ROUNDS = 16, 5
+SHORT, SHORT_AT, SHORT_OF = 0.01, 20, 512  # share of lists of so many items that may fall short, of so many users
+START_S = 10.0  # in which a replica loads and warms a bundle; a promotion waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,24 @@ def cost(world: World, champion: World, questions: Questions, known: Known) -> L
     )
 
 
+def degraded(world: World, champion: World, questions: Questions, known: Known) -> Line:
+    """Lists that fall short of the items that were asked for, beside the champion's of the same users."""
+    rows = np.arange(min(len(questions), SHORT_OF))
+    batch = questions.batch(known, rows, count=SHORT_AT, seed=1)
+    own, other = (float((np.diff(recommend(one, batch).indptr) < SHORT_AT).mean()) for one in (world, champion))
+    return Line(
+        "lists that fall short",
+        own <= other + SHORT,
+        f"{own:.1%} and {other:.1%} of {len(rows)}",
+        f"at most {SHORT:.0%} more than of the champion's",
+    )
+
+
+def start(seconds: float) -> Line:
+    """How long it takes to be loaded and warmed."""
+    return Line("load and warm-up", seconds <= START_S, f"{seconds:.1f} s", f"{START_S:g} s at most")
+
+
 def cpu_s(world: World, batch: QueryBatch) -> float:
     """CPU of making the lists of a batch, once they were made before."""
     recommend(world, batch)
@@ -112,9 +132,9 @@ def cpu_s(world: World, batch: QueryBatch) -> float:
 
 
 def size(own_bytes: int, champion_bytes: int) -> Line:
-    """Files, which are mapped, beside the champion's."""
+    """Memory: the files, which are mapped, beside the champion's."""
     return Line(
-        "files",
+        "memory, as mapped files",
         own_bytes <= LARGER * champion_bytes,
         f"{own_bytes / 2**20:.1f} MB and {champion_bytes / 2**20:.1f} MB",
         f"at most {LARGER:g} times the champion's",

@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from recsys.datasets.dataset import Dataset
@@ -52,7 +53,7 @@ def test_a_bundle_that_is_no_worse_passes_every_line(
     settings, _, second = home
     found = judge(settings, second, synthetic_dataset)
     assert [one for one in found if not one.passed] == []
-    assert len(found) == 9
+    assert len(found) == len(by_name(found)) == 11
     assert "difference" in by_name(found)["NDCG@10 beside the champion"].found
 
 
@@ -60,9 +61,10 @@ def test_without_a_champion_or_data_the_lines_that_need_none_are_asked(
     home: tuple[Settings, str, str], synthetic_dataset: Dataset
 ) -> None:
     settings, first, second = home
-    assert len(judge(settings, first, synthetic_dataset)) == 3
+    assert len(judge(settings, first, synthetic_dataset)) == 4
     without = by_name(judge(settings, second, None))
-    assert set(without) == {"files", "user states", "beside simple pipelines", "beside the champion", "recorded lists"}
+    alone = {"files", "load and warm-up", "user states", "beside simple pipelines"}
+    assert set(without) == alone | {"beside the champion", "memory, as mapped files", "recorded lists"}
     assert "nothing is imported" in without["beside the champion"].found
     assert not without["beside the champion"].passed
 
@@ -99,6 +101,14 @@ def test_a_worse_model_is_sent_back_with_its_figures(served: World, asked: Asked
     assert "+0.0000 [+0.0000, +0.0000]" in same.found
 
 
+def test_a_bundle_whose_lists_fall_short_is_found(served: World, asked: Asked) -> None:
+    assert lines.degraded(served, served, asked.questions, asked.known).passed
+    gone = replace(served.item_stats, available=np.arange(len(served.item_stats.available)) < 10)
+    line = lines.degraded(replace(served, item_stats=gone), served, asked.questions, asked.known)
+    assert not line.passed
+    assert line.found.startswith("100.0% and 0.0% of")
+
+
 def test_an_index_that_lost_items_is_found(served: World, asked: Asked) -> None:
     assert lines.recall(served, asked.questions, asked.known).passed
     table = served.bundle.factors.copy()
@@ -113,6 +123,8 @@ def test_cost_size_and_records_have_their_limits(served: World, asked: Asked) ->
     assert lines.cost(served, served, asked.questions, asked.known).passed
     assert lines.size(2**20, 2**20).passed
     assert not lines.size(4 * 2**20, 2**20).passed
+    assert lines.start(9.9).passed
+    assert not lines.start(10.1).passed
     assert lines.recorded([], []).passed
     same, other = [["a", "b", "c"]] * 20, [["x", "y", "z"]] * 20
     assert lines.recorded(same, same).found == "20 made again, mean distance 0.00 (0: the same lists)"
