@@ -1,11 +1,11 @@
-"""What a change of the model costs those who ask meanwhile: latency while the champion changes, beside calm stretches.
+"""What a change of the model, or a shadow, costs those who ask meanwhile: their latency, beside calm stretches.
 
     python -m loadtest.hot_swaps --others CHALLENGER ANOTHER
 
 On what is up, an open loop at a fixed rate (Poisson arrivals, latency from the moment a request was due), in rounds of
-three stretches: nothing changes; the champion and the one before it change places; a bundle that nobody holds is
-loaded, warmed and promoted, one after the other in a circle of three. The champion is afterwards what it was. Prints a
-table; the JSON file in results/ has it all.
+four stretches: nothing changes; a bundle makes a share of the lists as well, as a shadow; the champion and the one
+before it change places; a bundle that nobody holds is loaded, warmed and promoted, one after the other in a circle of
+three. The champion is afterwards what it was. Prints a table; the JSON file in results/ has it all.
 """
 
 import argparse
@@ -13,14 +13,15 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from loadtest import machine
@@ -28,16 +29,19 @@ from loadtest.crowd import Crowd, known_users
 from loadtest.deployed import RESULTS, deployed
 from loadtest.target import Load, Target, load_of, memory, open_loop, settle
 from recsys.errors import RecsysError
+from recsys.experiments.buckets import BUCKETS
 from service.errors import ServiceError
 from service.settings import load
 from service.stack import application
 from service.traffic import switching
+from service.traffic.document import Shadow, Traffic
 from service.traffic.table import TrafficTable, on_table
 from service.world import registry
 
 BODIES, CONNECTIONS = 20_000, 256
 WHO = "hot_swaps"
-STRETCHES = ("calm", "swapped", "loaded")
+STRETCHES = ("calm", "shadowed", "swapped", "loaded")
+Meanwhile = Callable[[], AbstractContextManager[list[float]]]
 PERCENTILES = ("p50", "p99", "p99.9", "max")
 
 
@@ -74,9 +78,27 @@ def promoting(redis_url: str, bundles: tuple[str, ...], every_s: float) -> Itera
         raise failed[0]
 
 
-def stretch(target: Target, given: Load, redis_url: str, bundles: tuple[str, ...], options: Any) -> dict[str, Any]:
-    """One stretch of load while these bundles are promoted in turn."""
-    with promoting(redis_url, bundles, options.every) as took:
+@contextmanager
+def shadowing(redis_url: str, bundle: str, share: float) -> Iterator[list[float]]:
+    """Have a bundle make a share of the lists, in percent, as well until the context ends."""
+
+    def shadowed(of: Shadow | None) -> Callable[[Traffic], Traffic]:
+        return lambda now: msgspec.structs.replace(now, shadow=of).check()
+
+    async def begin(table: TrafficTable) -> None:
+        on = shadowed(Shadow(bundle, round(share * BUCKETS / 100)))
+        await switching.load_and_switch(table, [bundle], on, who=WHO, reason="to see what it costs")
+
+    on_table(redis_url, begin)
+    try:
+        yield []
+    finally:
+        on_table(redis_url, lambda table: switching.switch(table, shadowed(None), who=WHO, reason="seen"))
+
+
+def stretch(target: Target, given: Load, meanwhile: Meanwhile, options: Any) -> dict[str, Any]:
+    """One stretch of load, and what happens meanwhile."""
+    with meanwhile() as took:
         row = open_loop(target, given, options.rate, options.seconds)
     return {**row, "promotions_s": [round(one, 3) for one in took]}
 
@@ -90,13 +112,15 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     settings = load()
     stack = deployed(settings)
     others = [registry(settings).resolve(one) for one in options.others]
-    circles: dict[str, tuple[str, ...]] = {
-        "calm": (),
-        "swapped": (others[0], stack.bundle),
-        "loaded": (*others, stack.bundle),
-    }
     if len({stack.bundle, *others}) < 3:
         raise ServiceError("--others has to name two bundles that are not the champion; `riffle bundles list` has them")
+    url, circle = stack.redis_url, (*others, stack.bundle)
+    stretches: dict[str, Meanwhile] = {
+        "calm": lambda: nullcontext([]),
+        "shadowed": lambda: shadowing(url, others[0], options.shadow_share),
+        "swapped": lambda: promoting(url, (others[0], stack.bundle), options.every),
+        "loaded": lambda: promoting(url, circle, options.every),
+    }
     target = Target("hot swaps", application.url(settings), partial(machine.stack_processes, settings))
     users = Crowd(known_users(None), seed=options.seed).draw(BODIES)
     rounds = []
@@ -105,15 +129,14 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         before = memory(target)
         try:
             for number in range(options.rounds):
-                rounds.append(
-                    {name: stretch(target, given, stack.redis_url, circles[name], options) for name in STRETCHES}
-                )
+                rounds.append({name: stretch(target, given, stretches[name], options) for name in STRETCHES})
                 print(f"round {number + 1}: {line(rounds[-1])}", file=sys.stderr, flush=True)
         finally:
-            on_table(stack.redis_url, partial(switching.promote, bundle=stack.bundle, who=WHO, reason="as it was"))
+            on_table(url, partial(switching.promote, bundle=stack.bundle, who=WHO, reason="as it was"))
         settle()
     about = {
         "rate": options.rate,
+        "shadow_share": options.shadow_share,
         "seconds": options.seconds,
         "every_s": options.every,
         "bundles": [stack.bundle, *others],
@@ -160,10 +183,13 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=300.0, help="requests per second")
     parser.add_argument("--seconds", type=float, default=15.0, help="of a stretch")
     parser.add_argument("--every", type=float, default=0.5, help="seconds between one change and the next")
+    parser.add_argument("--shadow-share", type=float, default=10.0, help="percent of the lists that the shadow makes")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
     given = parser.parse_args()
+    if not 0 < given.shadow_share <= 100:
+        parser.error("--shadow-share must be above 0, 100 at most")
     if min(given.rounds, given.seconds, given.rate) <= 0:
         parser.error("--rounds, --seconds and --rate must be above 0")
     try:
