@@ -12,11 +12,12 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from recsys.bundle import Bundle
 from recsys.bundle_store import BundleStore
 from recsys.change_files import StoredChanges
 from recsys.durable import replace
-from recsys.errors import BundleError, RegistryError
-from recsys.manifest import MANIFEST_NAME, Manifest, read_manifest
+from recsys.errors import BundleError, RegistryError, SignatureError
+from recsys.manifest import MANIFEST_NAME, Manifest, read_manifest, verify
 from recsys.object_store import ObjectStore
 from recsys.registry import ID, Registry
 from recsys.signature import SIGNATURES_NAME, TrustedKeys
@@ -59,6 +60,18 @@ class SharedRegistry(Registry):
                     replace(directory / SIGNATURES_NAME, newest)
         return directory
 
+    def load(self, reference: str) -> tuple[Bundle, Manifest]:
+        """As of `Registry`; a copy that was damaged here is fetched again."""
+        bundle_id = self.resolve(reference)
+        try:
+            return super().load(bundle_id)
+        except SignatureError:
+            raise
+        except BundleError:
+            if not self._fetched_again(bundle_id):
+                raise
+            return super().load(bundle_id)
+
     def sign(self, reference: str, key: Ed25519PrivateKey) -> str:
         """As of `Registry`; the signature is on the store, too."""
         directory = self.path(reference)
@@ -92,6 +105,24 @@ class SharedRegistry(Registry):
         """Remove the copy of a bundle that is not on the store any more, unless it has a name by now."""
         if not self._has_copy(bundle_id) or super()._take(bundle_id, frozenset[str]):
             shutil.rmtree(self._seen / bundle_id, ignore_errors=True)
+
+    def _fetched_again(self, bundle_id: str) -> bool:
+        """Replace a copy that is damaged; False where it is as published, or the store has none or does not say."""
+        directory = self._bundles / bundle_id
+        try:
+            verify(directory)
+            return False
+        except BundleError:
+            with suppress(RegistryError):
+                if bundle_id not in self._ids():
+                    return False
+                with self._locked("fetch a bundle"):
+                    shutil.rmtree(self._incoming, ignore_errors=True)
+                    self._incoming.mkdir()
+                    directory.rename(self._incoming / bundle_id)  # who has mapped it keeps it
+                self.path(bundle_id)
+                return True
+        return False
 
     def _share(self, bundle_id: str) -> None:
         """Have the bundle on the store: it is uploaded from the copy here unless it is there."""

@@ -197,6 +197,28 @@ def test_publishing_over_a_damaged_one_says_what_to_remove(
 # --- fetching ---
 
 
+def test_copy_that_is_damaged_here_is_fetched_again_and_one_that_is_whole_is_not(
+    machine: Machines, ids: list[str], objects: ObjectStore
+) -> None:
+    b = machine("b")
+    path = b.path("champion")
+    whole = path.stat().st_ino
+    with pytest.raises(BundleError, match="feature"):  # it holds nothing that could serve
+        b.load("champion")
+    assert path.stat().st_ino == whole
+    (path / "factors.npy").chmod(0o644)
+    (path / "factors.npy").write_bytes(b"FACTORS")
+    with pytest.raises(BundleError, match="feature"):
+        b.load("champion")
+    assert verify(path).id == ids[2]
+    (path / "factors.npy").chmod(0o644)
+    (path / "factors.npy").write_bytes(b"FACTORS")
+    for name in objects.sizes(f"bundles/{ids[2]}"):
+        objects.remove(f"bundles/{ids[2]}/{name}")
+    with pytest.raises(BundleError, match=r"factors\.npy"):  # nobody has a whole one
+        b.load(ids[2])
+
+
 @pytest.mark.parametrize("content", [b"half", b"f" * 700, None])
 def test_damaged_bundle_is_refused_and_nothing_of_it_stays(
     machine: Machines, objects: ObjectStore, ids: list[str], content: bytes | None
