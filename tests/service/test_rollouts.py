@@ -244,7 +244,7 @@ async def test_a_registry_that_is_away_is_told_later(breakable_store: BreakableS
         assert (await table.demand()).unregistered
         assert await controller.step() is None
         registered.error = None
-        assert "the registry knows" in (await controller.step() or "")
+        assert "the registry follows" in (await controller.step() or "")
         assert not (await table.demand()).unregistered
         assert [bundle for bundle, _ in registered.told] == [B]
 
