@@ -10,12 +10,10 @@ three. The champion is afterwards what it was. Prints a table; the JSON file in 
 
 import argparse
 import asyncio
-import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import UTC, datetime
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -24,7 +22,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from loadtest import machine
+from loadtest import machine, runs
 from loadtest.crowd import Crowd, known_users
 from loadtest.deployed import RESULTS, deployed
 from loadtest.target import Load, Target, load_of, memory, open_loop, settle
@@ -196,9 +194,7 @@ def main() -> None:
         found = measure(given)
     except (ServiceError, RecsysError) as error:
         sys.exit(f"hot_swaps: {error}")
-    given.results.mkdir(parents=True, exist_ok=True)
-    path = given.results / f"{datetime.now(UTC):%Y-%m-%d}-hot-swaps.json"
-    path.write_text(json.dumps(found, indent=1), "utf-8")
+    runs.keep(found, "hot-swaps", given.results)
     print(markdown(found))
 
 

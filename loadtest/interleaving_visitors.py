@@ -8,15 +8,13 @@ the JSON file in results/ is that table.
 """
 
 import argparse
-import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from loadtest import machine
+from loadtest import machine, runs
 from loadtest.deployed import RESULTS
 from recsys.datasets.synthetic import synthetic
 from recsys.experiments.effects import Side, effect
@@ -125,9 +123,7 @@ def main() -> None:
     if given.seeds < 1:
         parser.error("--seeds must be at least 1")
     found = measure(given.seeds, given.cases)
-    given.results.mkdir(parents=True, exist_ok=True)
-    path = given.results / f"{datetime.now(UTC):%Y-%m-%d}-interleaving-visitors.json"
-    path.write_text(json.dumps(found, indent=1), "utf-8")
+    runs.keep(found, "interleaving-visitors", given.results)
     print(markdown(found))
 
 

@@ -9,16 +9,11 @@ looks at the clicks once, at the end, with the same adjustment by what users did
 JSON file in results/ is that table.
 """
 
-import argparse
-import json
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from loadtest import machine
-from loadtest.deployed import RESULTS
+from loadtest import machine, runs
 from recsys.experiments.effects import Effect
 from recsys.experiments.outcomes import METRICS, Outcomes
 from recsys.experiments.sequential import fixed_half_width, users_for
@@ -92,21 +87,5 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"alpha {ALPHA}, shared by {len(METRICS)} metrics; one look: power {POWER:.0%}."])
 
 
-def main() -> None:
-    """Command line entry."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
-    given = parser.parse_args()
-    if given.runs < 1:
-        parser.error("--runs must be at least 1")
-    found = measure(given.runs, given.seed)
-    given.results.mkdir(parents=True, exist_ok=True)
-    path = given.results / f"{datetime.now(UTC):%Y-%m-%d}-known-effect.json"
-    path.write_text(json.dumps(found, indent=1), "utf-8")
-    print(markdown(found))
-
-
 if __name__ == "__main__":
-    main()
+    runs.main(__doc__, "known-effect", measure, markdown, runs=1000)

@@ -7,17 +7,12 @@ Users of `recsys.simulation.outcomes` arrive in growing numbers, half of them in
 Beside it stands what a test with one look at the end needs for the same change of clicks.
 """
 
-import argparse
-import json
 import re
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from loadtest import machine
-from loadtest.deployed import RESULTS
+from loadtest import machine, runs
 from recsys.experiments.guards import ALPHA, judge
 from recsys.experiments.sequential import users_for
 from recsys.simulation.outcomes import CLICKS, simulated_outcomes
@@ -85,21 +80,5 @@ def markdown(found: dict[str, Any]) -> str:
     return "\n".join([*lines, "", tail])
 
 
-def main() -> None:
-    """Command line entry."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON file")
-    given = parser.parse_args()
-    if given.runs < 1:
-        parser.error("--runs must be at least 1")
-    found = measure(given.runs, given.seed)
-    given.results.mkdir(parents=True, exist_ok=True)
-    path = given.results / f"{datetime.now(UTC):%Y-%m-%d}-rollout-faults.json"
-    path.write_text(json.dumps(found, indent=1), "utf-8")
-    print(markdown(found))
-
-
 if __name__ == "__main__":
-    main()
+    runs.main(__doc__, "rollout-faults", measure, markdown, runs=40)

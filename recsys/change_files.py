@@ -1,11 +1,10 @@
 """Where changes of names are kept: files that are created once, in a folder or on an object store."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from recsys.durable import sync
+from recsys.durable import sync, written
 from recsys.errors import RegistryError
 from recsys.object_store import ObjectStore
 
@@ -46,18 +45,11 @@ class ChangeFolder:
         """Written beside its place and then linked to it, so that nobody sees a half."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor, written = tempfile.mkstemp(dir=self._folder, prefix=".")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(written, 0o444)
-                os.link(written, self._folder / name)
-            except FileExistsError:
-                return False
-            finally:
-                os.unlink(written)
+            with written(self._folder, content) as new:
+                try:
+                    os.link(new, self._folder / name)
+                except FileExistsError:
+                    return False
             sync(self._folder)
         except OSError as error:
             raise RegistryError(

@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -24,18 +26,27 @@ def copy_read_only(source: Path, target: Path) -> None:
     sync(target.parent)
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Put a read-only file in the place of what is there, whole for every reader. Raises OSError."""
-    # Beside the folder, not in it: in that of a bundle every file counts.
-    descriptor, written = tempfile.mkstemp(dir=path.parent.parent, prefix=".")
+@contextmanager
+def written(folder: Path, content: bytes) -> Iterator[Path]:
+    """A read-only file that is on disk, under a name that nobody looks for, to be moved or linked to its own.
+
+    What is left of it when the context ends is removed. Raises OSError.
+    """
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(written, 0o444)
-        os.replace(written, path)
-    except BaseException:
-        os.unlink(written)
-        raise
+        os.chmod(name, 0o444)
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put a read-only file in the place of what is there, whole for every reader. Raises OSError."""
+    # Beside the folder, not in it: in that of a bundle every file counts.
+    with written(path.parent.parent, content) as new:
+        new.replace(path)
     sync(path.parent)

@@ -110,7 +110,7 @@ def beside(
     return [
         *gate.quality(world, champion, Asked(asked, known), protocol=protocol, seed=settings.seed),
         gate.recall(world, asked, known),
-        gate.degraded(world, champion, asked, known),
+        gate.short(world, champion, asked, known),
         gate.cost(world, champion, asked, known),
     ]
 

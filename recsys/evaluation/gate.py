@@ -105,7 +105,7 @@ def cost(world: World, champion: World, questions: Questions, known: Known) -> L
     )
 
 
-def degraded(world: World, champion: World, questions: Questions, known: Known) -> Line:
+def short(world: World, champion: World, questions: Questions, known: Known) -> Line:
     """Lists that fall short of the items that were asked for, beside the champion's of the same users."""
     rows = np.arange(min(len(questions), SHORT_OF))
     batch = questions.batch(known, rows, count=SHORT_AT, seed=1)

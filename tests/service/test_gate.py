@@ -102,9 +102,9 @@ def test_a_worse_model_is_sent_back_with_its_figures(served: World, asked: Asked
 
 
 def test_a_bundle_whose_lists_fall_short_is_found(served: World, asked: Asked) -> None:
-    assert lines.degraded(served, served, asked.questions, asked.known).passed
+    assert lines.short(served, served, asked.questions, asked.known).passed
     gone = replace(served.item_stats, available=np.arange(len(served.item_stats.available)) < 10)
-    line = lines.degraded(replace(served, item_stats=gone), served, asked.questions, asked.known)
+    line = lines.short(replace(served, item_stats=gone), served, asked.questions, asked.known)
     assert not line.passed
     assert line.found.startswith("100.0% and 0.0% of")
 
