@@ -44,6 +44,21 @@ def written(folder: Path, content: bytes) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
+def put(path: Path, content: bytes) -> None:
+    """Put a file in the place of what is there, whole for every reader; the one process that writes it calls this.
+
+    What a death leaves lies under one name, where the next call overwrites it. Raises OSError: it is as before.
+    """
+    temporary = path.with_suffix(".writing")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync(path.parent)
+
+
 def replace(path: Path, content: bytes) -> None:
     """Put a read-only file in the place of what is there, whole for every reader. Raises OSError."""
     # Beside the folder, not in it: in that of a bundle every file counts.

@@ -4,13 +4,12 @@ The digest is plain: whoever has the list and guesses an id can tell whether it 
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from recsys.durable import sync
+from recsys.durable import put
 from recsys.errors import ArchiveError
 
 
@@ -59,15 +58,8 @@ class ErasedUsers:
             ArchiveError: the file is damaged, or the disk refuses; then it is as before.
         """
         listed = msgspec.json.format(msgspec.json.encode({**self.read(), **until_ms}), indent=1)
-        temporary = self._path.with_suffix(".writing")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(listed)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
-            sync(self._path.parent)
+            put(self._path, listed)
         except OSError as error:
             raise ArchiveError(f"cannot write {self._path}: {error}; free disk space or mend the folder") from error
 

@@ -10,6 +10,7 @@ from recsys.archive import Archive, Position
 from recsys.erased_users import ErasedUsers
 from recsys.errors import ArchiveError
 from recsys.items import Item
+from recsys.withdrawn_events import WithdrawnEvents
 from service.catalogue_entries import Change
 from service.decisions import Decision, Erased
 from service.event_log import Event
@@ -17,6 +18,7 @@ from service.settings import Settings
 from service.state_keys import SHARDS
 
 ERASED_USERS = "erased-users.json"  # beside the archives
+WITHDRAWN_EVENTS = "withdrawn-events.parquet"  # also there
 _EVENT_COLUMNS = (
     pa.field("event_id", pa.string()),
     pa.field("type", pa.string()),
@@ -61,6 +63,11 @@ def catalogue_archive(settings: Settings) -> Archive:
 def catalogue_beside(events: Archive) -> Archive:
     """The catalogue of the home that an archive of events belongs to."""
     return Archive(events.root.with_name("catalogue"), streams=1, columns=_CATALOGUE_COLUMNS)
+
+
+def withdrawn_beside(events: Archive) -> WithdrawnEvents:
+    """What those who were forgotten did in the home that an archive of events belongs to."""
+    return WithdrawnEvents(events.root.with_name(WITHDRAWN_EVENTS))
 
 
 def erased_users(settings: Settings) -> ErasedUsers:

@@ -49,6 +49,7 @@ class Eraser:
     Args:
         forgetting: Takes orders for those who were merged into a user who is forgotten.
         events, decisions: The archivers of this home. data: The folder of imported data sets.
+        withdraw: Keeps what some users did to items, as of a moment, without them. let_go: Ends that in time.
         recount: Makes the item stats anew.
     """
 
@@ -61,9 +62,11 @@ class Eraser:
         erased: ErasedUsers,
         *,
         data: Path,
+        withdraw: Callable[[Collection[str], int], None],
+        let_go: Callable[[int], None],
         recount: Callable[[], None],
     ) -> None:
-        self._recount, self._forgetting = recount, forgetting
+        self._withdraw, self._let_go, self._recount, self._forgetting = withdraw, let_go, recount, forgetting
         self._store, self._erased, self._data = store, erased, data
         self._events, self._decisions = events, decisions
         self._owes_rewrite, self._rewritten = False, -REWRITE_EVERY_S
@@ -78,6 +81,7 @@ class Eraser:
         """
         (waiting,) = await self._store.demand([("HVALS", ORDERS)])
         orders = [msgspec.json.decode(one, type=Order) for one in waiting]
+        await asyncio.to_thread(self._let_go, await self._store.now_ms())
         if not orders:
             await self._rewrite_store()
             return 0
@@ -89,6 +93,7 @@ class Eraser:
             for user in givers:
                 await self._forgetting.forget(user)
             return await self.step()
+        await asyncio.to_thread(self._withdraw, users, await self._store.now_ms())
         until_ms = {one.receipt.user: one.until_ms for one in orders}
         await asyncio.to_thread(self._erased.add, until_ms)
         # Again, and now everything of these users that was ever accepted is archived or left out. Another archiver that
@@ -103,6 +108,7 @@ class Eraser:
         await self._remove_states(users)
         await asyncio.to_thread(rewrite_without, self._data, self._count_imported(users))
         await asyncio.to_thread(self._recount)
+        await asyncio.to_thread(self._let_go, await self._store.now_ms())
         await self._finish(orders, users)
         self.counts["forgotten"] += len(orders)
         self._owes_rewrite = True

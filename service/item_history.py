@@ -1,24 +1,30 @@
-"""The item snapshot of any past moment, made from the import, the archive and the log."""
+"""The item snapshot of any past moment, made from the import, the archive and the log.
+
+Users who are forgotten leave all three. What they did counts on in snapshots of before, as long as it is kept without
+them (`recsys.withdrawn_events`).
+"""
 
 import copy
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow as pa
 
 from recsys.archive import Archive
 from recsys.datasets.dataset import Dataset
-from recsys.erased_users import ErasedUsers
 from recsys.features.item_counts import ItemCounts
-from recsys.verbs import MERGED
 from recsys.vocabulary import item_keys
-from service.archives import ERASED_USERS, archived_changes, catalogue_beside
+from service.archives import archived_changes, catalogue_beside, withdrawn_beside
 from service.catalogue_entries import Change, changes_in, items_after
 from service.event_log import stream_key
+from service.item_events import ARCHIVED, NEVER, ItemEvents, in_order, of_archive, of_import, of_withdrawn
 from service.item_snapshot import CATALOGUE, Snapshot
-from service.item_updater import counts_for_items, in_order
+from service.item_updater import counts_for_items
+from service.item_updater import in_order as by_position
 from service.log_entries import Entry, text_of
 from service.state_keys import SHARDS
 from service.store_client import StoreClient
@@ -29,20 +35,17 @@ class ItemHistory:
     """Everything that counts for items up to a moment of the store's clock, from which any earlier snapshot follows.
 
     Attributes:
-        base: Names the import, and who was erased from it. until_ms: The moment.
-        imported: Counters of the import alone.
-        ms: uint64 [e], positions of the events of archive and log, ascending. item_key: uint64 [e]. verb: uint8 [e].
-        ts_s: uint32 [e].
+        bases: Names of the import with so many erasures in force; those whose events are no longer kept have none.
+        until_ms: The moment.
+        imported: Counters of the import alone, with so many erasures in force.
+        logged: What archive and log have, in order.
         changes: Of the catalogue, in its order.
     """
 
-    base: str
+    bases: dict[str, int]
     until_ms: int
-    imported: ItemCounts
-    ms: np.ndarray
-    item_key: np.ndarray
-    verb: np.ndarray
-    ts_s: np.ndarray
+    imported: Callable[[int], ItemCounts]
+    logged: ItemEvents
     changes: list[Change]
 
     @classmethod
@@ -59,38 +62,59 @@ class ItemHistory:
         Raises:
             ArchiveError: a file cannot be read. RedisError: the store failed.
         """
-        imported = ItemCounts.empty()
-        if dataset is not None and len(dataset.events):
-            imported.apply(**_imported(dataset, imported_s))
+        fingerprint = dataset.fingerprint if dataset else ""
         changes = _changes(client, catalogue_beside(archive), until_ms)
-        ms, item_key, verb, ts_s = _logged(client, archive, until_ms)
-        erased = ErasedUsers(archive.root.with_name(ERASED_USERS)).read()
-        return cls(_base(dataset, imported_s, erased), until_ms, imported, ms, item_key, verb, ts_s, changes)
+        log, import_ = _logged(client, archive, until_ms), of_import(dataset)
+        withdrawn = withdrawn_beside(archive).read()  # after the rest: an erasure writes here first, then removes there
+        logged = in_order(of_withdrawn(withdrawn, "", until_ms), log)
+        imported = _counts_of(in_order(of_withdrawn(withdrawn, fingerprint, until_ms), import_), imported_s)
+        numbers = range(withdrawn.expired, len(withdrawn.erased_ms) + 1)
+        bases = {_base(fingerprint, imported_s, number): number for number in numbers}
+        return cls(bases, until_ms, imported, logged, changes)
 
-    def at(self, horizon_ms: int) -> Snapshot:
-        """The snapshot as of a moment, at most `until_ms`. Cost: 0.1 us an event."""
-        counts = copy.deepcopy(self.imported)
-        before = slice(int(np.searchsorted(self.ms, horizon_ms)))
-        counts.apply(item_key=self.item_key[before], verb=self.verb[before], ts_s=self.ts_s[before])
-        return Snapshot(self.base, horizon_ms, counts, items_after(self.changes, horizon_ms))
+    @property
+    def base(self) -> str:
+        """With all erasures in force."""
+        return list(self.bases)[-1]
+
+    def at(self, horizon_ms: int, base: str | None = None) -> Snapshot:
+        """The snapshot as of a moment, at most `until_ms`. Cost: 0.1 us an event.
+
+        Args:
+            base: One of `bases`: that of the snapshot to be made again; None: the last.
+        """
+        base = base or self.base
+        in_force = self.bases[base]
+        counts = copy.deepcopy(self.imported(in_force))
+        _count(counts, self.logged.take(slice(int(np.searchsorted(self.logged.ms, horizon_ms)))).at(in_force))
+        return Snapshot(base, horizon_ms, counts, items_after(self.changes, horizon_ms))
 
 
-def _base(dataset: Dataset | None, imported_s: int, erased: dict[str, int]) -> str:
+def _base(fingerprint: str, imported_s: int, in_force: int) -> str:
     """Without somebody's events the counts are others, so each erasure begins a line of versions."""
-    named = f"{dataset.fingerprint if dataset else ''} {imported_s} {sorted(erased.items())}"
+    named = f"{fingerprint} {imported_s} {list(range(in_force))}"
     return hashlib.blake2b(named.encode(), digest_size=4).hexdigest()
 
 
-def _imported(dataset: Dataset, imported_s: int) -> dict[str, np.ndarray]:
-    events = dataset.events
-    ts_s = events.ts_ms // 1000
-    later_s = max(imported_s - int(ts_s[-1]), 0)
-    key = item_keys(dataset.item_id)[events.item]
-    return {"item_key": key, "verb": events.verb, "ts_s": (ts_s + later_s).astype(np.uint32)}
+def _count(counts: ItemCounts, events: ItemEvents, later_s: int = 0) -> None:
+    counts.apply(item_key=events.item_key, verb=events.verb, ts_s=(events.ts_s + later_s).astype(np.uint32))
 
 
-def _logged(client: StoreClient, archive: Archive, horizon_ms: int) -> tuple[np.ndarray, ...]:
-    """Events of archive and log before a moment, in the order in which they count: ms, item_key, verb, ts_s.
+def _counts_of(imported: ItemEvents, imported_s: int) -> Callable[[int], ItemCounts]:
+    def counted(in_force: int) -> ItemCounts:
+        counts, there = ItemCounts.empty(), imported.at(in_force)
+        if len(there.ts_s):
+            _count(counts, there, max(imported_s - int(there.ts_s[-1]), 0))
+        return counts
+
+    if (imported.erasure == NEVER).all():  # nothing will ask for the events again
+        ever = counted(0)
+        return lambda _: ever
+    return lru_cache(2)(counted)
+
+
+def _logged(client: StoreClient, archive: Archive, horizon_ms: int) -> ItemEvents:
+    """Events of archive and log before a moment.
 
     The log is read between two looks at how far the archive reaches: what leaves the log meanwhile is archived at the
     second one, which says of each event where it is taken from.
@@ -100,25 +124,20 @@ def _logged(client: StoreClient, archive: Archive, horizon_ms: int) -> tuple[np.
         _entries(client, stream_key(number), f"({text_of(began[number])}", horizon_ms) for number in range(SHARDS)
     ]
     until = archive.until()
-    rows = archive.read(columns=("stream", "ms", "sequence", "item_id", "ts_ms", "verb", "type"))
+    rows = archive.read(columns=ARCHIVED)
     stream, ms, sequence = (rows[name].to_numpy() for name in ("stream", "ms", "sequence"))
     end = np.array(until, np.uint64)[stream]
     early = (ms < end[:, 0]) | ((ms == end[:, 0]) & (sequence <= end[:, 1]))
-    counting = (rows["verb"].to_numpy() > 0) & pc.not_equal(rows["type"], MERGED).to_numpy()
-    wanted = np.flatnonzero(early & (ms < horizon_ms) & counting)
-    rows, stream, ms, sequence = rows.take(wanted), stream[wanted], ms[wanted], sequence[wanted]
-    newer = [one for one in in_order(entries, horizon_ms) if counts_for_items(one[2]) and one[0] > until[one[1]]]
-    item = rows["item_id"].combine_chunks().dictionary_encode()
-    stream = np.concatenate([stream, np.array([number for _, number, _ in newer], np.uint8)])
-    sequence = np.concatenate([sequence, np.array([position[1] for position, _, _ in newer], np.uint64)])
-    ms = np.concatenate([ms, np.array([position[0] for position, _, _ in newer], np.uint64)])
-    order = np.lexsort((stream, sequence, ms))
-    archived_key = item_keys(item.dictionary.to_pylist())[item.indices.to_numpy()]
-    newer_ts_s = np.array([event.ts_ms // 1000 for *_, event in newer], np.int64)
-    item_key = np.concatenate([archived_key, item_keys(event.item_id for *_, event in newer)])
-    verb = np.concatenate([rows["verb"].to_numpy(), np.array([event.verb for *_, event in newer], np.uint8)])
-    ts_s = np.concatenate([rows["ts_ms"].to_numpy() // 1000, newer_ts_s]).astype(np.uint32)
-    return ms[order], item_key[order], verb[order], ts_s[order]
+    newer = [one for one in by_position(entries, horizon_ms) if counts_for_items(one[2]) and one[0] > until[one[1]]]
+    logged = ItemEvents.of(
+        stream=[number for _, number, _ in newer],
+        sequence=[position[1] for position, _, _ in newer],
+        ms=[position[0] for position, _, _ in newer],
+        item_key=item_keys(event.item_id for *_, event in newer),
+        verb=[event.verb for *_, event in newer],
+        ts_s=[event.ts_ms // 1000 for *_, event in newer],
+    )
+    return in_order(of_archive(rows.filter(pa.array(early & (ms < horizon_ms), pa.bool_()))), logged)
 
 
 def _changes(client: StoreClient, catalogue: Archive, horizon_ms: int) -> list[Change]:

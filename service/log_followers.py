@@ -45,6 +45,7 @@ from service.traffic.lease import Lease
 from service.traffic.table import LEASE_KEY, TrafficTable
 from service.updater import Updater, run
 from service.updater import warm_up as warm_up_updater
+from service.withdrawal import let_go, withdraw
 from service.world import registry
 
 LOG_TIMEOUT_MS = 3_000  # the updater waits up to a second for events
@@ -193,6 +194,8 @@ class ArchiverDeployment:
             decisions,
             erased,
             data=settings.home_path / "data",
+            withdraw=partial(withdraw, settings),
+            let_go=partial(let_go, settings),
             recount=partial(count_items_anew, settings, redis_url),
         )
         archivers = {"events": events, "decisions": decisions, "catalogue": catalogue}

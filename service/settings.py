@@ -87,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # --- forgetting ---
     forget_refuse_s: Annotated[int, Meta(ge=60, le=31_536_000)] = 2_592_000  # events of a forgotten user are refused
+    withdrawn_kept_s: Annotated[int, Meta(ge=0, le=31_536_000)] = 2_592_000  # what they did to items, without who
 
     # --- decision records ---
     decision_sample: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of answers recorded

@@ -85,10 +85,11 @@ class PastItems:
     def __init__(self, settings: Settings, store_url: str) -> None:
         self._settings, self._store_url = settings, store_url
         self._history: ItemHistory | None = None
-        self._gone: set[str] = set()
+        self._gone: set[str] = set()  # bases
 
     def at(self, version: str) -> Snapshot | None:
-        """The snapshot of a version; None where it began from another import, or from users who were erased since.
+        """The snapshot of a version; None where it began from another import, or what users did who were forgotten
+        since is no longer kept.
 
         Raises:
             StackError: the store does not answer. ArchiveError, DatasetError: files cannot be read.
@@ -98,14 +99,14 @@ class PastItems:
             return None
         if base in self._gone:
             return None
-        if self._history is None or self._history.base != base or self._history.until_ms < int(horizon):
+        if self._history is None or base not in self._history.bases or self._history.until_ms < int(horizon):
             self._history = self._read()
         if self._history is None or self._history.until_ms < int(horizon):
             return None
-        if self._history.base != base:
+        if base not in self._history.bases:
             self._gone.add(base)
             return None
-        return self._history.at(int(horizon))
+        return self._history.at(int(horizon), base)
 
     def _read(self) -> ItemHistory | None:
         live = live_source(self._store_url)

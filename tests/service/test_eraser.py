@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from service.http import HttpEdge
 from service.imports import current_dataset
 from service.lookup import StateLookup
 from service.merging import Merging
-from service.rebuild import rebuild
+from service.rebuild import count_items_anew, rebuild
 from service.recorded_answers import RecordedAnswers
 from service.round_trips import RoundTrips
 from service.schemas import Erasure
@@ -45,6 +46,7 @@ from service.settings import Settings
 from service.stages import ColocatedStages
 from service.state_keys import live_key, live_name, shard, state_key
 from service.updater import Updater
+from service.withdrawal import let_go, withdraw
 from tests.service.conftest import BreakableStore
 from tests.service.test_updater import catch_up
 from tests.workers import end, start
@@ -61,16 +63,22 @@ def archivers_in(store: RoundTrips, settings: Settings) -> tuple[Archiver, Archi
     )
 
 
-def eraser_in(store: RoundTrips, settings: Settings) -> Eraser:
-    home = settings.home_path
-    forgetting = Forgetting(store, refuse_s=settings.forget_refuse_s)
-    archivers = archivers_in(store, settings)
-    return Eraser(store, forgetting, *archivers, erased_users(settings), data=home / "data", recount=lambda: None)
+def eraser_in(store: RoundTrips, settings: Settings, url: str) -> Eraser:
+    return Eraser(
+        store,
+        Forgetting(store, refuse_s=settings.forget_refuse_s),
+        *archivers_in(store, settings),
+        erased_users(settings),
+        data=settings.home_path / "data",
+        withdraw=partial(withdraw, settings),
+        let_go=partial(let_go, settings),
+        recount=partial(count_items_anew, settings, url),
+    )
 
 
 def work(url: str, home: str) -> None:
     """One step of an eraser."""
-    asyncio.run(eraser_in(RoundTrips(url, timeout_ms=5000, connections=1), Settings(home=home)).step())
+    asyncio.run(eraser_in(RoundTrips(url, timeout_ms=5000, connections=1), Settings(home=home), url).step())
 
 
 @dataclass
@@ -82,6 +90,7 @@ class Service:
     updater: Updater
     store: RoundTrips
     settings: Settings
+    url: str
     sent: int = 0
 
     async def act(self, user: str, items: list[str]) -> list[dict[str, Any]]:
@@ -110,7 +119,7 @@ class Service:
         return response.json()
 
     async def erase(self) -> int:
-        return await eraser_in(self.store, self.settings).step()
+        return await eraser_in(self.store, self.settings, self.url).step()
 
 
 @asynccontextmanager
@@ -130,7 +139,7 @@ async def service(world: World, url: str, home: Path) -> AsyncIterator[Service]:
     edge = HttpEdge(gateway, intake, recorded, nobody, merging, forgetting, nobody)
     try:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=edge), base_url="http://riffle") as client:
-            yield Service(client, log, Updater(store), store, settings)
+            yield Service(client, log, Updater(store), store, settings, url)
     finally:
         await store.close()
 

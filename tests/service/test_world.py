@@ -8,25 +8,33 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import redis
 
 from recsys.datasets import dataset as storage
 from recsys.datasets.dataset import Dataset
 from recsys.errors import RegistryError
 from recsys.items import Item
 from recsys.types import World
-from service.archives import event_archive
+from service.archives import event_archive, user_of
+from service.decisions import Decision
 from service.errors import StackError
-from service.imports import folder_of
+from service.forgetting import Forgetting
+from service.imports import current_dataset, folder_of
 from service.rebuild import rebuild
 from service.record_schemas import Outcome
 from service.replay import replay
+from service.round_trips import RoundTrips
 from service.schemas import RecommendationRequest
 from service.settings import Settings
+from service.state_keys import refused_key
+from service.store_client import now_ms
+from service.withdrawal import let_go
 from service.world import recorded_worlds, registry
 from tests.service.conftest import BreakableStore
 from tests.service.gateways import KeptDecisions
 from tests.service.test_archiver import archiver_at, log_at
 from tests.service.test_decisions import decision
+from tests.service.test_eraser import eraser_in
 from tests.service.test_item_updater import put, settle
 from tests.service.test_live_world import gateway_of, live_at
 from tests.service.test_updater import catch_up, some_events, updater_at
@@ -66,16 +74,75 @@ def test_item_stats_of_a_version_that_needs_the_store_are_an_error_without_it(pu
         world_of(decision(1, bundle=champion, item_stats="0123abcd.1700000000000"))
 
 
+def verdicts_of(records: list[Decision], settings: Settings, url: str) -> dict[str, list[str]]:
+    """What came of making some answers again, by outcome: the detail of each."""
+    world_of = recorded_worlds(settings, url)
+    found: dict[str, list[str]] = {}
+    for record in records:
+        verdict = replay(record, world_of)
+        found.setdefault(verdict.outcome.value, []).append(str(verdict.detail))
+    return found
+
+
+def home_with(dataset: Dataset, published: Settings, folder: Path) -> Settings:
+    """A home of its own, with the bundles of another and a data set imported."""
+    home = Settings(home=str(folder))
+    shutil.copytree(published.home_path / "registry", folder / "registry")
+    storage.save(dataset, folder_of(home) / dataset.name)
+    current = {"name": dataset.name, "source": None, "positive_rating": home.positive_rating}
+    (folder_of(home) / "current.json").write_text(json.dumps(current))
+    return home
+
+
+@pytest.mark.valkey
+async def test_answers_of_others_are_made_again_after_users_were_forgotten_and_for_as_long_as_is_set(
+    published_home: Settings, served: World, breakable_store: BreakableStore, synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Of before, between and after three erasures; that of a user who never was changes nothing."""
+    home, url, kept = home_with(synthetic_dataset, published_home, tmp_path), breakable_store.url, KeptDecisions()
+    archive, users = event_archive(home), [f"user-{number:04d}" for number in range(9)]
+    await asyncio.to_thread(rebuild, url, synthetic_dataset, archive)
+    item_ids, bases = served.bundle.vocabulary.item_id.tolist(), []
+    store, server = RoundTrips(url, timeout_ms=5000, connections=1), redis.Redis.from_url(url)
+    async with live_at(url, served) as (live, items), log_at(url) as log, updater_at(url) as states:
+        gateway, forgetting = gateway_of(live, kept), Forgetting(store, refuse_s=3600)
+        for number, gone in enumerate(["user-0003", "a visitor who never was", "user-0005", "visitor", None]):
+            for half in range(2):
+                events = [
+                    msgspec.structs.replace(event, user_id=[*users, "visitor"][n % 10], item_id=item_ids[n % 7])
+                    for n, event in enumerate(some_events(60, seed=2 * number + half))
+                ]
+                await log.append([one for one in events if not server.exists(refused_key(one.user_id))])
+                await catch_up(states)
+                await settle(items)
+                await live.refresh()
+                for user in users:
+                    await gateway.recommend(RecommendationRequest(user_id=user, count=100))
+            bases.append(kept.records[-1].item_stats.partition(".")[0])
+            if gone:
+                await forgetting.forget(gone)
+                assert await eraser_in(store, home, url).step() == 1
+    await store.close()
+    assert bases[1] == bases[2]
+    assert len(set(bases)) == 4
+    others = [one for one in kept.records if user_of(one) not in ("user-0003", "user-0005")]
+    assert len({one.item_stats for one in others}) == 10
+    assert verdicts_of(others, home, url).keys() == {"identical"}
+    await asyncio.to_thread(rebuild, url, current_dataset(home), archive)
+    assert verdicts_of(others, home, url).keys() == {"identical"}
+    let_go(msgspec.structs.replace(home, withdrawn_kept_s=0), now_ms(server) + 1)
+    found = verdicts_of(others, home, url)
+    assert len(found["identical"]) == len([one for one in others if one.item_stats.startswith(bases[-1])])
+    assert {"are gone" in detail for outcome in found if outcome != "identical" for detail in found[outcome]} == {True}
+    server.close()
+
+
 @pytest.mark.valkey
 async def test_answers_of_many_versions_are_made_again_identical_new_items_and_withheld_ones_included(
     published_home: Settings, served: World, breakable_store: BreakableStore, synthetic_dataset: Dataset, tmp_path: Path
 ) -> None:
     """While events arrive, are archived, and items come and go; and after a rebuild as well."""
-    home = Settings(home=str(tmp_path))
-    shutil.copytree(published_home.home_path / "registry", tmp_path / "registry")
-    storage.save(synthetic_dataset, folder_of(home) / synthetic_dataset.name)
-    current = {"name": synthetic_dataset.name, "source": None, "positive_rating": home.positive_rating}
-    (folder_of(home) / "current.json").write_text(json.dumps(current))
+    home = home_with(synthetic_dataset, published_home, tmp_path)
     url, archive, kept = breakable_store.url, event_archive(home), KeptDecisions()
     await asyncio.to_thread(rebuild, url, synthetic_dataset, archive)
     item_ids = served.bundle.vocabulary.item_id.tolist()

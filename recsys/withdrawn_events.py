@@ -1,0 +1,114 @@
+"""What forgotten users had done to items, without who: kept for a while, so that answers of others can be made again.
+
+Each erasure that takes events from the item counters has a number, from 1 on. Counters of an earlier day are those in
+which the erasures up to some number were in force; the events that later ones took still count there.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.archive_files import readable
+from recsys.durable import put
+from recsys.errors import ArchiveError
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string()),  # fingerprint of an import; "" of what came by the log
+        pa.field("stream", pa.uint8()),
+        pa.field("ms", pa.uint64()),  # position: of the log, or 0
+        pa.field("sequence", pa.uint64()),  # position: of the log, or the event's place in the import
+        pa.field("item_key", pa.uint64()),
+        pa.field("verb", pa.uint8()),
+        pa.field("ts_s", pa.int64()),  # UTC epoch seconds
+        pa.field("erasure", pa.int32()),  # which took it
+    ]
+)
+EVENT = _SCHEMA.remove(_SCHEMA.get_field_index("erasure"))  # what an erasure takes
+_ERASURES = b"riffle.erasures"
+_POSITION = ["dataset", "stream", "ms", "sequence"]
+
+
+class Withdrawn(NamedTuple):
+    """What is kept.
+
+    Attributes:
+        erased_ms: When each erasure was, UTC epoch milliseconds; the first is number 1.
+        expired: Up to which number events are no longer kept.
+        rows: As EVENT, with `erasure`.
+    """
+
+    erased_ms: list[int]
+    expired: int
+    rows: pa.Table
+
+
+class WithdrawnEvents:
+    """The file; one process changes it, any may read it.
+
+    Args:
+        path: Of the file; there is none before an erasure took events.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Withdrawn:
+        """All of it. Raises ArchiveError: the file is damaged."""
+        try:
+            with readable(self._path):
+                rows = pq.read_table(pa.BufferReader(self._path.read_bytes()))
+                return Withdrawn(*_described(rows.schema), rows.cast(_SCHEMA))
+        except ArchiveError:
+            if self._path.exists():
+                raise
+            return Withdrawn([], 0, _SCHEMA.empty_table())
+
+    def add(self, events: pa.Table, now_ms: int) -> None:
+        """Keep what an erasure is about to take; when this returns it is on disk. Doing it twice is safe.
+
+        Args:
+            events: As EVENT, in any order. Without one that is new nothing changes, and no erasure is counted.
+        Raises:
+            ArchiveError: the file is damaged, or the disk refuses; then it is as before.
+        """
+        kept = self.read()
+        known = set(zip(*(kept.rows[name].to_pylist() for name in _POSITION), strict=True))
+        positions = zip(*(events[name].to_pylist() for name in _POSITION), strict=True)
+        events = events.filter(pa.array([one not in known for one in positions], pa.bool_()))
+        if not len(events):
+            return
+        number = pa.array(np.full(len(events), len(kept.erased_ms) + 1, np.int32))
+        rows = pa.concat_tables([kept.rows, events.append_column("erasure", number).cast(_SCHEMA)])
+        self._write(Withdrawn([*kept.erased_ms, now_ms], kept.expired, rows))
+
+    def expire(self, before_ms: int) -> None:
+        """Let go of what erasures before a moment took. Raises ArchiveError as `add` does."""
+        if not self._path.exists():
+            return
+        with readable(self._path):
+            erased_ms, gone = _described(pq.read_schema(self._path))
+        expired = sum(ms < before_ms for ms in erased_ms)
+        if expired > gone:
+            kept = self.read()
+            stay = pa.array(kept.rows["erasure"].to_numpy() > expired)
+            self._write(kept._replace(expired=expired, rows=kept.rows.filter(stay)))
+
+    def _write(self, kept: Withdrawn) -> None:
+        described = json.dumps({"erased_ms": kept.erased_ms, "expired": kept.expired}).encode()
+        sink = pa.BufferOutputStream()
+        pq.write_table(kept.rows.replace_schema_metadata({_ERASURES: described}), sink, compression="zstd")
+        try:
+            put(self._path, sink.getvalue().to_pybytes())
+        except OSError as error:
+            raise ArchiveError(f"cannot write {self._path}: {error}; free disk space or mend the folder") from error
+
+
+def _described(schema: pa.Schema) -> tuple[list[int], int]:
+    """When the erasures were, and up to which the events are gone."""
+    found = json.loads(schema.metadata[_ERASURES])
+    return [int(ms) for ms in found["erased_ms"]], int(found["expired"])
