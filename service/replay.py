@@ -80,8 +80,8 @@ def again(record: Decision | Erased, world_of: Callable[[Decision], World]) -> A
     if record.item_stats != world.item_stats.version:
         return _refused(
             record,
-            f"item stats {record.item_stats!r} are gone: they end with another import, and when a user is forgotten; "
-            f"there are {world.item_stats.version!r}",
+            f"item stats {record.item_stats!r} are gone: they end with another import, and `withdrawn_kept_s` after a "
+            f"user was forgotten; there are {world.item_stats.version!r}",
         )
     states, undecodable = unpack([record.user_state], SCHEMA_HASH)
     was_undecodable = any(one["cause"] == UNDECODABLE for one in record.degraded)
