@@ -35,7 +35,7 @@ load: $(VENV)/.dev ## visitors on what is up, judged by an SLO; HOST= USERS= TIM
 
 test: $(VENV)/.dev $(VENV)/.promtool ## lint, types and all tests, the end-to-end ones included
 	@$(VENV)/bin/python -m tests.compiled & compiled=$$!; $(CHECK) || { kill $$compiled; exit 1; }; \
-	  wait $$compiled && $(VENV)/bin/python -m pytest -n auto --dist loadfile -m "not e2e" && $(VENV)/bin/python -m pytest -m e2e
+	  wait $$compiled && $(VENV)/bin/python -m tests.both
 
 check: $(VENV)/.dev ## ruff and mypy
 	@$(CHECK)

@@ -40,7 +40,7 @@ class Invented:
 
 
 def invent(n: int, recipe: Recipe, *, users: int, threads: int = 1) -> Invented:
-    """A bundle of `n` items made by a recipe's dimensions, number of neighbours and seed; the same for the same.
+    """A bundle of `n` items made by a recipe's dimensions, neighbours, trees and seed; the same for the same.
 
     Memory: about three times its files. Time: two minutes of two cores a million items, most of it for the indexes, the
     one part that uses several `threads`.
@@ -57,7 +57,8 @@ def invent(n: int, recipe: Recipe, *, users: int, threads: int = 1) -> Invented:
     category, indptr = _categories(tastes, order, seed)
     by_category = np.argsort(category, kind="stable")
     owners = (by_category // PER_ITEM).astype(np.int32)
-    trained = train(synthetic(users=400, items=300, seed=seed), msgspec.structs.replace(_TRAINED, seed=seed))
+    small = msgspec.structs.replace(_TRAINED, seed=seed, trees=recipe.trees)
+    trained = train(synthetic(users=400, items=300, seed=seed), small)
     bundle = Bundle(
         id="",
         recipe=recipe,

@@ -20,7 +20,7 @@ from recsys.verbs import Verb
 from tests.worlds import Ask, batch_of
 
 ITEMS = 3_000
-RECIPE = Recipe(factors=32, spectral_factors=16, neighbours=20, seed=5)
+RECIPE = Recipe(factors=32, spectral_factors=16, neighbours=20, trees=10, seed=5)  # 200 trees take 20 s
 
 
 @pytest.fixture(scope="module")
