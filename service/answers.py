@@ -214,6 +214,7 @@ def decision_of(
         quality=answer.quality or 1.0,
         variants=assigned.variants if assigned else {},
         propensity=assigned.propensity if assigned else 1.0,
+        overridden=list(assigned.overridden) if assigned else [],
         query=request,
         user_state=answer.user_state,
         seed=query.seed,

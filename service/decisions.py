@@ -43,6 +43,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         id: Recommendation id. kind: "recommendations" or "similar". time_ms: UTC epoch milliseconds.
         bundle, item_stats: Versions pinned for this request. candidates: Ranked, at least.
         variants: Of each experiment or rollout that the user was in. propensity: How probable just these were.
+        overridden: Of these, what was not drawn but given to this user by hand.
         query: The request as decoded. user_state: Packed bytes as read, None if there was none.
         seed, now_s: As passed to `recommend`. items, scores: As served, best first.
         degraded, timing_ms: As answered.
@@ -72,6 +73,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     removed: list[int] = []
     ranked: int = 0
     variants: dict[str, str] = {}
+    overridden: list[str] = []
     explore: float = 0.0
     item_propensity: float = 0.0
     diversity: float = 0.0

@@ -75,6 +75,7 @@ RECORDED_ANSWER: dict[str, Any] = {
     "item_stats": "20261123-5a4d0202f9b0",
     "variants": {},
     "propensity": 1.0,
+    "overridden": [],
     "query": {"user_id": "42", "count": 1},
     "diversity": 0.0,
     "user_state": {

@@ -4,6 +4,7 @@ The registry says which bundle is meant to serve, the table which one does. A ro
 that takes two seconds at most and needs no registry.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -28,10 +29,12 @@ class Promoted(NamedTuple):
     Attributes:
         seconds: From the switch until every replica obeyed; None where nothing runs.
         untold: Why the registry does not know yet; None: it does.
+        stopped: Experiments that ended with it, by name.
     """
 
     seconds: float | None
     untold: str | None
+    stopped: Sequence[str] = ()
 
 
 def promote(
@@ -73,7 +76,7 @@ def promote(
         changes.promoted(await table.demand(), bundle_id)
         # The table first: it remembers that the registry has to be told, whatever interrupts this here.
         after, seconds = await switching.load_and_switch(table, [bundle_id], promoted, who=who, reason=reason)
-        return Promoted(seconds, await _register(table, bundles, after, known))
+        return Promoted(seconds, await _register(table, bundles, after, known), after.stopped_now())
 
     return on_table(store, everywhere)
 

@@ -54,6 +54,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     item_stats: Annotated[str, Meta(description="Version of the item statistics.")]
     variants: Annotated[dict[str, str], Meta(description="Of each experiment and rollout that the user was in.")]
     propensity: float
+    overridden: Annotated[list[str], Meta(description="Of these, what was given to this user by hand.")]
     query: Annotated[dict[str, Any], Meta(description="The request, with its defaults.")]
     diversity: Annotated[float, Meta(description="The request's, or the setting.")]
     user_state: Annotated[StateSummary, Meta(description="Absent where nothing was stored.")] | UnsetType = UNSET

@@ -97,6 +97,7 @@ def _answer(record: Decision, vocabulary: Vocabulary) -> RecordedAnswer:
         item_stats=record.item_stats,
         variants=record.variants,
         propensity=record.propensity,
+        overridden=record.overridden,
         query=record.query,
         diversity=record.diversity,
         user_state=UNSET if record.user_state is None else _summary(record.user_state, vocabulary),

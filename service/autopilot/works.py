@@ -29,7 +29,7 @@ from service.rollouts import begin
 from service.settings import Settings
 from service.shadow import compared
 from service.stack import ray_head, valkey
-from service.traffic import switching
+from service.traffic import changes, switching
 from service.traffic.document import Shadow, Traffic
 from service.traffic.table import TrafficTable, on_table
 from service.training import comparable_champion, published
@@ -275,7 +275,7 @@ def _switch(url: str, bundles: list[str], by: Callable[[Traffic], Traffic], reas
 def _without(now: Traffic, name: str) -> Traffic:
     """Without a rollout, if it is under way."""
     is_it = now.rollout is not None and now.rollout.name == name
-    return msgspec.structs.replace(now, rollout=None) if is_it else now
+    return changes.without_rollout(now) if is_it else now
 
 
 async def _table(table: TrafficTable) -> tuple[Traffic, int]:

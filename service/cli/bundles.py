@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -168,9 +169,18 @@ def promote(
     elif manifest.id not in {one.to_id for one in found.audit() if one.name == CHAMPION}:
         pass_gate(settings, manifest.id)
     with waiting("Promoting"):
-        seconds, untold = promote_everywhere(settings, manifest.id, reason=reason, who=whoami(), expected=expect)
-    where = "run [bold]riffle serve[/] to serve it" if seconds is None else f"everywhere after {seconds:.1f} s"
+        done = promote_everywhere(settings, manifest.id, reason=reason, who=whoami(), expected=expect)
+    where = (
+        "run [bold]riffle serve[/] to serve it" if done.seconds is None else f"everywhere after {done.seconds:.1f} s"
+    )
     output.print(f"[green]✓[/] champion is now [bold]{manifest.id}[/]; {where}")
+    say_of_switch(done.stopped, done.untold)
+
+
+def say_of_switch(stopped: Sequence[str], untold: str | None) -> None:
+    """What came with another champion. stopped: Experiments. untold: Why the registry does not know; None: it does."""
+    if stopped:
+        output.print(f"Experiments on bundles ended with it: {', '.join(stopped)}", markup=False)
     if untold is not None:
         output.print(f"The registry could not be told, and will be: {untold}", style="yellow", markup=False)
 

@@ -110,10 +110,13 @@ def list_() -> None:
 def override(
     name: Name,
     user: Annotated[str, typer.Option(help="Whose variant it is.")],
-    variant: Annotated[str, typer.Option(help="Of the experiment; none takes the override away.")],
+    variant: Annotated[str, typer.Option(help="Of it; none takes the override away.")],
     reason: Reason,
 ) -> None:
-    """Give one user a variant, whatever is drawn: for tests by hand. Their outcomes count as those of others."""
+    """Give one user a variant of an experiment, or canary or control of a rollout, to try it by hand.
+
+    Their outcomes are in no report.
+    """
     digest = user_digest(user)
 
     def chosen(now: Traffic) -> Traffic:

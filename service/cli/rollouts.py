@@ -133,7 +133,7 @@ def _change(reason: str, *, paused: bool) -> None:
 
 def _ended(now: Traffic) -> Traffic:
     _of(now)
-    return msgspec.structs.replace(now, rollout=None)
+    return changes.without_rollout(now)
 
 
 def _of(now: Traffic) -> Rollout:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from service.cli.bundles import whoami
+from service.cli.bundles import say_of_switch, whoami
 from service.cli.console import output, plain_table, waiting
 from service.errors import StackError
 from service.promotion import roll_back
@@ -77,8 +77,7 @@ def rollback(reason: Reason) -> None:
     with waiting("Rolling back"):
         after, seconds, unregistered = roll_back(load(), reason=reason, who=whoami())
     output.print(f"[green]✓[/] everybody gets [bold]{after.champion}[/] again, everywhere after {seconds:.1f} s")
-    if unregistered is not None:
-        output.print(f"The registry could not be told, and will be: {unregistered}", style="yellow", markup=False)
+    say_of_switch(after.stopped_now(), unregistered)
 
 
 def _answering(now: Traffic) -> list[tuple[str, str, str]]:

@@ -22,6 +22,7 @@ class Assigned(NamedTuple):
         bundle: Its id. arm: Settings where they are not the service's.
         variants: Of each experiment, and of the rollout, that the user is in: its name and the variant.
         propensity: Probability of just these variants.
+        overridden: Those of the names whose variant an override gave: nobody drew it, so their outcomes count nowhere.
         sides: Who drafts the list, the control first; none: `bundle` and `arm` alone, which are else the control's.
         interleaving: The experiment that they are of.
     """
@@ -30,6 +31,7 @@ class Assigned(NamedTuple):
     arm: Arm
     variants: dict[str, str]
     propensity: float
+    overridden: tuple[str, ...] = ()
     sides: tuple[Side, ...] = ()
     interleaving: str = ""
 
@@ -66,29 +68,32 @@ class Assignment:
         fields: dict[str, object] = {}
         variants: dict[str, str] = {}
         propensity = 1 - traffic.holdout / BUCKETS
-        if self._rollout and self._rollout.share:
-            is_canary = bucket(self._rollout.name, user_id) < self._rollout.share
-            variants[self._rollout.name] = CANARY if is_canary else CONTROL
-            share = self._rollout.share / BUCKETS
-            propensity *= share if is_canary else 1 - share
-            if is_canary:
-                fields["bundle"] = self._rollout.bundle
+        rollout = self._rollout
+        if rollout and (rollout.share or rollout.name in chosen):
+            drawn = CANARY if bucket(rollout.name, user_id) < rollout.share else CONTROL
+            variant = variants[rollout.name] = chosen.get(rollout.name, drawn)
+            if rollout.name not in chosen:
+                share = rollout.share / BUCKETS
+                propensity *= share if variant == CANARY else 1 - share
+            if variant == CANARY:
+                fields["bundle"] = rollout.bundle
         drafting: Experiment | None = None
         for layer, experiments in self._layers:
-            for one, variant, probability in _drawn(layer, experiments, user_id, placement, chosen):
+            for one, place, probability in _drawn(layer, experiments, user_id, placement, chosen):
                 propensity *= probability
-                if variant is None:  # one at most: the document sees to that
+                if place is None:  # one at most: the document sees to that
                     drafting, variants[one.name] = one, INTERLEAVED
                 else:
-                    fields |= _given(one.variants[variant].arm)
-                    variants[one.name] = one.variants[variant].name
+                    fields |= _given(one.variants[place].arm)
+                    variants[one.name] = one.variants[place].name
+        overridden = tuple(name for name in variants if name in chosen)
         if drafting is None:
-            return Assigned(*_answering(fields, traffic), variants, propensity)
+            return Assigned(*_answering(fields, traffic), variants, propensity, overridden)
         sides = [
             Side(one.name, *_answering(fields | _given(one.arm) | {"explore": 0.0}, traffic))
             for one in drafting.variants
         ]
-        return Assigned(sides[0].bundle, sides[0].arm, variants, propensity, tuple(sides), drafting.name)
+        return Assigned(sides[0].bundle, sides[0].arm, variants, propensity, overridden, tuple(sides), drafting.name)
 
 
 def _given(arm: Arm) -> dict[str, object]:

@@ -61,6 +61,11 @@ def with_rollout(traffic: Traffic, rollout: Rollout) -> Traffic:
     return _with(traffic, rollout=rollout, prepared=_less(traffic.prepared, rollout.bundle))
 
 
+def without_rollout(traffic: Traffic) -> Traffic:
+    """Without the rollout that is under way, if there is one: everybody gets the champion."""
+    return _with(traffic, rollout=None)
+
+
 def prepared(traffic: Traffic, bundle: str) -> Traffic:
     """With one more bundle that replicas hold."""
     if bundle in traffic.bundles():
@@ -137,7 +142,14 @@ def _calm(traffic: Traffic) -> tuple[Experiment, ...]:
 
 def _with(traffic: Traffic, **changes: Any) -> Traffic:
     after = msgspec.structs.replace(traffic, **changes)
+    if traffic.rollout and after.rollout is None:  # nobody can be given a side of it any more
+        left = {user: _less_one(of, traffic.rollout.name) for user, of in after.overrides.items()}
+        after = msgspec.structs.replace(after, overrides={user: of for user, of in left.items() if of})
     return msgspec.structs.replace(after, experiments=placed(after.check().experiments))
+
+
+def _less_one(of: dict[str, str], name: str) -> dict[str, str]:
+    return {one: variant for one, variant in of.items() if one != name}
 
 
 def _less(bundles: tuple[str, ...], bundle: str) -> tuple[str, ...]:

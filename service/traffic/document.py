@@ -122,8 +122,8 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         champion, previous: Bundles; the champion before is held loaded, so that the way back takes no time.
         prepared: Bundles to be held loaded, though nobody gets them yet.
         holdout: Share of users who are in no experiment and no rollout, in 0.01 %.
-        overrides: By the digest of a user, the variant of experiments that they get, whatever the hash says: for tests
-            by hand.
+        overrides: By the digest of a user, the variant of experiments, or of the rollout, that they get, whatever the
+            hash says: for tests by hand.
         unregistered: The registry does not know of this champion yet: it could not be reached.
     """
 
@@ -145,6 +145,10 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         """Experiments that draw users."""
         return [one for one in self.experiments if one.state == "running"]
 
+    def stopped_now(self) -> list[str]:
+        """Names of the experiments that ended with this version."""
+        return [one.name for one in self.experiments if one.state == "stopped" and one.stopped == self.time]
+
     def bundles(self) -> set[str]:
         """All that a replica has to hold."""
         of = {self.champion, self.previous, *self.prepared}
@@ -164,6 +168,12 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
                 return one
         known = ", ".join(one.name for one in self.experiments) or "there is none"
         raise TrafficError(f"no experiment {name!r}; known: {known}")
+
+    def variants(self, name: str) -> list[str]:
+        """What an experiment, or the rollout, of a name may give. Raises TrafficError."""
+        if self.rollout and self.rollout.name == name:
+            return [CONTROL, CANARY]
+        return [one.name for one in self.experiment(name).variants]
 
     def check(self) -> "Traffic":
         """This document, if it can be obeyed.
@@ -201,8 +211,8 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
                 )
         for user, of in self.overrides.items():
             for name, variant in of.items():
-                if variant not in [one.name for one in self.experiment(name).variants]:
-                    raise TrafficError(f"the override of user {user}: experiment {name!r} has no variant {variant!r}")
+                if variant not in self.variants(name):
+                    raise TrafficError(f"the override of user {user}: {name!r} has no variant {variant!r}")
         return self
 
 

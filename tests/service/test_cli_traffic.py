@@ -73,8 +73,15 @@ def test_the_table_its_history_and_the_way_back_are_shown(running: Shop) -> None
     on_table(
         running.url, lambda table: table.change(lambda now: changes.promoted(now, running.other), who="t", reason="r")
     )
+    running.says("experiments", "create", "two", "--variant", "a=50", "--variant", "b=50,bundle=champion", *WHY)
+    with_experiment = msgspec.structs.replace(running.table.experiment("two"), state="running")
+    on_table(
+        running.url,
+        lambda table: table.change(lambda now: changes.with_experiment(now, with_experiment), who="t", reason="r"),
+    )
     said = running.says("rollback", "--reason", "no good")
     assert f"everybody gets {running.champion} again" in said
+    assert "Experiments on bundles ended with it: two" in said
     assert (running.table.champion, running.table.unregistered) == (running.champion, False)
     history = running.says("traffic", "history")
     assert [reason for reason in ("first", "r", "no good") if reason in history] == ["first", "r", "no good"]
@@ -106,7 +113,10 @@ def test_a_rollout_is_started_paused_resumed_and_aborted(running: Shop) -> None:
     assert "paused" in running.says("rollout", "status")
     running.says("rollout", "resume", *WHY)
     assert running.table.rollout == one
+    running.says("experiments", "override", one.name, "--user", "ann", "--variant", "canary", *WHY)
+    assert list(running.table.overrides.values()) == [{one.name: "canary"}]
     running.says("rollout", "abort", *WHY)
+    assert running.table.overrides == {}
     assert (running.table.rollout, running.table.champion) == (None, running.champion)
     assert "the champion already" in running.refuses("rollout", "start", "champion", "--force", *WHY)
 

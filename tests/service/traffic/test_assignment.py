@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from recsys.erased_users import user_digest
+from service.errors import TrafficError
 from service.traffic import changes
 from service.traffic.assignment import Assignment
 from service.traffic.document import Arm, Rollout, Traffic, decode, encode
@@ -105,6 +106,23 @@ def test_an_override_beats_the_hash_and_the_holdout() -> None:
     assert {assignment.of(user, "home").variants.get("closer") for user in USERS[:50]} == {"c"}
     assert {assignment.of(user, "home").arm.diversity for user in USERS[:50]} == {0.2}
     assert assignment.of(USERS[0], "home").propensity > 0
+    assert {assignment.of(user, "home").overridden for user in USERS[:50]} == {("closer",)}
+    assert {assignment.of(user, "home").overridden for user in USERS[50:1000]} == {()}
+
+
+def test_an_override_gives_a_side_of_a_rollout_also_before_it_begins_and_ends_with_it() -> None:
+    chosen = {user_digest("ann"): {"r1": "canary", "closer": "b"}, user_digest("bob"): {"r1": "control"}}
+    for share in (0, 9999):
+        now = table(rollout=Rollout("r1", B, share), experiments=(experiment(),), overrides=chosen).check()
+        ann, bob = (Assignment(now).of(user, "home") for user in ("ann", "bob"))
+        assert (ann.bundle, ann.variants["r1"], ann.overridden) == (B, "canary", ("r1", "closer"))
+        assert (bob.bundle, bob.variants["r1"], bob.overridden) == (A, "control", ("r1",))
+        for ended in (changes.without_rollout(now), changes.promoted(now, B), changes.rolled_back(now)):
+            assert ended.overrides == {user_digest("ann"): {"closer": "b"}}
+    with pytest.raises(TrafficError, match="no experiment 'r1'"):
+        table(overrides=chosen).check()
+    with pytest.raises(TrafficError, match="'r1' has no variant 'b'"):
+        table(rollout=Rollout("r1", B, 0), overrides={user_digest("ann"): {"r1": "b"}}).check()
 
 
 @pytest.mark.parametrize("bundle", [A, B, C])
