@@ -10,12 +10,9 @@ says the same. Nothing here is on the way of a request.
 """
 
 import asyncio
-import fcntl
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -25,22 +22,23 @@ from redis.exceptions import RedisError
 
 from recsys.bundle import Bundle
 from recsys.bundle_files import load
-from recsys.durable import sync
+from recsys.durable import put
 from recsys.errors import ArchiveError, BundleError, RecsysError
 from recsys.monitoring.alarms import Alarm, alarms_of
-from recsys.monitoring.causes import Cause, Remedy, causes
+from recsys.monitoring.causes import IDLE, Aged, Cause, Remedy, causes
 from recsys.monitoring.figures import Figure, expected_distinct, figures_of, not_compared
 from recsys.monitoring.hours import examined, series_of
 from recsys.monitoring.reference import FILE, HOUR_S, Reference
 from recsys.monitoring.segments import ALL
 from recsys.monitoring.series import shelf_of
-from recsys.monitoring.watch import LAYOUT_OF_WATCH, Watch, Watcher, new_watch
+from recsys.monitoring.watch import Watcher
 from recsys.types import World
 from service.archives import decision_archive, event_archive
 from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.drift_hours import OUTCOME_S, Read
+from service.drift_memory import alone, remembered, watcher_of
 from service.errors import RecordsUnavailable, ServiceError, StackError
 from service.logged_events import LoggedEvents
 from service.round_trips import RoundTrips
@@ -54,6 +52,7 @@ EARLY_MS = 60_000  # an answer so far in the future was given by a clock that is
 TOLD_S = 24 * HOUR_S  # for so long broken data are an alarm after they were last seen
 SKEWED = 0.01  # of the events; more are a problem
 LOST, FEW_LISTS = 0.5, 20  # of so many lists at least: more that cannot be made again, and the rest stands for nothing
+OLD_S = 30 * 24 * HOUR_S  # data that end before may be why idle times are long
 TIMEOUT_MS = 10_000
 
 _log = logging.getLogger(__name__)
@@ -107,15 +106,15 @@ def look(
     path = registry(settings).path(bundle)
     found = Look(bundle=path.name, at_s=now_ms // 1000)
     try:
-        loaded, reference = _known(path)
+        loaded, reference, window = _known(path)
     except BundleError as error:
         found.compared = False
         found.alarms.append(_of_data("reference", now_ms // 1000, harmful=False))
         found.problems.append(str(error))
         return found
     folder = settings.home_path / "drift"
-    with _alone(folder):
-        watch = _watch(folder / f"{path.name}.json", path.name, found)
+    with alone(folder):
+        watch = remembered(folder / f"{path.name}.json", path.name, found.problems)
         end_s = (now_ms // 1000 - OUTCOME_S - SETTLED_S if remember else now_ms // 1000 + HOUR_S) // HOUR_S * HOUR_S
         if watch.until_s > end_s + HOUR_S:
             found.problems.append(
@@ -132,32 +131,36 @@ def look(
         read = Read(known, world, reference.diversity)
         if start_s < end_s:
             asyncio.run(_read(settings, store_url, path.name, read, start_s, end_s, now_ms, found))
-        watcher = _watcher(watch, reference, found)
+        watcher = watcher_of(watch, reference, found.problems)
         shelf, examination = shelf_of(loaded), examined(reference.examination)
         for hour in read.hours(start_s, end_s):
             found.hours += 1
             watcher.see(hour.start_s, series_of(hour, loaded, reference.bins, shelf, examination))
-        _tell(found, watcher, read, reference, end_s)
+        _tell(found, watcher, read, reference, end_s, window)
         if remember:
-            _keep(folder / f"{path.name}.json", watcher.watch())
+            put(folder / f"{path.name}.json", msgspec.json.encode(watcher.watch()))
     return found
 
 
 @lru_cache(2)
-def _known(path: Path) -> tuple[Bundle, Reference]:
-    """A published bundle, which never changes: verified once, not at each look."""
+def _known(path: Path) -> tuple[Bundle, Reference, tuple[float, float]]:
+    """A published bundle, which never changes: verified once, not at each look; when its data begin and end."""
     if not (path / FILE).exists():
         Reference.load(path)  # says so, before all other files are verified for nothing
-    bundle, _ = load(path)
-    return bundle, Reference.load(path)
+    bundle, manifest = load(path)
+    first, last = (datetime.fromisoformat(manifest.fields["data_window"][one]).timestamp() for one in ("first", "last"))
+    return bundle, Reference.load(path), (first, last)
 
 
-def _tell(found: Look, watcher: Watcher, read: Read, reference: Reference, end_s: int) -> None:
+def _tell(
+    found: Look, watcher: Watcher, read: Read, reference: Reference, end_s: int, window: tuple[float, float]
+) -> None:
     """Everything that a look says."""
     watch = watcher.watch()
     empty_s = end_s - watch.until_s
     found.alarms = alarms_of(watcher)
-    found.causes = causes(found.alarms)
+    idle_s = watch.data["idle"] = max(watch.data.get("idle", 0), read.longest_idle_s)
+    found.causes = causes(found.alarms, _aged(found.at_s, window, idle_s, reference))
     if read.unsound:
         watch.data["scores"] = found.at_s
         found.problems.append(f"{read.unsound} lists hold a score that is not a number")
@@ -190,6 +193,14 @@ def _tell(found: Look, watcher: Watcher, read: Read, reference: Reference, end_s
     for subject in ("clocks", "records"):
         if found.at_s - watch.data.get(subject, 0) < TOLD_S:
             found.alarms.append(_of_data(subject, watch.data[subject], harmful=False))
+
+
+def _aged(at_s: int, window: tuple[float, float], idle_s: int, reference: Reference) -> Aged | None:
+    """Whether the bundle's data are old, and somebody was away since; longer than there are data is a wrong number."""
+    first_s, last_s = window
+    if at_s - last_s < OLD_S or not at_s - last_s <= idle_s <= at_s - first_s:
+        return None
+    return Aged((at_s - last_s) / 86_400, reference.bins[IDLE].names[-2:])
 
 
 def _of_data(subject: str, at_s: int, *, harmful: bool) -> Alarm:
@@ -233,49 +244,8 @@ async def _read(
         found.problems.append(f"{early} records are from the future: the clock of a gateway is wrong")
 
 
-def _watch(path: Path, bundle: str, found: Look) -> Watch:
-    """What is known from earlier looks; anew, with a problem, where that cannot be read."""
-    try:
-        watch = msgspec.json.decode(path.read_bytes(), type=Watch)
-    except FileNotFoundError:
-        return new_watch(bundle)
-    except (OSError, msgspec.DecodeError) as error:
-        found.problems.append(f"{path} cannot be read ({error}): what earlier looks saw is lost, and they begin anew")
-        return new_watch(bundle)
-    if watch.layout != LAYOUT_OF_WATCH:
-        found.problems.append(f"{path} is of another version: what earlier looks saw is lost, and they begin anew")
-        return new_watch(bundle)
-    return watch
-
-
-def _watcher(watch: Watch, reference: Reference, found: Look) -> Watcher:
-    try:
-        return Watcher(watch, reference)
-    except ValueError as error:
-        found.problems.append(f"what earlier looks saw is damaged ({error}), and they begin anew")
-        return Watcher(new_watch(watch.bundle), reference)
-
-
 def _utc(at_s: int) -> str:
     return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="minutes")
-
-
-def _keep(path: Path, watch: Watch) -> None:
-    """Replace the document as a whole, or leave it as it is."""
-    beside = path.with_suffix(".new")
-    beside.write_bytes(msgspec.json.encode(watch))
-    sync(beside)
-    beside.replace(path)
-    sync(path.parent)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One look at a time: two at once would count the same hours twice."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "look.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def worth_retraining(settings: Settings) -> list[tuple[str, float]]:

@@ -7,6 +7,8 @@ is a change of taste.
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
@@ -36,14 +38,25 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     harmful: bool
 
 
+IDLE, ACTIVITY = "user_log_idle_s", "user_log_activity_1h"
+
+
+class Aged(NamedTuple):
+    """Data that end long before the lists. days: How long. components: The last ones that idle times lie in."""
+
+    days: float
+    components: tuple[str, ...]
+
+
 Picture = Callable[[Sequence[Alarm]], tuple[Cause, Callable[[Alarm], bool]] | None]
 
 
-def causes(alarms: Sequence[Alarm]) -> list[Cause]:
-    """What alarms look like, the cause that hides others first."""
+def causes(alarms: Sequence[Alarm], aged: Aged | None = None) -> list[Cause]:
+    """What alarms look like, the cause that hides others first. aged: Where the age of the data may be one."""
     found: list[Cause] = []
     left = list(alarms)
-    for picture in PICTURES:
+    pictures: tuple[Picture, ...] = (_bots, partial(_old, aged=aged), *PICTURES)
+    for picture in pictures:
         if left and (seen := picture(left)):
             cause, explained = seen
             found.append(cause)
@@ -63,6 +76,17 @@ def _bots(alarms: Sequence[Alarm]) -> tuple[Cause, Callable[[Alarm], bool]] | No
             one.kind in ("traffic", "events", "quality") or (one.kind == "feature" and one.subject.startswith("item_"))
         ),
     )
+
+
+def _old(alarms: Sequence[Alarm], *, aged: Aged | None) -> tuple[Cause, Callable[[Alarm], bool]] | None:
+    """Everybody comes back after as long as hardly anybody was away in training."""
+    features = [one for one in alarms if one.kind == "feature" and one.now > one.usual]
+    if aged is None or not any(one.subject == IDLE and one.component in aged.components for one in features):
+        return None
+    why = f"what was learnt ends {aged.days:,.0f} days ago, and since then those who are asked for did nothing"
+    cause = Cause(name="old data", subject=IDLE, why=why, remedy=Remedy.RETRAIN, harmful=True)
+    of = [(IDLE, one) for one in aged.components] + [(ACTIVITY, DEFAULT)]
+    return cause, lambda one: one in features and (one.subject, one.component) in of
 
 
 def _broken(alarms: Sequence[Alarm]) -> tuple[Cause, Callable[[Alarm], bool]] | None:
@@ -125,4 +149,4 @@ def _worse(alarms: Sequence[Alarm]) -> bool:
     return any(one.kind == "quality" and one.harmful for one in alarms)
 
 
-PICTURES: tuple[Picture, ...] = (_bots, _broken, _wave, _shock, _taste, _other)
+PICTURES: tuple[Picture, ...] = (_broken, _wave, _shock, _taste, _other)

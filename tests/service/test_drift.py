@@ -164,6 +164,17 @@ def test_unit_of_an_input_that_changes_is_named_a_broken_feature(served: Served)
     assert any(one.harmful and one.subject == "user_log_idle_s" and one.since_s for one in found.alarms)
 
 
+def test_people_who_come_back_to_old_data_are_named_so_in_every_look(served: Served) -> None:
+    """Their newest interaction is in the import, whose data end 21 months before the lists."""
+    served.answer(*(msgspec.structs.replace(one, now_s=one.time_ms // 1000) for one in served.records()))
+    for _ in range(2):
+        found = served.look()
+        (old,) = [one for one in found.causes if one.name == "old data"]
+        assert (old.subject, old.remedy) == ("user_log_idle_s", Remedy.RETRAIN)
+        assert "ends 6" in old.why
+        assert not any("user_log_idle_s" in one.subject for one in found.causes if one is not old)
+
+
 def test_score_that_is_not_a_number_is_an_alarm(served: Served) -> None:
     records = served.records()
     records[7] = msgspec.structs.replace(records[7], scores=[math.nan] * 10)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from recsys.monitoring.alarms import Alarm, is_broken
-from recsys.monitoring.causes import Remedy, causes
+from recsys.monitoring.causes import Aged, Remedy, causes
 
 
 def alarm(kind: str, subject: str, component: str, *, segment: str = "all", usual: float = 0.2, now: float = 0.5,
@@ -71,6 +71,21 @@ def test_what_is_broken_about_a_feature_is_said(component: str, now: float, why:
     (one,) = causes([alarm("feature", "user_log_idle_s", component, usual=0, now=now)])
     assert one.subject == "user_log_idle_s"
     assert one.why.startswith(why)
+
+
+def test_who_comes_back_to_old_data_is_no_broken_feature() -> None:
+    aged = Aged(9_999, ("2 to 3", "above range"))
+    quiet = alarm("feature", "user_log_activity_1h", "default", segment="heavy", now=1.0)
+    for component in aged.components:
+        back = alarm("feature", "user_log_idle_s", component, usual=0, now=1.0)
+        assert [one.name for one in causes([back])] == ["broken feature"]
+        (old,) = causes([back, quiet], aged)
+        assert (old.name, old.remedy, "ends 9,999 days ago" in old.why) == ("old data", Remedy.RETRAIN, True)
+        assert [one.name for one in causes([back, NULLS], aged)] == ["old data", "broken feature"]
+    frozen = alarm("feature", "user_log_idle_s", "1 to 2", usual=0, now=1.0)
+    fewer = alarm("feature", "user_log_idle_s", "2 to 3", usual=0.5, now=0.0)
+    assert causes([frozen], aged)[0].name == "broken feature"
+    assert "old data" not in [one.name for one in causes([fewer], aged)]
 
 
 def test_drift_that_makes_nothing_worse_is_not_harmful() -> None:

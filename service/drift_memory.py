@@ -1,0 +1,44 @@
+"""What looks at drift remember: one small document for each bundle, in the home."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from recsys.monitoring.reference import Reference
+from recsys.monitoring.watch import LAYOUT_OF_WATCH, Watch, Watcher, new_watch
+
+
+def remembered(path: Path, bundle: str, problems: list[str]) -> Watch:
+    """What is known from earlier looks; anew, with a problem, where that cannot be read."""
+    try:
+        watch = msgspec.json.decode(path.read_bytes(), type=Watch)
+    except FileNotFoundError:
+        return new_watch(bundle)
+    except (OSError, msgspec.DecodeError) as error:
+        problems.append(f"{path} cannot be read ({error}): what earlier looks saw is lost, and they begin anew")
+        return new_watch(bundle)
+    if watch.layout != LAYOUT_OF_WATCH:
+        problems.append(f"{path} is of another version: what earlier looks saw is lost, and they begin anew")
+        return new_watch(bundle)
+    return watch
+
+
+def watcher_of(watch: Watch, reference: Reference, problems: list[str]) -> Watcher:
+    """What goes on from there; anew, with a problem, where the document does not fit the reference."""
+    try:
+        return Watcher(watch, reference)
+    except ValueError as error:
+        problems.append(f"what earlier looks saw is damaged ({error}), and they begin anew")
+        return Watcher(new_watch(watch.bundle), reference)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One look at a time: two at once would count the same hours twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "look.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
