@@ -245,7 +245,7 @@ def test_users_are_forgotten(port: int, tmp_path: Path) -> None:
             await EventLog(store, limit=100).append([event])
             await Updater(store).step(block_ms=1)
             settings = Settings(home=str(tmp_path))
-            forgetting, eraser = Forgetting(store, refuse_s=60), eraser_in(store, settings)
+            forgetting, eraser = Forgetting(store, refuse_s=60), eraser_in(store, settings, url(port))
             receipt = await forgetting.forget("bob")
             assert await eraser.step() == 1
             return await forgetting.receipt(receipt["receipt_id"]), eraser.counts["rewrites"]

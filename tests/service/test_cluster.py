@@ -257,7 +257,7 @@ async def test_users_are_merged_and_forgotten_and_old_ids_go(
         assert (await DecisionStream(parts.store).find(record.id)).id == record.id
         receipt = await forgetting.forget(giver)
         assert (await forgetting.forget(giver))["receipt_id"] == receipt["receipt_id"]
-        assert await eraser_in(parts.store, settings).step() >= 1
+        assert await eraser_in(parts.store, settings, cluster.url).step() >= 1
         assert (await forgetting.receipt(receipt["receipt_id"]))["status"] == "done"
         assert (await parts.log.append([click(9, giver)])) == [Outcome.REFUSED]
         removed = await IdCleaner(parts.store).step(now_s=(day_of() + 3) * 86_400)
@@ -296,7 +296,7 @@ async def test_the_access_list_of_the_deployment_suffices_on_a_cluster_too(
         await Archiver(parts.store, archive, EventStreams(parts.store, kept=1)).drain()
         await Archiver(parts.store, catalogue_beside(archive), CatalogueStream(parts.store, kept=1)).drain()
         await Forgetting(parts.store, refuse_s=600).forget(user)
-        assert await eraser_in(parts.store, settings).step() == 1
+        assert await eraser_in(parts.store, settings, cluster.url).step() == 1
         await IdCleaner(parts.store).step()
         assert (await parts.log.append([click(4, user)])) == [Outcome.REFUSED]
         await parts.store.demand([("SET", fence_key(0), ""), ("WAIT", "0", "1")])
@@ -336,14 +336,14 @@ async def test_users_of_a_dead_node_are_degraded_the_others_are_not_and_afterwar
     cluster: RealCluster,
 ) -> None:
     users = [user_at(node) for node in cluster.nodes]
-    async with Parts(cluster.url) as parts, Parts(cluster.url, timeout_ms=100) as quick:
+    async with Parts(cluster.url) as parts, Parts(cluster.url, timeout_ms=1_000) as quick:
         updater, lookup = Updater(parts.store), StateLookup(quick.store)
         await parts.log.append([click(0, user) for user in users])
         await catch_up(updater)
         cluster.nodes[1].kill()
         began = time.monotonic()
         values, causes = await lookup.fetch(users)
-        assert time.monotonic() - began < 0.3
+        assert time.monotonic() - began < 0.9
         assert causes == [None, "unavailable", None]
         assert [value is None for value in values] == [False, True, False]
         with pytest.raises(LogUnavailable):
@@ -364,7 +364,7 @@ async def test_users_of_a_dead_node_are_degraded_the_others_are_not_and_afterwar
 
 async def test_a_node_that_hangs_costs_one_timeout_not_one_for_each_batch(cluster: RealCluster) -> None:
     users = [user_at(node) for node in cluster.nodes]
-    async with Parts(cluster.url, timeout_ms=150) as parts:
+    async with Parts(cluster.url, timeout_ms=1_000) as parts:
         lookup = StateLookup(parts.store)
         await lookup.fetch(users)
         cluster.nodes[0].pause()
@@ -373,7 +373,7 @@ async def test_a_node_that_hangs_costs_one_timeout_not_one_for_each_batch(cluste
             began = time.monotonic()
             for _ in range(5):
                 assert (await lookup.fetch(users))[1] == ["unavailable", None, None]
-            assert time.monotonic() - began < 0.15
+            assert time.monotonic() - began < 1
         finally:
             cluster.nodes[0].resume()
         await until_async(lambda: lookup.fetch(users), lambda found: found[1] == [None] * 3)
@@ -503,7 +503,7 @@ async def test_who_is_forgotten_while_slots_move_is_forgotten_when_they_have_mov
     async with Parts(cluster.url) as parts:
         await parts.log.append([click(0, user)])
         await catch_up(Updater(parts.store))
-        eraser = eraser_in(parts.store, Settings(home=str(tmp_path)))
+        eraser = eraser_in(parts.store, Settings(home=str(tmp_path)), cluster.url)
         receipt = await Forgetting(parts.store, refuse_s=600).forget(user)
         with cluster.nodes[0].client() as here, cluster.nodes[1].client() as there:
             there.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", cluster.nodes[0].node_id)

@@ -1,6 +1,7 @@
 """The steps in a real home: data that arrived, training, the gate, and traffic that is changed by a rollout alone."""
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,17 +83,36 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.training.base_recipe", lambda _: worlds.SMALL)
 
 
-@pytest.fixture
-def home(tmp_path: Path, synthetic_dataset: Dataset) -> Settings:
-    """A champion that knows two fifths of the events; three fifths came since."""
-    cut = 2 * len(synthetic_dataset.events) // 5
-    early = replace(synthetic_dataset, events=part(synthetic_dataset, slice(0, cut)), place=None)
-    settings = imported_home(tmp_path / "home", early)
-    write(train(early, worlds.SMALL), early, tmp_path / "first", code_commit="0" * 12, parent=None)
+def written(dataset: Dataset, share: float, folder: Path) -> tuple[Dataset, Path]:
+    """The first part of the events, and a bundle that was trained on it."""
+    early = replace(dataset, events=part(dataset, slice(0, int(share * len(dataset.events)))), place=None)
+    write(train(early, worlds.SMALL), early, folder, code_commit="0" * 12, parent=None)
+    return early, folder
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory, synthetic_dataset: Dataset) -> Path:
+    """A home whose champion knows two fifths of the events; three fifths came since."""
+    folder = tmp_path_factory.mktemp("original")
+    early, bundle = written(synthetic_dataset, 0.4, folder / "first")
+    settings = imported_home(folder / "home", early)
     bundles = registry(settings)
-    bundles.promote(bundles.publish(tmp_path / "first"), reason="first", who="test")
-    archived(settings, synthetic_dataset, part(synthetic_dataset, slice(cut, None)))
-    return settings
+    bundles.promote(bundles.publish(bundle), reason="first", who="test")
+    archived(settings, synthetic_dataset, part(synthetic_dataset, slice(len(early.events), None)))
+    return settings.home_path
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory, synthetic_dataset: Dataset) -> Path:
+    """A bundle that knows half of the events, not yet published."""
+    return written(synthetic_dataset, 0.5, tmp_path_factory.mktemp("second") / "bundle")[1]
+
+
+@pytest.fixture
+def home(tmp_path: Path, original: Path) -> Settings:
+    """`original`, to be changed."""
+    shutil.copytree(original, tmp_path / "home")
+    return Settings(home=str(tmp_path / "home"), autopilot_least=100)
 
 
 def test_a_run_in_a_home_where_nothing_serves_promotes_what_is_surely_better(home: Settings) -> None:
@@ -219,12 +239,10 @@ def test_a_challenger_goes_on_only_if_it_is_surely_better(
 class Running:
     """A home and a store with a traffic table that no replica follows; a second bundle is published."""
 
-    def __init__(self, home: Settings, url: str, tmp_path: Path, dataset: Dataset) -> None:
+    def __init__(self, home: Settings, url: str, second: Path) -> None:
         self.settings = msgspec.structs.replace(home, redis_url=url, autopilot_steps="5,100", autopilot_hold_s=0)
         self.champion = str(registry(home).champion())
-        early = replace(dataset, events=part(dataset, slice(0, len(dataset.events) // 2)), place=None)
-        write(train(early, worlds.SMALL), early, tmp_path / "second", code_commit="0" * 12, parent=None)
-        self.bundle = registry(home).publish(tmp_path / "second")
+        self.bundle = registry(home).publish(second)
         on_table(url, lambda table: table.begin(self.champion, who="test", reason="first"))
         self.works = HomeWorks(self.settings)
         self.run = RUN.saying("better by .02", bundle=self.bundle, champion=self.champion)
@@ -241,8 +259,9 @@ class Running:
 
 
 @pytest.fixture
-def running(home: Settings, breakable_store: BreakableStore, tmp_path: Path, synthetic_dataset: Dataset) -> Running:
-    return Running(home, breakable_store.url, tmp_path, synthetic_dataset)
+def running(home: Settings, breakable_store: BreakableStore, second: Path, tmp_path: Path) -> Running:
+    shutil.copytree(second, tmp_path / "second")
+    return Running(home, breakable_store.url, tmp_path / "second")
 
 
 @pytest.mark.valkey
