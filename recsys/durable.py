@@ -44,6 +44,15 @@ def written(folder: Path, content: bytes) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Another value whenever a file is another one; (0, 0) where there is none. Raises OSError."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_ino
+
+
 def put(path: Path, content: bytes) -> None:
     """Put a file in the place of what is there, whole for every reader; the one process that writes it calls this.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from recsys.durable import put
+from recsys.durable import put, stamp_of
 from recsys.errors import ArchiveError
 
 
@@ -44,12 +44,9 @@ class ErasedUsers:
     def as_of(self) -> tuple[int, int]:
         """Another value whenever the list is another one; cheap to look at."""
         try:
-            found = self._path.stat()
-        except FileNotFoundError:
-            return 0, 0
+            return stamp_of(self._path)
         except OSError as error:
             raise ArchiveError(f"{self._path} cannot be read: {error}; restore the file") from error
-        return found.st_mtime_ns, found.st_ino
 
     def add(self, until_ms: Mapping[str, int]) -> None:
         """Put users on the list, by digest; when this returns it is on disk.

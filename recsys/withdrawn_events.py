@@ -13,12 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.archive_files import readable
-from recsys.durable import put
+from recsys.durable import put, stamp_of
 from recsys.errors import ArchiveError
 
+LOG = ""  # where the fingerprint of an import may stand
 _SCHEMA = pa.schema(
     [
-        pa.field("dataset", pa.string()),  # fingerprint of an import; "" of what came by the log
+        pa.field("dataset", pa.string()),  # fingerprint of an import, or LOG
         pa.field("stream", pa.uint8()),
         pa.field("ms", pa.uint64()),  # position: of the log, or 0
         pa.field("sequence", pa.uint64()),  # position: of the log, or the event's place in the import
@@ -59,14 +60,17 @@ class WithdrawnEvents:
 
     def read(self) -> Withdrawn:
         """All of it. Raises ArchiveError: the file is damaged."""
-        try:
-            with readable(self._path):
+        with readable(self._path):
+            try:
                 rows = pq.read_table(pa.BufferReader(self._path.read_bytes()))
-                return Withdrawn(*_described(rows.schema), rows.cast(_SCHEMA))
-        except ArchiveError:
-            if self._path.exists():
-                raise
-            return Withdrawn([], 0, _SCHEMA.empty_table())
+            except FileNotFoundError:
+                return Withdrawn([], 0, _SCHEMA.empty_table())
+            return Withdrawn(*_described(rows.schema), rows.cast(_SCHEMA))
+
+    def as_of(self) -> tuple[int, int]:
+        """Another value whenever the file is another one; cheap to look at. Raises ArchiveError."""
+        with readable(self._path):
+            return stamp_of(self._path)
 
     def add(self, events: pa.Table, now_ms: int) -> None:
         """Keep what an erasure is about to take; when this returns it is on disk. Doing it twice is safe.
@@ -77,9 +81,7 @@ class WithdrawnEvents:
             ArchiveError: the file is damaged, or the disk refuses; then it is as before.
         """
         kept = self.read()
-        known = set(zip(*(kept.rows[name].to_pylist() for name in _POSITION), strict=True))
-        positions = zip(*(events[name].to_pylist() for name in _POSITION), strict=True)
-        events = events.filter(pa.array([one not in known for one in positions], pa.bool_()))
+        events = events.join(kept.rows.select(_POSITION), keys=_POSITION, join_type="left anti").select(EVENT.names)
         if not len(events):
             return
         number = pa.array(np.full(len(events), len(kept.erased_ms) + 1, np.int32))
@@ -92,7 +94,7 @@ class WithdrawnEvents:
             return
         with readable(self._path):
             erased_ms, gone = _described(pq.read_schema(self._path))
-        expired = sum(ms < before_ms for ms in erased_ms)
+        expired = next((number for number, ms in enumerate(erased_ms) if ms >= before_ms), len(erased_ms))
         if expired > gone:
             kept = self.read()
             stay = pa.array(kept.rows["erasure"].to_numpy() > expired)

@@ -13,11 +13,13 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from redis.exceptions import RedisError
 
 from recsys.bundle import Bundle
@@ -159,8 +161,10 @@ def _tell(
     watch = watcher.watch()
     empty_s = end_s - watch.until_s
     found.alarms = alarms_of(watcher)
-    idle_s = watch.data["idle"] = max(watch.data.get("idle", 0), read.longest_idle_s)
-    found.causes = causes(found.alarms, _aged(found.at_s, window, idle_s, reference))
+    if read.idle_s:
+        watch.aged = _is_aged(found.at_s, window, read.idle_s)
+    aged = Aged((found.at_s - window[1]) / 86_400, reference.bins[IDLE].names[-2:]) if watch.aged else None
+    found.causes = causes(found.alarms, aged)
     if read.unsound:
         watch.data["scores"] = found.at_s
         found.problems.append(f"{read.unsound} lists hold a score that is not a number")
@@ -195,12 +199,15 @@ def _tell(
             found.alarms.append(_of_data(subject, watch.data[subject], harmful=False))
 
 
-def _aged(at_s: int, window: tuple[float, float], idle_s: int, reference: Reference) -> Aged | None:
-    """Whether the bundle's data are old, and somebody was away since; longer than there are data is a wrong number."""
+def _is_aged(at_s: int, window: tuple[float, float], idle_s: Sequence[int]) -> bool:
+    """Whether the bundle's data are old and most of who asked did nothing since.
+
+    Who was away for longer than there are data has a wrong number.
+    """
     first_s, last_s = window
-    if at_s - last_s < OLD_S or not at_s - last_s <= idle_s <= at_s - first_s:
-        return None
-    return Aged((at_s - last_s) / 86_400, reference.bins[IDLE].names[-2:])
+    away = np.array(idle_s)
+    since = (away >= at_s - last_s) & (away <= at_s - first_s)
+    return at_s - last_s >= OLD_S and bool(since.mean() > 0.5)
 
 
 def _of_data(subject: str, at_s: int, *, harmful: bool) -> Alarm:
@@ -262,9 +269,8 @@ def worth_retraining(settings: Settings) -> list[tuple[str, float]]:
     except (RecsysError, ServiceError) as error:
         _log.warning("drift cannot be looked at: %s", error)
         return []
-    since_s = max((one.since_s for one in found.alarms if one.harmful), default=found.at_s)
     return [
-        (f"{one.name} ({one.subject}): {one.why}", float(since_s))
+        (f"{one.name} ({one.subject}): {one.why}", float(one.since_s))
         for one in found.causes
         if one.harmful and one.remedy is Remedy.RETRAIN
     ]

@@ -37,7 +37,7 @@ class Read:
 
     Attributes:
         not_measured: Why records were not made again, and how many. unsound: Records with a score that is no number.
-        longest_idle_s: Between an answer and the newest interaction that its user's state had, seconds.
+        idle_s: Between each answer that was made again and the newest interaction in its user's state, if there is one.
         skewed, received: Events whose gateway's clock and the store's disagree, of all.
     """
 
@@ -48,7 +48,8 @@ class Read:
         self.not_measured: Counter[str] = Counter()
         self.unsound = self.skewed = self.received = self.lists = self.events = 0
         self.distinct: set[str] = set()
-        self.distinct_lists = self.longest_idle_s = 0
+        self.distinct_lists = 0
+        self.idle_s: list[int] = []
 
     def add(self, record: Decision) -> None:
         """A record of the bundle, in any order."""
@@ -94,8 +95,7 @@ class Read:
             first.setdefault(str(one.query.get("user_id")), one)
         sample = sorted(first.values(), key=lambda one: one.seed)[:SAMPLE]  # seeds are drawn by chance
         used, measured, newest_s = self._measured(sample)
-        idle_s = [one.now_s - at_s for one, at_s in zip(used, newest_s, strict=True) if at_s]
-        self.longest_idle_s = max([self.longest_idle_s, *idle_s])
+        self.idle_s += [one.now_s - at_s for one, at_s in zip(used, newest_s, strict=True) if at_s]
         live = [one for one in used if one.item_stats.rpartition(".")[2].isdecimal()]
         self.events += len(events)
         user = {name: place for place, name in enumerate(sorted({one.user_id for one in events}))}

@@ -93,12 +93,13 @@ class Eraser:
             for user in givers:
                 await self._forgetting.forget(user)
             return await self.step()
-        await asyncio.to_thread(self._withdraw, users, await self._store.now_ms())
+        await self._withdraw_events(users)
         until_ms = {one.receipt.user: one.until_ms for one in orders}
         await asyncio.to_thread(self._erased.add, until_ms)
         # Again, and now everything of these users that was ever accepted is archived or left out. Another archiver that
         # has read some of it and not added it yet adds nothing: the archive no longer ends where it began.
         await self._archive_all()
+        await self._withdraw_events(users)  # again: of what came to the archive since
         await asyncio.to_thread(_rewrite, self._events.archive, users, "archived_events", _without)
         await asyncio.to_thread(_rewrite, self._decisions.archive, users, "archived_decisions", _stubs)
         for number in range(SHARDS):
@@ -114,6 +115,9 @@ class Eraser:
         self._owes_rewrite = True
         await self._rewrite_store()
         return len(orders)
+
+    async def _withdraw_events(self, users: Removed) -> None:
+        await asyncio.to_thread(self._withdraw, users, await self._store.now_ms())
 
     async def _resume(self, order: Order) -> None:
         try:

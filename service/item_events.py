@@ -21,7 +21,7 @@ class ItemEvents(NamedTuple):
     Attributes:
         stream: uint8 [e]. sequence: uint64 [e]. ms: uint64 [e]. Position in the log; of an import the place in it,
             for a sequence, and nothing else.
-        item_key: uint64 [e]. verb: uint8 [e]. ts_s: int64 [e], UTC epoch seconds.
+        item_key: uint64 [e]. verb: uint8 [e]. ts_s: uint32 [e], UTC epoch seconds.
         erasure: int32 [e], the number of that which took the event from its user and us; NEVER where none did.
     """
 
@@ -44,22 +44,31 @@ class ItemEvents(NamedTuple):
             np.asarray(ms, np.uint64),
             np.asarray(item_key, np.uint64),
             np.asarray(verb, np.uint8),
-            np.asarray(ts_s, np.int64),
+            np.asarray(ts_s, np.uint32),
             np.full(len(stream), NEVER, np.int32) if erasure is None else np.asarray(erasure, np.int32),
         )
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return len(self.ms)
 
     def take(self, chosen: np.ndarray | slice) -> "ItemEvents":
         """Some of them: bool [e], positions or a slice."""
         return ItemEvents(*(column[chosen] for column in self))
+
+    def before(self, ms: int) -> "ItemEvents":
+        """Those with a position in the log before a moment."""
+        return self.take(self.ms < ms)
 
     def at(self, in_force: int) -> "ItemEvents":
         """Those that are there with so many erasures in force."""
         return self.take(self.erasure > in_force)
 
     def rows(self, dataset: str) -> pa.Table:
-        """As an erasure takes them. dataset: fingerprint of the import they are of; "" of the log."""
+        """As an erasure takes them. dataset: Fingerprint of the import that they are of; or LOG."""
         columns = {name: column for name, column in self._asdict().items() if name in EVENT.names}
-        return pa.table({"dataset": [dataset] * len(self.ms), **columns}).select(EVENT.names).cast(EVENT)
+        return pa.table({"dataset": [dataset] * self.size, **columns}).select(EVENT.names).cast(EVENT)
 
 
 def in_order(first: ItemEvents, then: ItemEvents) -> ItemEvents:
@@ -86,10 +95,8 @@ def of_archive(rows: pa.Table) -> ItemEvents:
     )
 
 
-def of_import(dataset: Dataset | None, user: np.ndarray | None = None) -> ItemEvents:
+def of_import(dataset: Dataset, user: np.ndarray | None = None) -> ItemEvents:
     """Those of an import in its order: of some users, by their rows in it, or all."""
-    if dataset is None:
-        return ItemEvents.of(stream=[], sequence=[], ms=[], item_key=[], verb=[], ts_s=[])
     events = dataset.events
     place = np.arange(1, len(events) + 1) if dataset.place is None else dataset.place
     chosen = np.arange(len(events)) if user is None else np.flatnonzero(np.isin(events.user, user))
@@ -104,8 +111,7 @@ def of_import(dataset: Dataset | None, user: np.ndarray | None = None) -> ItemEv
     )
 
 
-def of_withdrawn(kept: Withdrawn, dataset: str, until_ms: int) -> ItemEvents:
-    """What erasures took: of an import, by its fingerprint, or of the log, "", before a moment."""
-    rows = kept.rows
-    rows = rows.filter(pc.and_(pc.equal(rows["dataset"], dataset), pc.less(rows["ms"], until_ms)))
+def of_withdrawn(kept: Withdrawn, dataset: str) -> ItemEvents:
+    """What erasures took: of an import, by its fingerprint, or of LOG."""
+    rows = kept.rows.filter(pc.equal(kept.rows["dataset"], dataset))
     return ItemEvents.of(**{name: rows[name].to_numpy() for name in ItemEvents._fields})

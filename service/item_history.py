@@ -18,10 +18,11 @@ from recsys.archive import Archive
 from recsys.datasets.dataset import Dataset
 from recsys.features.item_counts import ItemCounts
 from recsys.vocabulary import item_keys
+from recsys.withdrawn_events import LOG, Withdrawn
 from service.archives import archived_changes, catalogue_beside, withdrawn_beside
 from service.catalogue_entries import Change, changes_in, items_after
 from service.event_log import stream_key
-from service.item_events import ARCHIVED, NEVER, ItemEvents, in_order, of_archive, of_import, of_withdrawn
+from service.item_events import ARCHIVED, ItemEvents, in_order, of_archive, of_import, of_withdrawn
 from service.item_snapshot import CATALOGUE, Snapshot
 from service.item_updater import counts_for_items
 from service.item_updater import in_order as by_position
@@ -64,12 +65,12 @@ class ItemHistory:
         """
         fingerprint = dataset.fingerprint if dataset else ""
         changes = _changes(client, catalogue_beside(archive), until_ms)
-        log, import_ = _logged(client, archive, until_ms), of_import(dataset)
+        log = _logged(client, archive, until_ms)
         withdrawn = withdrawn_beside(archive).read()  # after the rest: an erasure writes here first, then removes there
-        logged = in_order(of_withdrawn(withdrawn, "", until_ms), log)
-        imported = _counts_of(in_order(of_withdrawn(withdrawn, fingerprint, until_ms), import_), imported_s)
+        logged = in_order(of_withdrawn(withdrawn, LOG).before(until_ms), log)
+        imported = _imported(dataset, withdrawn, imported_s)
         numbers = range(withdrawn.expired, len(withdrawn.erased_ms) + 1)
-        bases = {_base(fingerprint, imported_s, number): number for number in numbers}
+        bases = {_base(fingerprint, imported_s, withdrawn.erased_ms[:number]): number for number in numbers}
         return cls(bases, until_ms, imported, logged, changes)
 
     @property
@@ -86,31 +87,36 @@ class ItemHistory:
         base = base or self.base
         in_force = self.bases[base]
         counts = copy.deepcopy(self.imported(in_force))
-        _count(counts, self.logged.take(slice(int(np.searchsorted(self.logged.ms, horizon_ms)))).at(in_force))
+        logged = self.logged.take(slice(int(np.searchsorted(self.logged.ms, horizon_ms)))).at(in_force)
+        counts.apply(item_key=logged.item_key, verb=logged.verb, ts_s=logged.ts_s)
         return Snapshot(base, horizon_ms, counts, items_after(self.changes, horizon_ms))
 
 
-def _base(fingerprint: str, imported_s: int, in_force: int) -> str:
+def _base(fingerprint: str, imported_s: int, erased_ms: list[int]) -> str:
     """Without somebody's events the counts are others, so each erasure begins a line of versions."""
-    named = f"{fingerprint} {imported_s} {list(range(in_force))}"
+    named = f"{fingerprint} {imported_s} {erased_ms}"
     return hashlib.blake2b(named.encode(), digest_size=4).hexdigest()
 
 
-def _count(counts: ItemCounts, events: ItemEvents, later_s: int = 0) -> None:
-    counts.apply(item_key=events.item_key, verb=events.verb, ts_s=(events.ts_s + later_s).astype(np.uint32))
-
-
-def _counts_of(imported: ItemEvents, imported_s: int) -> Callable[[int], ItemCounts]:
-    def counted(in_force: int) -> ItemCounts:
-        counts, there = ItemCounts.empty(), imported.at(in_force)
-        if len(there.ts_s):
-            _count(counts, there, max(imported_s - int(there.ts_s[-1]), 0))
-        return counts
-
-    if (imported.erasure == NEVER).all():  # nothing will ask for the events again
-        ever = counted(0)
+def _imported(dataset: Dataset | None, withdrawn: Withdrawn, imported_s: int) -> Callable[[int], ItemCounts]:
+    """Counters of an import with so many erasures in force. Events are held only where one of them took some."""
+    if dataset is None:
+        return lambda _: ItemCounts.empty()
+    stays, taken = of_import(dataset), of_withdrawn(withdrawn, dataset.fingerprint)
+    if not taken.size:
+        ever = _counted(stays, imported_s)
         return lambda _: ever
-    return lru_cache(2)(counted)
+    events = in_order(taken, stays)
+    return lru_cache(2)(lambda in_force: _counted(events.at(in_force), imported_s))
+
+
+def _counted(imported: ItemEvents, imported_s: int) -> ItemCounts:
+    """Counters of an import, as if its last event had happened at `imported_s` at the earliest."""
+    counts = ItemCounts.empty()
+    if imported.size:
+        later_s = max(imported_s - int(imported.ts_s[-1]), 0)
+        counts.apply(item_key=imported.item_key, verb=imported.verb, ts_s=(imported.ts_s + later_s).astype(np.uint32))
+    return counts
 
 
 def _logged(client: StoreClient, archive: Archive, horizon_ms: int) -> ItemEvents:

@@ -47,7 +47,7 @@ class _Following:
 
     def take(self, record: Decision) -> None:
         variant = record.variants.get(self.name)
-        if record.time_ms < self.since_ms or variant not in self.tally.variants or self.name in record.overridden:
+        if record.time_ms < self.since_ms or variant not in self.tally.variants or record.overridden:
             return
         of = record.interleaved
         if variant == INTERLEAVED:

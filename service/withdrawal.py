@@ -5,6 +5,7 @@ from collections.abc import Collection
 import numpy as np
 import pyarrow as pa
 
+from recsys.withdrawn_events import LOG
 from service.archives import event_archive, withdrawn_beside
 from service.imports import current_dataset
 from service.item_events import ARCHIVED, of_archive, of_import
@@ -19,7 +20,7 @@ def withdraw(settings: Settings, users: Collection[str], now_ms: int) -> None:
     """
     archive, dataset = event_archive(settings), current_dataset(settings)
     logged = of_archive(archive.read(columns=ARCHIVED, where=[("user_id", "in", list(users))]))
-    taken = [logged.rows("")]
+    taken = [logged.rows(LOG)]
     if dataset is not None:
         theirs = [row for row, user in enumerate(dataset.user_id) if user in users]
         taken.append(of_import(dataset, np.array(theirs, np.int64)).rows(dataset.fingerprint))

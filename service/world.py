@@ -12,7 +12,7 @@ from recsys.registry import Registry
 from recsys.shared_registry import SharedRegistry
 from recsys.signature import TrustedKeys
 from recsys.types import World
-from service.archives import event_archive
+from service.archives import event_archive, withdrawn_beside
 from service.decisions import Decision
 from service.errors import StackError
 from service.imports import current_dataset
@@ -86,6 +86,8 @@ class PastItems:
         self._settings, self._store_url = settings, store_url
         self._history: ItemHistory | None = None
         self._gone: set[str] = set()  # bases
+        self._withdrawn = withdrawn_beside(event_archive(settings))
+        self._withdrawn_as_of = self._withdrawn.as_of()
 
     def at(self, version: str) -> Snapshot | None:
         """The snapshot of a version; None where it began from another import, or what users did who were forgotten
@@ -99,6 +101,8 @@ class PastItems:
             return None
         if base in self._gone:
             return None
+        if self._withdrawn.as_of() != self._withdrawn_as_of:  # what is let go of is not to be held here either
+            self._history = None
         if self._history is None or base not in self._history.bases or self._history.until_ms < int(horizon):
             self._history = self._read()
         if self._history is None or self._history.until_ms < int(horizon):
@@ -113,6 +117,7 @@ class PastItems:
         if live is None:
             return None
         dataset, archive = current_dataset(self._settings), event_archive(self._settings)
+        self._withdrawn_as_of = self._withdrawn.as_of()
         try:
             with store_client(self._store_url, timeout_s=10) as client:
                 return ItemHistory.read(client, dataset, live[1].imported_s, archive, now_ms(client))

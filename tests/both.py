@@ -5,6 +5,7 @@ niceness that lets the stack go first, since it is measured. One after the other
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,13 +17,17 @@ WORKERS = (os.cpu_count() or 1) + 1  # some of them wait, too
 def main() -> int:
     """Run both and print one after the other; the exit code is the first that is not 0."""
     pytest = [sys.executable, "-m", "pytest"]
+    workers = [*pytest, "-n", str(WORKERS), "--dist", "loadfile", "-m", "not e2e"]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryFile() as said:
         stack = subprocess.Popen([*pytest, "-m", "e2e"], stdout=said, stderr=subprocess.STDOUT)
-        workers = [*pytest, "-n", str(WORKERS), "--dist", "loadfile", "-m", "not e2e"]
-        others = subprocess.run(["nice", "-n", str(NICENESS), *workers])
-        code = stack.wait()
-        said.seek(0)
-        sys.stdout.write(said.read().decode("utf-8", "replace"))
+        try:
+            others = subprocess.run(workers, preexec_fn=lambda: os.nice(NICENESS))
+            code = stack.wait()
+        finally:
+            stack.terminate()
+            said.seek(0)
+            sys.stdout.write(said.read().decode("utf-8", "replace"))
     return others.returncode or code
 
 

@@ -29,13 +29,19 @@ class Remedy(StrEnum):
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
-    """What alarms look like. subject: of it, such as the features; why: the evidence in words."""
+    """What alarms look like.
+
+    Attributes:
+        subject: Of it, such as the features. why: The evidence in words.
+        since_s: When the last of the alarms came on that it explains, UTC epoch seconds; 0 where no alarm is needed.
+    """
 
     name: str
     subject: str
     why: str
     remedy: Remedy
     harmful: bool
+    since_s: int = 0
 
 
 IDLE, ACTIVITY = "user_log_idle_s", "user_log_activity_1h"
@@ -59,7 +65,8 @@ def causes(alarms: Sequence[Alarm], aged: Aged | None = None) -> list[Cause]:
     for picture in pictures:
         if left and (seen := picture(left)):
             cause, explained = seen
-            found.append(cause)
+            since_s = max((one.since_s for one in left if explained(one)), default=0)
+            found.append(msgspec.structs.replace(cause, since_s=since_s))
             left = [one for one in left if not explained(one)]
     return found
 

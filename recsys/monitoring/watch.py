@@ -66,6 +66,7 @@ class Watch(msgspec.Struct):
         placements: In the order in which they were met.
         series: By "kind|subject|segment", in the order of their components. evidence: Of all of them, packed.
         data: By subject, when data were last found broken: what needs no evidence, and is told for a day.
+        aged: Whether the bundle's data were why idle times are long, by the last look that met any.
         days: Of each day (YYYY-MM-DD) and each of TIMELINE, sum and number of its first component; KEPT_DAYS of them.
     """
 
@@ -77,6 +78,7 @@ class Watch(msgspec.Struct):
     series: dict[str, Watched] = {}
     evidence: dict[str, bytes] = {}
     data: dict[str, int] = {}
+    aged: bool = False
     days: dict[str, dict[str, list[float]]] = {}
 
 

@@ -19,7 +19,7 @@ from recsys.training.log import Log
 from recsys.training.questions import Known, Questions
 from recsys.training.train import CHAMPION
 from recsys.types import Controls, Ragged
-from service.cli.bundles import whoami
+from service.cli.bundles import say_of_switch, whoami
 from service.cli.checks import print_findings
 from service.cli.console import output, plain_table, report_table, step
 from service.cli.data import describe
@@ -114,7 +114,8 @@ def train_and_publish(
     elif CHAMPION in behind:
         output.print(f"Not promoted; {by_hand}")
     elif promote:
-        promote_everywhere(settings, bundle_id, reason="trained and promoted by riffle train", who=whoami())
+        done = promote_everywhere(settings, bundle_id, reason="trained and promoted by riffle train", who=whoami())
+        say_of_switch(done.stopped, done.untold)
     return report, bundle_id, time.monotonic() - began
 
 

@@ -62,7 +62,7 @@ class Assignment:
         if self._is_plain:
             return self._everybody
         traffic = self.traffic
-        chosen = traffic.overrides.get(user_digest(user_id), {}) if traffic.overrides else {}
+        chosen = self._chosen(user_digest(user_id), placement) if traffic.overrides else {}
         if traffic.holdout and not chosen and bucket("holdout", user_id) < traffic.holdout:
             return self._everybody._replace(propensity=traffic.holdout / BUCKETS)
         fields: dict[str, object] = {}
@@ -95,6 +95,12 @@ class Assignment:
         ]
         return Assigned(sides[0].bundle, sides[0].arm, variants, propensity, overridden, tuple(sides), drafting.name)
 
+    def _chosen(self, user: str, placement: str) -> dict[str, str]:
+        """By name, the variants of overrides that apply."""
+        here = {one.name for one in self._running if _counts(one, placement)}
+        here |= {self._rollout.name} if self._rollout else set()
+        return {name: variant for name, variant in self.traffic.overrides.get(user, {}).items() if name in here}
+
 
 def _given(arm: Arm) -> dict[str, object]:
     return {name: getattr(arm, name) for name in arm.changes()}
@@ -112,7 +118,7 @@ def _drawn(
     The place is None where the variants interleave; by an override a user gets one of them alone.
     """
     for one in experiments:
-        if one.name in chosen and _counts(one, placement):
+        if one.name in chosen:
             return [(one, [variant.name for variant in one.variants].index(chosen[one.name]), 1.0)]
     at = bucket(f"layer:{layer}", user_id)
     drawn = [one for one in experiments if any(begin <= at < end for begin, end in one.slots)]  # one at most

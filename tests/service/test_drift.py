@@ -20,7 +20,7 @@ from recsys.training.log import Log
 from recsys.training.train import Trained, write
 from recsys.types import World
 from service.decisions import STREAM, Decision
-from service.drift import Look, look, worth_retraining
+from service.drift import Look, _is_aged, look, worth_retraining
 from service.errors import StackError
 from service.event_log import Event, stream_key
 from service.identifiers import recommendation_id
@@ -173,6 +173,23 @@ def test_people_who_come_back_to_old_data_are_named_so_in_every_look(served: Ser
         assert (old.subject, old.remedy) == ("user_log_idle_s", Remedy.RETRAIN)
         assert "ends 6" in old.why
         assert not any("user_log_idle_s" in one.subject for one in found.causes if one is not old)
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "idle_days", "aged"),
+    [
+        (100, [101, 150, 1], True),
+        (100, [101, 1, 1], False),  # one of three came back
+        (29, [40, 40, 40], False),  # the data are not old
+        (100, [5_000, 5_000, 110], False),  # longer than there are data
+    ],
+)
+def test_data_are_old_where_most_were_away_since_and_no_longer_than_there_are_data(
+    days_ago: int, idle_days: list[int], aged: bool
+) -> None:
+    now_s = 1_790_000_000
+    window = (now_s - 86_400.0 * (days_ago + 100), now_s - 86_400.0 * days_ago)
+    assert _is_aged(now_s, window, [86_400 * one for one in idle_days]) is aged
 
 
 def test_score_that_is_not_a_number_is_an_alarm(served: Served) -> None:

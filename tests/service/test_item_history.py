@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import redis
 
@@ -12,7 +13,7 @@ from recsys.archive import START, Archive, Position
 from recsys.datasets.dataset import Dataset
 from recsys.errors import ArchiveError
 from recsys.items import Item
-from service.archives import catalogue_beside, catalogue_rows
+from service.archives import catalogue_beside, catalogue_rows, event_archive
 from service.catalogue_entries import Change
 from service.event_log import stream_key
 from service.item_history import ItemHistory
@@ -21,6 +22,7 @@ from service.rebuild import count_items_anew, live_source, rebuild
 from service.settings import Settings
 from service.state_keys import SHARDS
 from service.store_client import now_ms
+from service.withdrawal import let_go, withdraw
 from tests import worlds
 from tests.service.conftest import BreakableStore
 from tests.service.test_archived_streams import catalogue_archiver_at, in_stream
@@ -31,7 +33,7 @@ from tests.service.test_updater import catch_up, some_events, updater_at
 pytestmark = pytest.mark.valkey
 
 
-def past(url: str, dataset: Dataset, archive: Archive) -> ItemHistory:
+def past(url: str, dataset: Dataset | None, archive: Archive) -> ItemHistory:
     """Everything until now."""
     source = live_source(url)
     assert source is not None
@@ -77,6 +79,32 @@ async def test_an_archived_and_trimmed_catalogue_gives_every_version_as_it_was_t
     again = made_again(url, dataset, archive, decode(stored(url)).horizon_ms)
     assert encode(again) == stored(url)
     assert list(again.items) == [*last.items, "after"]
+
+
+async def test_what_forgotten_users_did_counts_before_and_once_where_nothing_was_imported(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    url, home = breakable_store.url, Settings(home=str(tmp_path))
+    archive = event_archive(home)
+    await asyncio.to_thread(rebuild, url, None, archive)
+    async with log_at(url) as log, item_updater_at(url) as items, archiver_at(url, archive) as archiver:
+        events = some_events(120, seed=3, users=4)
+        await log.append(events)
+        await settle(items)
+        await archiver.step()
+    before, users = decode(stored(url)), sorted({one.user_id for one in events})
+    for _ in range(2):  # the second finds nothing new
+        withdraw(home, users[:2], 1_000)
+    archive.rewrite(lambda rows: rows.filter(pc.is_in(rows["user_id"], pa.array(users[2:]))))
+    history = await asyncio.to_thread(past, url, None, archive)
+    assert list(history.bases) == [before.base, history.base]
+    assert encode(history.at(before.horizon_ms, before.base)) == encode(before)
+    left = history.at(before.horizon_ms).counts
+    assert 0 < left.interactions.sum() < before.counts.interactions.sum()
+    await asyncio.to_thread(count_items_anew, home, url)
+    assert decode(stored(url)).base == history.base
+    let_go(home, 1_001 + home.withdrawn_kept_s * 1000)
+    assert list((await asyncio.to_thread(past, url, None, archive)).bases) == [history.base]
 
 
 async def test_a_version_is_the_same_where_everything_is_archived_and_nothing_is_in_the_store(

@@ -139,6 +139,7 @@ async def test_other_answers_and_users_who_were_moved_do_not_count(world: World)
         record("moved", "canary", START_MS + 1),
         record("stays", "canary", START_MS + 2),
         record("by hand", "canary", START_MS + 3, overridden=["r1"]),
+        record("by hand elsewhere", "canary", START_MS + 4, overridden=["closer"]),
     )
     found = await world.read()
     assert (found.users(), found.shown()) == ([0, 1], [0, 1])

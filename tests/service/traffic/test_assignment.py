@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import msgspec
 import pytest
 
 from recsys.erased_users import user_digest
@@ -108,6 +109,17 @@ def test_an_override_beats_the_hash_and_the_holdout() -> None:
     assert assignment.of(USERS[0], "home").propensity > 0
     assert {assignment.of(user, "home").overridden for user in USERS[:50]} == {("closer",)}
     assert {assignment.of(user, "home").overridden for user in USERS[50:1000]} == {()}
+
+
+def test_an_override_that_does_not_apply_lifts_no_holdout() -> None:
+    chosen = {user_digest(user): {"closer": "b"} for user in USERS[:200]}
+    home = experiment(placements=("home",))
+    stopped = msgspec.structs.replace(experiment(), state="stopped")
+    for one, placement in ((home, "other"), (stopped, "home")):
+        assignment = Assignment(table(experiments=(one,), overrides=chosen, holdout=10_000))
+        assert {assignment.of(user, placement).overridden for user in USERS[:200]} == {()}
+        assert {assignment.of(user, placement).propensity for user in USERS[:200]} == {1.0}
+    assert Assignment(table(experiments=(home,), overrides=chosen, holdout=10_000)).of(USERS[0], "home").overridden
 
 
 def test_an_override_gives_a_side_of_a_rollout_also_before_it_begins_and_ends_with_it() -> None:
