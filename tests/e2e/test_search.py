@@ -21,7 +21,6 @@ from service.stack.ray_environment import runtime_folder
 from tests.e2e.conftest import Riffle
 from tests.service.test_cli import write_csv
 
-pytestmark = pytest.mark.e2e
 PATIENCE_S = 240
 # A shell starts what is in the background with Ctrl-C ignored, and so is all that is started there.
 MAIN = """
@@ -90,6 +89,7 @@ def test_killed_search_goes_on_and_an_interrupted_one_is_trained_with(tmp_path: 
     assert "## Hyper-parameter search" in (bundle / "report.md").read_text("utf-8")
 
 
+@pytest.mark.e2e
 def test_search_beside_the_service_of_its_home_leaves_it_alone(colocated: httpx.Client, riffle: Riffle) -> None:
     with started(riffle) as searching:
         wait_for(lambda: ended(riffle) >= 1, searching)

@@ -220,7 +220,6 @@ assert isinstance(results[bad], Exception), results[bad]
 """
 
 
-@pytest.mark.e2e
 def test_tasks_of_a_real_ray_give_the_values_of_this_process(tmp_path: Path) -> None:
     in_a_process(TASKS, tmp_path)
 
@@ -253,7 +252,6 @@ for variables in {}, environment(settings):  # the second time: those of a stack
 """
 
 
-@pytest.mark.e2e
 def test_local_ray_starts_again_beside_a_stack_listens_on_loopback_only_and_leaves_nothing(tmp_path: Path) -> None:
     home = Settings(home=str(tmp_path))
     token_file(home).parent.mkdir()
