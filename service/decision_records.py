@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys.archive import Archive, Position
 from recsys.errors import ArchiveError
@@ -76,10 +77,10 @@ class DecisionRecords:
             (until,) = await asyncio.to_thread(self._archive.until)
             parts = self._archive.oldest(columns=_COLUMNS, since_ms=position[0])
             while until > position and (part := await asyncio.to_thread(next, parts, None)) is not None:
-                for at, record in zip(_positions(part), _found(part), strict=True):
-                    if at > position:
-                        position = at
-                        yield at, record
+                newer = part.filter(_is_after(part, position))  # of thousands that were read before none is decoded
+                for at, record in zip(_positions(newer), _found(newer), strict=True):
+                    position = at
+                    yield at, record
         except ArchiveError as error:
             raise RecordsUnavailable(f"decision records cannot be read: {error}") from error
         async for one in self._stream.entries_after(max(position, until)):
@@ -119,6 +120,12 @@ def _found(rows: pa.Table) -> list[Decision | Erased | None]:
 
 def _positions(rows: pa.Table) -> list[Position]:
     return list(zip(rows["ms"].to_pylist(), rows["sequence"].to_pylist(), strict=True))
+
+
+def _is_after(rows: pa.Table, position: Position) -> pa.ChunkedArray:
+    """Which rows came after a position."""
+    ms, sequence = position
+    return pc.or_(pc.greater(rows["ms"], ms), pc.and_(pc.equal(rows["ms"], ms), pc.greater(rows["sequence"], sequence)))
 
 
 def _day(ms: int) -> date:

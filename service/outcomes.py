@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+import numpy as np
+import pyarrow as pa
 from redis.exceptions import RedisError
 
 from recsys.archive import Archive, Position
@@ -159,10 +161,10 @@ class OutcomeReader:
         if any(reached > at for reached, at in zip(until, one.events, strict=True)):
             parts = self._events.oldest(columns=_COLUMNS, since_ms=min(one.events)[0])
             while (part := await asyncio.to_thread(next, parts, None)) is not None:
-                for stream, ms, sequence, *event in zip(*(part[name].to_pylist() for name in _COLUMNS), strict=True):
-                    if (ms, sequence) > one.events[stream]:
-                        one.events[stream] = ms, sequence
-                        self._take(one, (ms, sequence), *event)
+                newer = part.filter(_is_after(part, one.events))
+                for stream, ms, sequence, *event in zip(*(newer[name].to_pylist() for name in _COLUMNS), strict=True):
+                    one.events[stream] = ms, sequence
+                    self._take(one, (ms, sequence), *event)
         for number in range(SHARDS):
             one.events[number] = max(one.events[number], until[number])
             async for run in runs_after(self._store, number, one.events[number]):
@@ -197,6 +199,13 @@ class OutcomeReader:
 
     def _is_erased(self, user: object, position: Position) -> bool:
         return bool(self._listed) and position[0] < self._listed.get(user_digest(str(user)), 0)
+
+
+def _is_after(rows: pa.Table, positions: Sequence[Position]) -> pa.Array:
+    """Which rows, of several streams, came after the position of theirs."""
+    stream, ms, sequence = (rows[name].to_numpy() for name in _COLUMNS[:3])
+    last = np.array(positions, np.uint64)[stream]
+    return pa.array((ms > last[:, 0]) | ((ms == last[:, 0]) & (sequence > last[:, 1])))
 
 
 def with_outcomes(settings: Settings, url: str, work: Callable[[OutcomeReader], Awaitable[Read]]) -> Read:

@@ -8,6 +8,7 @@ was to read, and not on how often it was read.
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -69,12 +70,16 @@ class _User:
 
 @dataclass(slots=True)
 class _Open:
-    """A list of which something may still come. team: Of each item. done: What counted already."""
+    """A list of which something may still come; there are as many as an hour has lists, so most hold nothing else.
+
+    Attributes:
+        team: Of each item; None where it is not interleaved. done: What counted already; None where nothing did.
+    """
 
     user: _User
     time_ms: int
-    team: dict[str, int]
-    done: set[tuple[int, str]] = field(default_factory=set)
+    team: dict[str, int] | None = None
+    done: set[tuple[int, str]] | None = None
 
 
 class Tally:
@@ -111,7 +116,8 @@ class Tally:
         user.lists += 1
         user.totals[METRICS.index("degraded")] += one.degraded
         user.totals[METRICS.index("latency_ms")] += one.took_ms
-        self._open[one.id] = _Open(user, one.time_ms, dict(zip(one.items, one.team, strict=False)))
+        team = dict(zip(one.items, one.team, strict=True)) if one.team else None
+        self._open[one.id] = _Open(user, one.time_ms, team)
 
     def happen(self, one: Happened) -> None:
         """An event. Where its list is not known, it may yet be."""
@@ -125,7 +131,10 @@ class Tally:
         waiting = [one for one in self._unmatched if not self._match(one)]
         self._unmatched = deque(one for one in waiting if one.arrived_ms > now_ms - UNMATCHED_MS)
         closed = now_ms - self._window_ms - LATE_S * 1000 - UNMATCHED_MS
-        for identity in [identity for identity, one in self._open.items() if one.time_ms < closed]:
+        over = takewhile(
+            lambda item: item[1].time_ms < closed, self._open.items()
+        )  # they came by time, but for moments
+        for identity in [identity for identity, _ in over]:
             del self._open[identity]
 
     def __len__(self) -> int:
@@ -169,15 +178,16 @@ class Tally:
         on_time = in_time(of.time_ms, event.happened_ms, self._window_ms / 1000)
         if not on_time or event.arrived_ms - of.time_ms > self._window_ms + LATE_S * 1000:
             return True
-        team = of.team.get(event.item, -1)
+        team = of.team.get(event.item, -1) if of.team else -1
+        done = of.done = of.done or set()
         for place, counts in enumerate((event.clicked, event.converted)):
             if not counts:
                 continue
-            if (place, "") not in of.done:  # of a list
-                of.done.add((place, ""))
+            if (place, "") not in done:  # of a list
+                done.add((place, ""))
                 of.user.totals[place] += 1
-            if team >= 0 and (place, event.item) not in of.done:  # of an item
-                of.done.add((place, event.item))
+            if team >= 0 and (place, event.item) not in done:  # of an item
+                done.add((place, event.item))
                 of.user.credit[2 * place + team] += 1
         if event.converted:
             of.user.totals[METRICS.index("value")] += event.value
