@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from recsys.experiments.buckets import BUCKETS
 from service.errors import TrafficError
 from service.traffic.document import Arm, Experiment, Rollout, Traffic, changed_by, placed
 
@@ -79,13 +80,15 @@ def released(traffic: Traffic, bundle: str) -> Traffic:
 
 
 def refuse_idle(traffic: Traffic, experiment: Experiment, usual: Arm) -> None:
-    """Refuse an experiment of which two variants would do the same, unless that is what it is for.
+    """Refuse an experiment that nobody would be in, or of which two variants would do the same, unless that is wanted.
 
     Args:
         usual: What answers where an arm says nothing, besides the champion.
     Raises:
         TrafficError: it names the variants, and what was given without effect.
     """
+    if traffic.holdout == BUCKETS:
+        raise TrafficError(f"nobody would be in {experiment.name!r}: the holdout is 100 % of all users")
     if experiment.same:
         return
     usual = msgspec.structs.replace(usual, bundle=traffic.champion)

@@ -155,6 +155,9 @@ def test_an_experiment_lives_through_its_states(running: Shop) -> None:
     running.says("experiments", "holdout", "2.5", *WHY)
     assert running.table.holdout == 250
     assert "101 % is not 0 to 100" in running.refuses("experiments", "holdout", "101", *WHY)
+    running.says("experiments", "holdout", "100", *WHY)
+    other = ("experiments", "create", "nobody", "--variant", "control=50", "--variant", "b=50,diversity=0.3")
+    assert "the holdout is 100 % of all users" in running.refuses(*other, *WHY)
     running.says("experiments", "stop", "closer", *WHY)
     assert running.table.experiment("closer").state == "stopped"
     assert "closer" in running.says("experiments", "list")

@@ -48,6 +48,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"experiments": (experiment(share=6000), experiment("other", share=4001))},
         "layer 'default' would give away 100.01 %",
     ),
+    "users of two experiments": (
+        {
+            "experiments": (
+                experiment(share=3000, slots=((0, 3000),)),
+                experiment("other", share=3000, slots=((2999, 5999),)),
+            )
+        },
+        "slots of the experiments in layer 'default' overlap",
+    ),
+    "slots the wrong way round": ({"experiments": (experiment(share=10, slots=((20, 10),)),)}, "overlap"),
+    "slots of another share": ({"experiments": (experiment(share=3000, slots=((0, 10),)),)}, "are not its share"),
     "two that change the same": (
         {"experiments": (experiment(), experiment("other", layer="other"))},
         "'closer' and 'other' would both change diversity",
