@@ -5,6 +5,7 @@ which the erasures up to some number were in force; the events that later ones t
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ _SCHEMA = pa.schema(
     ]
 )
 EVENT = _SCHEMA.remove(_SCHEMA.get_field_index("erasure"))  # what an erasure takes
-_ERASURES = b"riffle.erasures"
+_ERASURES, _DESCRIBED = b"riffle.erasures", ("before", "erased_ms", "expired")
 _POSITION = ["dataset", "stream", "ms", "sequence"]
 
 
@@ -38,11 +39,13 @@ class Withdrawn(NamedTuple):
     """What is kept.
 
     Attributes:
+        before: Who had been forgotten before the first of these, by digest, and until when; None: nothing is kept.
         erased_ms: When each erasure was, UTC epoch milliseconds; the first is number 1.
         expired: Up to which number events are no longer kept.
         rows: As EVENT, with `erasure`.
     """
 
+    before: list[tuple[str, int]] | None
     erased_ms: list[int]
     expired: int
     rows: pa.Table
@@ -64,7 +67,7 @@ class WithdrawnEvents:
             try:
                 rows = pq.read_table(pa.BufferReader(self._path.read_bytes()))
             except FileNotFoundError:
-                return Withdrawn([], 0, _SCHEMA.empty_table())
+                return Withdrawn(None, [], 0, _SCHEMA.empty_table())
             return Withdrawn(*_described(rows.schema), rows.cast(_SCHEMA))
 
     def as_of(self) -> tuple[int, int]:
@@ -72,28 +75,34 @@ class WithdrawnEvents:
         with readable(self._path):
             return stamp_of(self._path)
 
-    def add(self, events: pa.Table, now_ms: int) -> None:
+    def add(self, events: pa.Table, now_ms: int, *, before: Mapping[str, int]) -> None:
         """Keep what an erasure is about to take; when this returns it is on disk. Doing it twice is safe.
 
         Args:
-            events: As EVENT, in any order. Without one that is new nothing changes, and no erasure is counted.
+            events: As EVENT, in any order. Without one that is new no erasure is counted.
+            before: Who was forgotten so far; kept with the first.
         Raises:
             ArchiveError: the file is damaged, or the disk refuses; then it is as before.
         """
         kept = self.read()
         events = events.join(kept.rows.select(_POSITION), keys=_POSITION, join_type="left anti").select(EVENT.names)
+        is_first = kept.before is None
+        if is_first:
+            kept = kept._replace(before=sorted(before.items()))
         if not len(events):
+            if is_first:
+                self._write(kept)
             return
         number = pa.array(np.full(len(events), len(kept.erased_ms) + 1, np.int32))
         rows = pa.concat_tables([kept.rows, events.append_column("erasure", number).cast(_SCHEMA)])
-        self._write(Withdrawn([*kept.erased_ms, now_ms], kept.expired, rows))
+        self._write(kept._replace(erased_ms=[*kept.erased_ms, now_ms], rows=rows))
 
     def expire(self, before_ms: int) -> None:
         """Let go of what erasures before a moment took. Raises ArchiveError as `add` does."""
         if not self._path.exists():
             return
         with readable(self._path):
-            erased_ms, gone = _described(pq.read_schema(self._path))
+            _, erased_ms, gone = _described(pq.read_schema(self._path))
         expired = next((number for number, ms in enumerate(erased_ms) if ms >= before_ms), len(erased_ms))
         if expired > gone:
             kept = self.read()
@@ -101,7 +110,7 @@ class WithdrawnEvents:
             self._write(kept._replace(expired=expired, rows=kept.rows.filter(stay)))
 
     def _write(self, kept: Withdrawn) -> None:
-        described = json.dumps({"erased_ms": kept.erased_ms, "expired": kept.expired}).encode()
+        described = json.dumps({name: getattr(kept, name) for name in _DESCRIBED}).encode()
         sink = pa.BufferOutputStream()
         pq.write_table(kept.rows.replace_schema_metadata({_ERASURES: described}), sink, compression="zstd")
         try:
@@ -110,7 +119,7 @@ class WithdrawnEvents:
             raise ArchiveError(f"cannot write {self._path}: {error}; free disk space or mend the folder") from error
 
 
-def _described(schema: pa.Schema) -> tuple[list[int], int]:
-    """When the erasures were, and up to which the events are gone."""
-    found = json.loads(schema.metadata[_ERASURES])
-    return [int(ms) for ms in found["erased_ms"]], int(found["expired"])
+def _described(schema: pa.Schema) -> tuple[list[tuple[str, int]], list[int], int]:
+    """Of the fields of `Withdrawn` those that are no rows."""
+    before, erased_ms, expired = map(json.loads(schema.metadata[_ERASURES]).__getitem__, _DESCRIBED)
+    return [(str(user), int(ms)) for user, ms in before], [int(ms) for ms in erased_ms], int(expired)

@@ -96,9 +96,12 @@ class Archiver:
         return [(number, entries) for number, entries in found.items() if entries]
 
     async def drain(self) -> None:
-        """Step until there is no more. Raises as `step` does."""
+        """Step until there is no more. Raises as `step` does, and OSError where a node of the store does not answer."""
+        unread = self.counts["unread"]
         while await self.step():
             pass
+        if self.counts["unread"] > unread:
+            raise ConnectionError("a node of the store does not answer, so not all is archived")
 
     async def merge(self) -> None:
         """Make one file of many where that is due. Raises ArchiveError."""

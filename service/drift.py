@@ -145,25 +145,29 @@ def look(
 
 
 @lru_cache(2)
-def _known(path: Path) -> tuple[Bundle, Reference, tuple[float, float]]:
-    """A published bundle, which never changes: verified once, not at each look; when its data begin and end."""
+def _known(path: Path) -> tuple[Bundle, Reference, tuple[float, float] | None]:
+    """A published bundle, which never changes: verified once, not at each look.
+
+    The last is when its data begin and end; None where their times say nothing.
+    """
     if not (path / FILE).exists():
         Reference.load(path)  # says so, before all other files are verified for nothing
     bundle, manifest = load(path)
-    first, last = (datetime.fromisoformat(manifest.fields["data_window"][one]).timestamp() for one in ("first", "last"))
-    return bundle, Reference.load(path), (first, last)
+    fields = manifest.fields
+    first, last = (datetime.fromisoformat(fields["data_window"][one]).timestamp() for one in ("first", "last"))
+    return bundle, Reference.load(path), (first, last) if fields["protocol"].startswith("temporal") else None
 
 
 def _tell(
-    found: Look, watcher: Watcher, read: Read, reference: Reference, end_s: int, window: tuple[float, float]
+    found: Look, watcher: Watcher, read: Read, reference: Reference, end_s: int, window: tuple[float, float] | None
 ) -> None:
     """Everything that a look says."""
     watch = watcher.watch()
     empty_s = end_s - watch.until_s
     found.alarms = alarms_of(watcher)
-    if read.idle_s:
-        watch.aged = _is_aged(found.at_s, window, read.idle_s)
-    aged = Aged((found.at_s - window[1]) / 86_400, reference.bins[IDLE].names[-2:]) if watch.aged else None
+    if window and len(read.newest_s) >= FEW_LISTS:
+        watch.aged = _is_aged(found.at_s, window, read.newest_s)
+    aged = Aged((found.at_s - window[1]) / 86_400, reference.bins[IDLE].names[-2:]) if window and watch.aged else None
     found.causes = causes(found.alarms, aged)
     if read.unsound:
         watch.data["scores"] = found.at_s
@@ -199,15 +203,15 @@ def _tell(
             found.alarms.append(_of_data(subject, watch.data[subject], harmful=False))
 
 
-def _is_aged(at_s: int, window: tuple[float, float], idle_s: Sequence[int]) -> bool:
+def _is_aged(at_s: int, window: tuple[float, float], newest_s: Sequence[int]) -> bool:
     """Whether the bundle's data are old and most of who asked did nothing since.
 
-    Who was away for longer than there are data has a wrong number.
+    Args:
+        window: When the data begin and end. newest_s: When each who asked last did something.
     """
     first_s, last_s = window
-    away = np.array(idle_s)
-    since = (away >= at_s - last_s) & (away <= at_s - first_s)
-    return at_s - last_s >= OLD_S and bool(since.mean() > 0.5)
+    newest = np.array(newest_s)
+    return at_s - last_s >= OLD_S and bool(((newest >= first_s) & (newest <= last_s)).mean() > 0.5)
 
 
 def _of_data(subject: str, at_s: int, *, harmful: bool) -> Alarm:

@@ -37,7 +37,8 @@ class Read:
 
     Attributes:
         not_measured: Why records were not made again, and how many. unsound: Records with a score that is no number.
-        idle_s: Between each answer that was made again and the newest interaction in its user's state, if there is one.
+        newest_s: When each user of a list that was made again had last done anything, by their state; not of those who
+            never did, nor of lists whose moment is none.
         skewed, received: Events whose gateway's clock and the store's disagree, of all.
     """
 
@@ -49,7 +50,7 @@ class Read:
         self.unsound = self.skewed = self.received = self.lists = self.events = 0
         self.distinct: set[str] = set()
         self.distinct_lists = 0
-        self.idle_s: list[int] = []
+        self.newest_s: list[int] = []
 
     def add(self, record: Decision) -> None:
         """A record of the bundle, in any order."""
@@ -95,7 +96,8 @@ class Read:
             first.setdefault(str(one.query.get("user_id")), one)
         sample = sorted(first.values(), key=lambda one: one.seed)[:SAMPLE]  # seeds are drawn by chance
         used, measured, newest_s = self._measured(sample)
-        self.idle_s += [one.now_s - at_s for one, at_s in zip(used, newest_s, strict=True) if at_s]
+        sound = [abs(one.now_s - one.time_ms // 1000) < HOUR_S for one in used]
+        self.newest_s += [at_s for at_s, is_sound in zip(newest_s, sound, strict=True) if at_s and is_sound]
         live = [one for one in used if one.item_stats.rpartition(".")[2].isdecimal()]
         self.events += len(events)
         user = {name: place for place, name in enumerate(sorted({one.user_id for one in events}))}

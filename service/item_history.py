@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from recsys.archive import Archive
 from recsys.datasets.dataset import Dataset
+from recsys.erased_users import ErasedUsers
 from recsys.features.item_counts import ItemCounts
 from recsys.vocabulary import item_keys
 from recsys.withdrawn_events import LOG, Withdrawn
-from service.archives import archived_changes, catalogue_beside, withdrawn_beside
+from service.archives import ERASED_USERS, archived_changes, catalogue_beside, withdrawn_beside
 from service.catalogue_entries import Change, changes_in, items_after
 from service.event_log import stream_key
 from service.item_events import ARCHIVED, ItemEvents, in_order, of_archive, of_import, of_withdrawn
@@ -70,7 +71,11 @@ class ItemHistory:
         logged = in_order(of_withdrawn(withdrawn, LOG).before(until_ms), log)
         imported = _imported(dataset, withdrawn, imported_s)
         numbers = range(withdrawn.expired, len(withdrawn.erased_ms) + 1)
-        bases = {_base(fingerprint, imported_s, withdrawn.erased_ms[:number]): number for number in numbers}
+        before = withdrawn.before
+        if before is None:
+            before = sorted(ErasedUsers(archive.root.with_name(ERASED_USERS)).read().items())
+        erased = [[*before, *withdrawn.erased_ms[:number]] for number in numbers]
+        bases = {_base(fingerprint, imported_s, one): number for one, number in zip(erased, numbers, strict=True)}
         return cls(bases, until_ms, imported, logged, changes)
 
     @property
@@ -92,9 +97,13 @@ class ItemHistory:
         return Snapshot(base, horizon_ms, counts, items_after(self.changes, horizon_ms))
 
 
-def _base(fingerprint: str, imported_s: int, erased_ms: list[int]) -> str:
-    """Without somebody's events the counts are others, so each erasure begins a line of versions."""
-    named = f"{fingerprint} {imported_s} {erased_ms}"
+def _base(fingerprint: str, imported_s: int, erased: list[Any]) -> str:
+    """Without somebody's events the counts are others, so each erasure begins a line of versions.
+
+    Args:
+        erased: Who had been forgotten before events were kept, then the moments of the erasures since.
+    """
+    named = f"{fingerprint} {imported_s} {erased}"
     return hashlib.blake2b(named.encode(), digest_size=4).hexdigest()
 
 

@@ -47,7 +47,7 @@ class _Following:
         self.events: list[Position] = [(earliest_ms, 0)] * SHARDS
         self.alone: Counter[str] = Counter()  # interleaved lists that are of one side, by its name
 
-    def take(self, record: Decision) -> None:
+    def take(self, record: Decision, arrived_ms: int) -> None:
         variant = record.variants.get(self.name)
         if record.time_ms < self.since_ms or variant not in self.tally.variants or record.overridden:
             return
@@ -64,7 +64,7 @@ class _Following:
                 record.id,
                 record.query["user_id"],
                 self.tally.variants.index(variant),
-                record.time_ms,
+                min(record.time_ms, arrived_ms),  # a gateway's clock may be ahead
                 record.items,
                 bool(record.degraded),
                 took_ms,
@@ -147,7 +147,7 @@ class OutcomeReader:
         async for position, record in self._records.after(one.records):
             one.records = position
             if isinstance(record, Decision) and not self._is_erased(user_of(record), position):
-                one.take(record)
+                one.take(record, position[0])
         await self._read_events(one)
         one.tally.settle(now_ms)
         self._followed[key] = one

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.withdrawn_events import LOG
-from service.archives import event_archive, withdrawn_beside
+from service.archives import erased_users, event_archive, withdrawn_beside
 from service.imports import current_dataset
 from service.item_events import ARCHIVED, of_archive, of_import
 from service.settings import Settings
@@ -24,7 +24,7 @@ def withdraw(settings: Settings, users: Collection[str], now_ms: int) -> None:
     if dataset is not None:
         theirs = [row for row, user in enumerate(dataset.user_id) if user in users]
         taken.append(of_import(dataset, np.array(theirs, np.int64)).rows(dataset.fingerprint))
-    withdrawn_beside(archive).add(pa.concat_tables(taken), now_ms)
+    withdrawn_beside(archive).add(pa.concat_tables(taken), now_ms, before=erased_users(settings).read())
 
 
 def let_go(settings: Settings, now_ms: int) -> None:

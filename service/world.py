@@ -76,7 +76,12 @@ def recorded_worlds(
         world = worlds.built if snapshot is None else worlds.of(snapshot)
         return world if world.candidates == candidates else replace(world, candidates=candidates)
 
-    return lambda record: world_of(record.bundle, record.item_stats, record.candidates)
+    def recorded(record: Decision) -> World:
+        if history.let_go():
+            world_of.cache_clear()
+        return world_of(record.bundle, record.item_stats, record.candidates)
+
+    return recorded
 
 
 class PastItems:
@@ -88,6 +93,17 @@ class PastItems:
         self._gone: set[str] = set()  # bases
         self._withdrawn = withdrawn_beside(event_archive(settings))
         self._withdrawn_as_of = self._withdrawn.as_of()
+
+    def let_go(self) -> bool:
+        """Forget everything where what users did who were forgotten is not what it was; whether that is so.
+
+        Raises:
+            ArchiveError: the disk does not say.
+        """
+        if self._withdrawn.as_of() == self._withdrawn_as_of:
+            return False
+        self._history, self._withdrawn_as_of = None, self._withdrawn.as_of()
+        return True
 
     def at(self, version: str) -> Snapshot | None:
         """The snapshot of a version; None where it began from another import, or what users did who were forgotten
@@ -101,8 +117,6 @@ class PastItems:
             return None
         if base in self._gone:
             return None
-        if self._withdrawn.as_of() != self._withdrawn_as_of:  # what is let go of is not to be held here either
-            self._history = None
         if self._history is None or base not in self._history.bases or self._history.until_ms < int(horizon):
             self._history = self._read()
         if self._history is None or self._history.until_ms < int(horizon):
@@ -117,7 +131,6 @@ class PastItems:
         if live is None:
             return None
         dataset, archive = current_dataset(self._settings), event_archive(self._settings)
-        self._withdrawn_as_of = self._withdrawn.as_of()
         try:
             with store_client(self._store_url, timeout_s=10) as client:
                 return ItemHistory.read(client, dataset, live[1].imported_s, archive, now_ms(client))

@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 NICENESS = 10  # a tenth of a core where the stack wants all of it
+ENDS_S = 60.0  # a stack takes some seconds to go down
 WORKERS = (os.cpu_count() or 1) + 1  # some of them wait, too
 
 
@@ -21,14 +22,26 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryFile() as said:
         stack = subprocess.Popen([*pytest, "-m", "e2e"], stdout=said, stderr=subprocess.STDOUT)
+        others = subprocess.Popen(workers, preexec_fn=lambda: os.nice(NICENESS))
         try:
-            others = subprocess.run(workers, preexec_fn=lambda: os.nice(NICENESS))
-            code = stack.wait()
+            codes = others.wait(), stack.wait()
         finally:
-            stack.terminate()
+            end(others, stack)
             said.seek(0)
             sys.stdout.write(said.read().decode("utf-8", "replace"))
-    return others.returncode or code
+    return codes[0] or codes[1]
+
+
+def end(*started: "subprocess.Popen[bytes]") -> None:
+    """Interrupt what still runs, so that it ends what it has started; then without asking."""
+    for one in started:
+        if one.poll() is None:
+            one.send_signal(signal.SIGINT)
+    for one in started:
+        try:
+            one.wait(ENDS_S)
+        except subprocess.TimeoutExpired:
+            one.kill()
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         subject: Of it, such as the features. why: The evidence in words.
-        since_s: When the last of the alarms came on that it explains, UTC epoch seconds; 0 where no alarm is needed.
+        since_s: When the last of the alarms came on that it explains, of the harmful ones if there are any, UTC epoch
+            seconds; 0 where no alarm is needed.
     """
 
     name: str
@@ -65,7 +66,8 @@ def causes(alarms: Sequence[Alarm], aged: Aged | None = None) -> list[Cause]:
     for picture in pictures:
         if left and (seen := picture(left)):
             cause, explained = seen
-            since_s = max((one.since_s for one in left if explained(one)), default=0)
+            of = [one for one in left if explained(one)]
+            since_s = max((one.since_s for one in [one for one in of if one.harmful] or of), default=0)
             found.append(msgspec.structs.replace(cause, since_s=since_s))
             left = [one for one in left if not explained(one)]
     return found

@@ -115,7 +115,7 @@ def override(
 ) -> None:
     """Give one user a variant of an experiment, or canary or control of a rollout, to try it by hand.
 
-    Lists that they get so are in no report.
+    Lists that they get so are in no report of an experiment or a rollout.
     """
     digest = user_digest(user)
 

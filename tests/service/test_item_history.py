@@ -13,7 +13,8 @@ from recsys.archive import START, Archive, Position
 from recsys.datasets.dataset import Dataset
 from recsys.errors import ArchiveError
 from recsys.items import Item
-from service.archives import catalogue_beside, catalogue_rows, event_archive
+from recsys.withdrawn_events import EVENT
+from service.archives import catalogue_beside, catalogue_rows, event_archive, withdrawn_beside
 from service.catalogue_entries import Change
 from service.event_log import stream_key
 from service.item_history import ItemHistory
@@ -103,6 +104,8 @@ async def test_what_forgotten_users_did_counts_before_and_once_where_nothing_was
     assert 0 < left.interactions.sum() < before.counts.interactions.sum()
     await asyncio.to_thread(count_items_anew, home, url)
     assert decode(stored(url)).base == history.base
+    withdrawn_beside(archive).add(EVENT.empty_table(), 1_001, before={"later": 1})
+    assert list((await asyncio.to_thread(past, url, None, archive)).bases) == list(history.bases)
     let_go(home, 1_001 + home.withdrawn_kept_s * 1000)
     assert list((await asyncio.to_thread(past, url, None, archive)).bases) == [history.base]
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,9 +75,8 @@ def test_item_stats_of_a_version_that_needs_the_store_are_an_error_without_it(pu
         world_of(decision(1, bundle=champion, item_stats="0123abcd.1700000000000"))
 
 
-def verdicts_of(records: list[Decision], settings: Settings, url: str) -> dict[str, list[str]]:
+def verdicts_of(records: list[Decision], world_of: Callable[[Decision], World]) -> dict[str, list[str]]:
     """What came of making some answers again, by outcome: the detail of each."""
-    world_of = recorded_worlds(settings, url)
     found: dict[str, list[str]] = {}
     for record in records:
         verdict = replay(record, world_of)
@@ -127,11 +127,12 @@ async def test_answers_of_others_are_made_again_after_users_were_forgotten_and_f
     assert len(set(bases)) == 4
     others = [one for one in kept.records if user_of(one) not in ("user-0003", "user-0005")]
     assert len({one.item_stats for one in others}) == 10
-    assert verdicts_of(others, home, url).keys() == {"identical"}
+    world_of = recorded_worlds(home, url)
+    assert verdicts_of(others, world_of).keys() == {"identical"}
     await asyncio.to_thread(rebuild, url, current_dataset(home), archive)
-    assert verdicts_of(others, home, url).keys() == {"identical"}
+    assert verdicts_of(others, world_of).keys() == {"identical"}
     let_go(msgspec.structs.replace(home, withdrawn_kept_s=0), now_ms(server) + 1)
-    found = verdicts_of(others, home, url)
+    found = verdicts_of(others, world_of)
     assert len(found["identical"]) == len([one for one in others if one.item_stats.startswith(bases[-1])])
     assert {"are gone" in detail for outcome in found if outcome != "identical" for detail in found[outcome]} == {True}
     server.close()
