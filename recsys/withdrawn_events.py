@@ -26,7 +26,7 @@ _SCHEMA = pa.schema(
         pa.field("sequence", pa.uint64()),  # position: of the log, or the event's place in the import
         pa.field("item_key", pa.uint64()),
         pa.field("verb", pa.uint8()),
-        pa.field("ts_s", pa.int64()),  # UTC epoch seconds
+        pa.field("ts_s", pa.uint32()),  # UTC epoch seconds
         pa.field("erasure", pa.int32()),  # which took it
     ]
 )
@@ -55,7 +55,7 @@ class WithdrawnEvents:
     """The file; one process changes it, any may read it.
 
     Args:
-        path: Of the file; there is none before an erasure took events.
+        path: Of the file; the first erasure makes it.
     """
 
     def __init__(self, path: Path) -> None:

@@ -22,7 +22,7 @@ class ItemEvents(NamedTuple):
         stream: uint8 [e]. sequence: uint64 [e]. ms: uint64 [e]. Position in the log; of an import the place in it,
             for a sequence, and nothing else.
         item_key: uint64 [e]. verb: uint8 [e]. ts_s: uint32 [e], UTC epoch seconds.
-        erasure: int32 [e], the number of that which took the event from its user and us; NEVER where none did.
+        erasure: int32 [e], the number of that which took the event; NEVER where none did.
     """
 
     stream: np.ndarray

@@ -33,8 +33,10 @@ def main() -> int:
             said.seek(0)
             sys.stdout.write(said.read().decode("utf-8", "replace"))
             sys.stdout.flush()
-    again = subprocess.run([*others_tests, "--last-failed"]).returncode if codes[0] == FAILED else codes[0]
-    return again or codes[1]
+    if codes[0] != FAILED:
+        return codes[0] or codes[1]
+    print("What failed beside the stack, once more by itself:", flush=True)
+    return subprocess.run([*others_tests, "--last-failed"]).returncode or codes[1]
 
 
 def end(*started: "subprocess.Popen[bytes]") -> None:

@@ -131,9 +131,8 @@ class Tally:
         waiting = [one for one in self._unmatched if not self._match(one)]
         self._unmatched = deque(one for one in waiting if one.arrived_ms > now_ms - UNMATCHED_MS)
         closed = now_ms - self._window_ms - LATE_S * 1000 - UNMATCHED_MS
-        over = takewhile(
-            lambda item: item[1].time_ms < closed, self._open.items()
-        )  # they came by time, but for moments
+        # They came by time, but for moments.
+        over = takewhile(lambda item: item[1].time_ms < closed, self._open.items())
         for identity in [identity for identity, _ in over]:
             del self._open[identity]
 

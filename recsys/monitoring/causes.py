@@ -18,6 +18,8 @@ from recsys.monitoring.segments import ALL
 from recsys.monitoring.series import SCORE
 from recsys.monitoring.watch import FRESH
 
+IDLE, ACTIVITY = "user_log_idle_s", "user_log_activity_1h"  # features of when a user last did something
+
 
 class Remedy(StrEnum):
     """What helps."""
@@ -45,9 +47,6 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     since_s: int = 0
 
 
-IDLE, ACTIVITY = "user_log_idle_s", "user_log_activity_1h"
-
-
 class Aged(NamedTuple):
     """Data that end long before the lists. days: How long. components: The last ones that idle times lie in."""
 
@@ -62,7 +61,7 @@ def causes(alarms: Sequence[Alarm], aged: Aged | None = None) -> list[Cause]:
     """What alarms look like, the cause that hides others first. aged: Where the age of the data may be one."""
     found: list[Cause] = []
     left = list(alarms)
-    pictures: tuple[Picture, ...] = (_bots, partial(_old, aged=aged), *PICTURES)
+    pictures: tuple[Picture, ...] = (_bots, partial(_old, aged=aged), _broken, _wave, _shock, _taste, _other)
     for picture in pictures:
         if left and (seen := picture(left)):
             cause, explained = seen
@@ -156,6 +155,3 @@ def _other(alarms: Sequence[Alarm]) -> tuple[Cause, Callable[[Alarm], bool]] | N
 
 def _worse(alarms: Sequence[Alarm]) -> bool:
     return any(one.kind == "quality" and one.harmful for one in alarms)
-
-
-PICTURES: tuple[Picture, ...] = (_broken, _wave, _shock, _taste, _other)

@@ -97,9 +97,12 @@ class Assignment:
 
     def _chosen(self, user: str, placement: str) -> dict[str, str]:
         """By name, the variants of overrides that apply."""
+        of = self.traffic.overrides.get(user)
+        if not of:
+            return {}
         here = {one.name for one in self._running if _counts(one, placement)}
         here |= {self._rollout.name} if self._rollout else set()
-        return {name: variant for name, variant in self.traffic.overrides.get(user, {}).items() if name in here}
+        return {name: variant for name, variant in of.items() if name in here}
 
 
 def _given(arm: Arm) -> dict[str, object]:

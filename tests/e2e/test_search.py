@@ -1,4 +1,7 @@
-"""`riffle train --budget`: killed it leaves nothing behind and goes on later, interrupted it trains with the best."""
+"""`riffle train --budget`: killed it leaves nothing behind and goes on later, interrupted it trains with the best.
+
+Only the search beside a service needs the stack of the other files; the others have homes of their own.
+"""
 
 import contextlib
 import os

@@ -68,7 +68,7 @@ def test_counts_are_shown_as_they_grow(full: Tally, terminal: bool, monkeypatch:
 
     async def watch() -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.5):
+            async with asyncio.timeout(0.35):
                 await show(full, console)
 
     asyncio.run(watch())
