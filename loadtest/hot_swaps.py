@@ -30,7 +30,9 @@ from recsys.errors import RecsysError
 from recsys.experiments.buckets import BUCKETS
 from service.errors import ServiceError
 from service.settings import load
+from service.shadow import STREAM
 from service.stack import application
+from service.store_client import store_client
 from service.traffic import switching
 from service.traffic.document import Shadow, Traffic
 from service.traffic.table import TrafficTable, on_table
@@ -39,12 +41,12 @@ from service.world import registry
 BODIES, CONNECTIONS = 20_000, 256
 WHO = "hot_swaps"
 STRETCHES = ("calm", "shadowed", "swapped", "loaded")
-Meanwhile = Callable[[], AbstractContextManager[list[float]]]
+Meanwhile = Callable[[], AbstractContextManager[dict[str, Any]]]  # what it yields has, in the end, what was done
 PERCENTILES = ("p50", "p99", "p99.9", "max")
 
 
 @contextmanager
-def promoting(redis_url: str, bundles: tuple[str, ...], every_s: float) -> Iterator[list[float]]:
+def promoting(redis_url: str, bundles: tuple[str, ...], every_s: float) -> Iterator[dict[str, Any]]:
     """Promote these bundles in turn until the context ends; the seconds from each change to the last replica."""
     took: list[float] = []
     done = threading.Event()
@@ -67,7 +69,7 @@ def promoting(redis_url: str, bundles: tuple[str, ...], every_s: float) -> Itera
     if bundles:
         thread.start()
     try:
-        yield took
+        yield {"promotions_s": took}
     finally:
         done.set()
         if bundles:
@@ -77,8 +79,8 @@ def promoting(redis_url: str, bundles: tuple[str, ...], every_s: float) -> Itera
 
 
 @contextmanager
-def shadowing(redis_url: str, bundle: str, share: float) -> Iterator[list[float]]:
-    """Have a bundle make a share of the lists, in percent, as well until the context ends."""
+def shadowing(redis_url: str, bundle: str, share: float) -> Iterator[dict[str, Any]]:
+    """Have a bundle make a share of the lists, in percent, as well until the context ends; how many it made."""
 
     def shadowed(of: Shadow | None) -> Callable[[Traffic], Traffic]:
         return lambda now: msgspec.structs.replace(now, shadow=of).check()
@@ -87,18 +89,24 @@ def shadowing(redis_url: str, bundle: str, share: float) -> Iterator[list[float]
         on = shadowed(Shadow(bundle, round(share * BUCKETS / 100)))
         await switching.load_and_switch(table, [bundle], on, who=WHO, reason="to see what it costs")
 
+    def made() -> int:
+        with store_client(redis_url, timeout_s=10) as client:
+            return int(client.xinfo_stream(STREAM)["entries-added"]) if client.exists(STREAM) else 0
+
     on_table(redis_url, begin)
+    found, before = {"shadow_lists": 0}, made()
     try:
-        yield []
+        yield found
     finally:
+        found["shadow_lists"] = made() - before
         on_table(redis_url, lambda table: switching.switch(table, shadowed(None), who=WHO, reason="seen"))
 
 
 def stretch(target: Target, given: Load, meanwhile: Meanwhile, options: Any) -> dict[str, Any]:
     """One stretch of load, and what happens meanwhile."""
-    with meanwhile() as took:
+    with meanwhile() as done:
         row = open_loop(target, given, options.rate, options.seconds)
-    return {**row, "promotions_s": [round(one, 3) for one in took]}
+    return {**row, **done}
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -114,7 +122,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         raise ServiceError("--others has to name two bundles that are not the champion; `riffle bundles list` has them")
     url, circle = stack.redis_url, (*others, stack.bundle)
     stretches: dict[str, Meanwhile] = {
-        "calm": lambda: nullcontext([]),
+        "calm": lambda: nullcontext({}),
         "shadowed": lambda: shadowing(url, others[0], options.shadow_share),
         "swapped": lambda: promoting(url, (others[0], stack.bundle), options.every),
         "loaded": lambda: promoting(url, circle, options.every),
@@ -154,19 +162,21 @@ def markdown(found: dict[str, Any]) -> str:
     lines = [
         "| | "
         + " | ".join(f"{one} ms" for one in PERCENTILES)
-        + " | p99 beside calm | changes | reached all after, max | not answered |"
+        + " | p99 beside calm | shadow's lists | changes | reached all after, max | not answered |"
     ]
-    lines.append("|---" * 8 + "|---|")
+    lines.append("|---" * 9 + "|---|")
     for name in STRETCHES:
         rows = [one[name] for one in found["rounds"]]
         cells = [f"{np.median([row['latency_ms'][of] for row in rows]):.1f}" for of in PERCENTILES]
         beside = np.median(
             [one[name]["latency_ms"]["p99"] / one["calm"]["latency_ms"]["p99"] for one in found["rounds"]]
         )
-        took = [second for row in rows for second in row["promotions_s"]]
+        took = [second for row in rows for second in row.get("promotions_s", ())]
+        shadowed = sum(row.get("shadow_lists", 0) for row in rows)
         reached = f"{max(took):.2f} s" if took else ""
         lost = sum(row["requests"] - row["answered"] for row in rows)
-        cells += [f"{beside:.2f}", str(len(took) or ""), reached, f"{lost} of {sum(row['requests'] for row in rows):,}"]
+        done = f"{shadowed:,}" if shadowed else "", str(len(took) or ""), reached
+        cells += [f"{beside:.2f}", *done, f"{lost} of {sum(row['requests'] for row in rows):,}"]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     before, after = (found[of]["total_mb"]["pss"] for of in ("memory_before", "memory_after"))
     return "\n".join(

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -34,6 +34,7 @@ PLANNED = 5_000  # users at which intervals are tightest, where nobody says how 
 ALPHA = 0.05
 
 Resolve = Callable[[str], str]  # of the registry: the id of a bundle that is meant
+Rehearse = Callable[[Traffic, Experiment], Awaitable[None]]
 
 
 async def create(table: TrafficTable, settings: Settings, resolve: Resolve, asked: ExperimentRequest) -> Traffic:
@@ -74,11 +75,16 @@ async def create(table: TrafficTable, settings: Settings, resolve: Resolve, aske
     return after
 
 
-async def start(table: TrafficTable, settings: Settings, name: str, *, who: str, reason: str) -> tuple[Traffic, float]:
+async def start(
+    table: TrafficTable, settings: Settings, rehearse: Rehearse, name: str, *, who: str, reason: str
+) -> tuple[Traffic, float]:
     """Draw users into its variants, once every replica holds their bundles; the table and the seconds that it took.
 
+    Args:
+        rehearse: Refuses what would have no effect, as `Rehearsal.demand_difference`.
     Raises:
-        TrafficError: there is none of this name, it has begun before, or a replica does not follow.
+        TrafficError: there is none of this name, it has begun before, two variants make the same lists, or a replica
+            does not follow. Else as `rehearse`.
     """
     one = (await table.demand()).experiment(name)
     at = await _moment(table)
@@ -90,7 +96,9 @@ async def start(table: TrafficTable, settings: Settings, name: str, *, who: str,
         changes.refuse_idle(now, one, usual(settings))
         return changes.with_experiment(now, msgspec.structs.replace(one, state="running", started=at))
 
-    started(await table.demand())  # refused before anything is loaded
+    now = await table.demand()
+    started(now)  # refused before anything is loaded
+    await rehearse(now, one)
     bundles = [arm.bundle for arm in one.arms() if arm.bundle]
     return await switching.load_and_switch(table, bundles, started, who=who, reason=reason)
 

@@ -21,7 +21,7 @@ from service.errors import (
     Unprocessable,
 )
 from service.experiment_schemas import ExperimentChange, ExperimentRequest, ExperimentsResponse
-from service.experiments import Resolve
+from service.experiments import Rehearse, Resolve
 from service.outcomes import OutcomeReader
 from service.round_trips import RoundTrips
 from service.settings import Settings
@@ -40,19 +40,20 @@ class LiveExperiments:
     """What answers the routes of experiments.
 
     Args:
-        store: Of the traffic table. resolve: Of the registry.
+        store: Of the traffic table. resolve: Of the registry. rehearse: As of `experiments.start`.
         ask_report: Has the controller report on an experiment of this name; raises where it does not answer.
     """
 
     def __init__(
-        self, store: RoundTrips, settings: Settings, resolve: Resolve, ask_report: Callable[[str], Awaitable[Reported]]
+        self,
+        store: RoundTrips,
+        settings: Settings,
+        resolve: Resolve,
+        rehearse: Rehearse,
+        ask_report: Callable[[str], Awaitable[Reported]],
     ) -> None:
-        self._table, self._settings, self._resolve, self._ask_report = (
-            TrafficTable(store),
-            settings,
-            resolve,
-            ask_report,
-        )
+        self._table, self._settings = TrafficTable(store), settings
+        self._resolve, self._rehearse, self._ask_report = resolve, rehearse, ask_report
 
     async def list(self) -> dict[str, Any]:
         """All of them, shaped as `ExperimentsResponse`. Raises StoreUnavailable, TrafficConflict."""
@@ -77,7 +78,8 @@ class LiveExperiments:
         async def started() -> Traffic:
             await self._known(name)
             who, reason = change.who, change.reason
-            return (await experiments.start(self._table, self._settings, name, who=who, reason=reason))[0]
+            begun = await experiments.start(self._table, self._settings, self._rehearse, name, who=who, reason=reason)
+            return begun[0]
 
         return msgspec.to_builtins(experiments.state_of(await _answered(started()), name))
 

@@ -1,6 +1,7 @@
 """`riffle experiments`: users drawn into variants, and what the variants do."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from service.errors import TrafficError
 from service.experiment_schemas import EffectOutcome, ExperimentReport, ExperimentRequest, VariantRequest
 from service.experiments import PLANNED
 from service.outcomes import WINDOW_S, with_outcomes
+from service.rehearsal import rehearse
 from service.settings import load
 from service.traffic import switching
 from service.traffic.document import Arm, Traffic
@@ -78,11 +80,12 @@ def create(
 
 @experiments.command("start")
 def start(name: Name, reason: Reason) -> None:
-    """Draw users into its variants; every replica loads their bundles first."""
+    """Draw users into its variants, if these make other lists of what was asked last; replicas load bundles first."""
     settings = load()
-    with waiting("Starting everywhere"):
+    tried = partial(rehearse, settings, store_of(settings))
+    with waiting("Trying it on what was asked last, then starting everywhere"):
         _, seconds = on_table(
-            store_of(settings), lambda table: service.start(table, settings, name, who=whoami(), reason=reason)
+            store_of(settings), lambda table: service.start(table, settings, tried, name, who=whoami(), reason=reason)
         )
     output.print(f"[green]✓[/] {name} runs, everywhere after {seconds:.1f} s")
 

@@ -270,7 +270,9 @@ def test_a_change_needs_a_reason(running: Shop) -> None:
 
 def test_what_was_loaded_for_a_change_that_cannot_be_is_let_go_of(running: Shop) -> None:
     variants = ("--variant", "control=50", "--variant", f"b=50,bundle={running.other}")
-    running.says("experiments", "create", "e", *variants, *WHY)
+    running.says("experiments", "create", "untried", *variants, *WHY)
+    assert "cannot be loaded" in running.refuses("experiments", "start", "untried", *WHY)
+    running.says("experiments", "create", "e", "--same", *variants, *WHY)
     running.says("experiments", "start", "e", *WHY)
     running.says("experiments", "create", "f", *variants, "--layer", "other", *WHY)
     assert "would both change bundle" in running.refuses("experiments", "start", "f", *WHY)

@@ -13,7 +13,7 @@ import pytest
 
 from recsys.errors import ArchiveError, RegistryError
 from recsys.experiments.buckets import BUCKETS
-from service.errors import RecordsUnavailable
+from service.errors import RecordsUnavailable, TrafficError
 from service.experiment_guard import ExperimentGuard
 from service.experiment_schemas import ExperimentReport, ExperimentsResponse, ExperimentState
 from service.http import HttpEdge
@@ -22,7 +22,7 @@ from service.outcomes import OutcomeReader, outcome_reader
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.traffic import changes
-from service.traffic.document import Arm, Experiment
+from service.traffic.document import Arm, Experiment, Traffic
 from service.traffic.lease import Lease
 from service.traffic.table import LEASE_KEY, TrafficTable
 from tests.service.conftest import BreakableStore
@@ -45,6 +45,11 @@ def resolve(reference: str) -> str:
     return B
 
 
+async def rehearse(_: Traffic, one: Experiment) -> None:
+    if one.name == "idle":
+        raise TrafficError("they make the same lists")
+
+
 @asynccontextmanager
 async def shop(url: str, home: Path) -> AsyncIterator[tuple[httpx.AsyncClient, TrafficTable]]:
     """The HTTP edge over a table that no replica follows; reports are read in this process."""
@@ -59,7 +64,7 @@ async def shop(url: str, home: Path) -> AsyncIterator[tuple[httpx.AsyncClient, T
             return await reported(table, outcomes, name)
 
         nobody: Any = None
-        edge = HttpEdge(*[nobody] * 6, LiveExperiments(store, settings, resolve, ask_report))
+        edge = HttpEdge(*[nobody] * 6, LiveExperiments(store, settings, resolve, rehearse, ask_report))
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=edge), base_url="http://riffle") as client:
             yield client, table
     finally:
@@ -153,7 +158,7 @@ async def test_experiments_that_cannot_be_are_refused_and_change_nothing(
 async def test_what_is_not_there_twice_or_in_another_state_is_refused(
     breakable_store: BreakableStore, tmp_path: Path
 ) -> None:
-    async with shop(breakable_store.url, tmp_path) as (client, _):
+    async with shop(breakable_store.url, tmp_path) as (client, table):
         for path in ("further:start", "further:stop"):
             assert (await client.post(f"/v1/experiments/{path}", json=WHY)).status_code == 404
         assert (await client.get("/v1/experiments/further/report")).status_code == 404
@@ -164,6 +169,10 @@ async def test_what_is_not_there_twice_or_in_another_state_is_refused(
         assert [one.status_code for one in idle] == [200, 409]
         assert "is stopped already" in idle[1].json()["detail"]
         assert (await client.post("/v1/experiments", json=CLOSER)).status_code == 200  # it never ran: its name is free
+        assert (await client.post("/v1/experiments", json={**CLOSER, "name": "idle"})).status_code == 200
+        alike = await client.post("/v1/experiments/idle:start", json=WHY)
+        assert (alike.status_code, alike.json()["detail"]) == (409, "they make the same lists")
+        assert (await table.demand()).experiment("idle").state == "draft"
         await client.post("/v1/experiments/closer:start", json=WHY)
         other = {**CLOSER, "name": "other", "layer": "other"}
         await client.post("/v1/experiments", json=other)
@@ -182,7 +191,7 @@ async def test_a_report_that_cannot_be_read_or_asked_for_is_a_503(
     async def dead(_: str) -> Reported:
         raise RuntimeError("the actor died")
 
-    live = LiveExperiments(store, Settings(home=str(tmp_path)), resolve, dead)
+    live = LiveExperiments(store, Settings(home=str(tmp_path)), resolve, rehearse, dead)
     with pytest.raises(Exception, match="does not report: RuntimeError"):
         await live.report("closer")
     await TrafficTable(store).begin(A, who="t", reason="r")
