@@ -14,6 +14,7 @@ from recsys.types import World
 from tests import worlds
 
 if TYPE_CHECKING:
+    from tests.gcs_endpoint import GcsEndpoint
     from tests.s3_endpoint import S3Endpoint
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be cut where they are not in one process
@@ -91,6 +92,26 @@ def s3_url(s3: "S3Endpoint") -> Iterator[str]:
     fsspec.filesystem("s3").mkdir(bucket)
     yield f"s3://{bucket}/registry"
     s3.spoil = None
+
+
+@pytest.fixture(scope="session")
+def gcs() -> "Iterator[GcsEndpoint]":
+    """An endpoint to which `gs://` leads in this process and its children."""
+    from tests.gcs_endpoint import GcsEndpoint
+
+    endpoint = GcsEndpoint()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", endpoint.url)
+        yield endpoint
+    endpoint.stop()
+
+
+@pytest.fixture
+def gcs_url(gcs: "GcsEndpoint") -> str:
+    """A new bucket, and a prefix in it."""
+    bucket = f"test-{uuid.uuid4().hex}"
+    gcs.make_bucket(bucket)
+    return f"gs://{bucket}/registry"
 
 
 @pytest.fixture

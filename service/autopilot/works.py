@@ -25,6 +25,7 @@ from service.errors import StackError
 from service.gate import judge
 from service.imports import imported
 from service.promotion import promote
+from service.retention import prune
 from service.rollouts import begin
 from service.settings import Settings
 from service.shadow import compared
@@ -195,13 +196,16 @@ class HomeWorks:
         return msgspec.structs.replace(run, canary=name)
 
     def clear(self, run: Run) -> None:
-        """Nothing is shadowed for a run that has ended."""
+        """Nothing is shadowed for a run that has ended, and bundles that nothing needs go."""
         url = valkey.address(self._settings)
-        if url is None or not run.shadow_s:
+        if url is None:
             return
-        now = on_table(url, lambda table: table.demand())
-        if now.shadow is not None and now.shadow.bundle == run.bundle:
-            _switch(url, [], lambda one: msgspec.structs.replace(one, shadow=None), f"run {run.id} has ended")
+        if run.shadow_s:
+            now = on_table(url, lambda table: table.demand())
+            if now.shadow is not None and now.shadow.bundle == run.bundle:
+                _switch(url, [], lambda one: msgspec.structs.replace(one, shadow=None), f"run {run.id} has ended")
+        if run.bundle is not None and self._settings.autopilot_keep:
+            self._compute(pruned, self._settings)
 
     def _serves(self) -> bool:
         """Whether something serves from here, also where its store does not answer at this moment."""
@@ -238,6 +242,11 @@ def lines_of(settings: Settings, bundle_id: str, name: str, since_ms: int) -> li
     """The gate, on a snapshot."""
     found = snapshots.screened(settings, name, since_ms=since_ms)
     return judge(settings, bundle_id, snapshots.asked(settings, name, found, since_ms=since_ms))
+
+
+def pruned(settings: Settings) -> list[str]:
+    """The bundles that were removed: a service that trains by itself must not fill its disk by itself."""
+    return prune(settings, keep=settings.autopilot_keep)
 
 
 def _arrived(settings: Settings, since_s: float) -> int:

@@ -1,6 +1,5 @@
 """`riffle bundles`: what is published, who made it the champion, what may go."""
 
-import asyncio
 import getpass
 import socket
 from collections.abc import Sequence
@@ -16,22 +15,13 @@ from recsys.errors import RegistryError
 from recsys.evaluation.report import Report
 from recsys.manifest import read_manifest
 from recsys.signature import private_key, read_signatures
-from service.archives import decision_archive
+from service import retention
 from service.cli.console import output, plain_table, report_table, waiting
-from service.decision_records import DecisionRecords
-from service.decision_stream import DecisionStream
-from service.decisions import Decision
-from service.errors import StackError
 from service.gate import judge
 from service.imports import unprompted_history
-from service.promotion import held
 from service.promotion import promote as promote_everywhere
-from service.round_trips import RoundTrips
 from service.settings import Settings, load
-from service.stack import valkey
 from service.world import registry
-
-TIMEOUT_MS = 10_000
 
 bundles = typer.Typer(help="The registry of published bundles.", no_args_is_help=True)
 
@@ -223,42 +213,12 @@ def prune(
     an experiment that is only described, and those of all answers on record, which can be made again.
     """
     settings = load()
-    found = registry(settings)
-    needed = held(settings)
-    if candidates := set(found.dispensable(keep=keep, needed=needed)):
-        with waiting("Reading the answers on record"):
-            needed |= asyncio.run(_answered(settings, candidates))
-    if dry_run:
-        gone = found.dispensable(keep=keep, needed=needed)
-    else:  # reading answers may take minutes, in which one of these may have been put on trial
-        gone = found.prune(keep=keep, needed=needed, again=lambda: held(settings))
+    with waiting("Reading the answers on record"):
+        gone = retention.prune(settings, keep=keep, dry_run=dry_run)
     for bundle_id in gone:
         output.print(f"{bundle_id} {'would be removed' if dry_run else 'removed'}")
     if not gone:
         output.print("Every bundle is needed, or among the newest.")
-
-
-async def _answered(settings: Settings, candidates: set[str]) -> set[str]:
-    """Which of these bundles made an answer on record; reads until all have been met, or to the end.
-
-    Raises:
-        StackError, RecordsUnavailable: not all records can be read, and so none of them is taken for unneeded.
-    """
-    url = valkey.address(settings)
-    if url is None:
-        raise StackError("the store holds the newest answers on record, and it does not run; run `riffle up` first")
-    store = RoundTrips(url, timeout_ms=TIMEOUT_MS, connections=1)
-    try:
-        records = DecisionRecords(DecisionStream(store), decision_archive(settings))
-        met: set[str] = set()
-        async for one in records.newest():
-            if isinstance(one, Decision):
-                met |= {made.bundle for made in one.alone()} & candidates
-                if met == candidates:
-                    break
-        return met
-    finally:
-        await store.close()
 
 
 def _cells(one: Change) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from recsys.experiments.plots import plot_effects
 from service import experiments as service
 from service.cli.bundles import whoami
 from service.cli.console import output, plain_table, waiting
+from service.cli.interval_plot import Interval, interval_plot
 from service.cli.moments import duration_s
 from service.cli.traffic import Reason, percent, store_of
 from service.errors import TrafficError
@@ -186,6 +187,11 @@ def report(
     effects = {(one.variant, one.metric): effect_of(one) for one in found.effects}
     for (variant, metric), effect in effects.items():
         output.print(sentence(variant, metric, effect), highlight=False, markup=False)
+    _print_plot(
+        [of_effect(f"{variant}: {NAMES[metric]}", one) for (variant, metric), one in effects.items() if one.control],
+        "change in percent",
+        " %",
+    )
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         control = found.variants[0].name
@@ -235,6 +241,12 @@ def variant_of(given: str) -> VariantRequest:
         raise TrafficError(f"--variant {given!r}: {error}") from error
 
 
+def of_effect(name: str, one: Effect) -> Interval:
+    """What is drawn of an effect whose control is not 0, in percent of that."""
+    shares = (*one.relative, one.fixed_low / one.control, one.fixed_high / one.control)
+    return Interval(name, *(100 * share for share in shares))
+
+
 def percentage(text: str) -> float:
     """A percentage. Raises TrafficError."""
     try:
@@ -246,18 +258,23 @@ def percentage(text: str) -> float:
 def _print_preferences(found: ExperimentReport) -> None:
     """Which side users chose."""
     output.print(f"{found.users:,} users saw {found.lists:,} lists of both sides", highlight=False)
+    drawn = []
     for one in found.preferences:
         (control, of_control), (other, of_other) = one.credit.items()
         low = -math.inf if one.low is None else one.low
         high = math.inf if one.high is None else one.high
+        named = NAMES[one.metric].replace("lists", "items")
         wins = f"{one.winner} surely wins" if one.winner else "not sure yet"
         output.print(
-            f"{NAMES[one.metric].replace('lists', 'items')}: {other} {of_other:,.0f}, {control} {of_control:,.0f}, of "
+            f"{named}: {other} {of_other:,.0f}, {control} {of_control:,.0f}, of "
             f"{one.decided:,} users who chose; a list {_or_nan(one.difference):+.4g} [{low:+.4g}, {high:+.4g}], "
             f"{wins}; one look at the end: [{_or_nan(one.fixed_low):+.4g}, {_or_nan(one.fixed_high):+.4g}]",
             highlight=False,
             markup=False,
         )
+        if one.difference is not None and one.fixed_low is not None and one.fixed_high is not None:
+            drawn.append(Interval(f"{other}: {named}", one.difference, low, high, one.fixed_low, one.fixed_high))
+    _print_plot(drawn, "difference in credit a list")
     for side, lists in found.alone.items():
         if lists:
             output.print(
@@ -265,6 +282,13 @@ def _print_preferences(found: ExperimentReport) -> None:
                 style="yellow",
                 highlight=False,
             )
+
+
+def _print_plot(intervals: list[Interval], what: str, unit: str = "") -> None:
+    """Intervals to look at."""
+    if lines := interval_plot(intervals, output.width, unit):
+        title = f"\n{what}: ─ valid whenever one looks, ━ for one look at the end"
+        output.print("\n".join([title, *lines]), highlight=False, markup=False)
 
 
 def _or_nan(value: float | None) -> float:

@@ -20,6 +20,7 @@ from recsys.object_store import ObjectStore
 from recsys.registry import Registry
 from recsys.shared_registry import SharedRegistry
 from recsys.signature import TrustedKeys, fingerprint, read_signatures
+from tests.gcs_endpoint import GcsEndpoint
 from tests.s3_endpoint import S3Endpoint, refusal
 
 Machines = Callable[[str], SharedRegistry]
@@ -52,7 +53,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         return list(threads.map(call, calls))
 
 
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(params=["memory", "s3", "gcs"])
 def url(request: pytest.FixtureRequest) -> str:
     return request.getfixturevalue(f"{request.param}_url")
 
@@ -70,6 +71,7 @@ def objects(url: str) -> ObjectStore:
 
 # What one process has in memory is not made for several threads, so what happens at once happens there:
 on_s3 = pytest.mark.parametrize("url", ["s3"], indirect=True)
+on_servers = pytest.mark.parametrize("url", ["s3", "gcs"], indirect=True)
 
 
 @pytest.fixture
@@ -125,7 +127,7 @@ def test_bundles_of_a_folder_are_published_by_naming_them(machine: Machines, tmp
 # --- publishing ---
 
 
-@on_s3
+@on_servers
 def test_publishers_of_the_same_and_of_other_bundles_at_once_do_not_meet(machine: Machines, tmp_path: Path) -> None:
     one, *others = [make_bundle(tmp_path / f"bundle-{day}", day=day) for day in (1, 2, 3)]
     folders = [one, one, one, *others]
@@ -264,7 +266,7 @@ def test_folder_that_cannot_be_written_is_refused(machine: Machines, ids: list[s
 # --- names ---
 
 
-@on_s3
+@on_servers
 def test_of_promoters_who_expect_the_same_champion_one_wins(machine: Machines, ids: list[str]) -> None:
     for expected, wanted in ((ids[2], ids[0]), (ids[0], ids[1])):
         promote = [
@@ -289,6 +291,28 @@ def test_store_without_conditional_writes_is_refused(s3: S3Endpoint, machine: Ma
     with pytest.raises(RegistryError, match=r"does not create objects exclusively: of 4 who .* 4 were told"):
         machine("b").promote(ids[0], reason="better", who="test")
     assert machine("b").champion() == ids[2]
+
+
+@pytest.mark.parametrize("url", ["gcs"], indirect=True)
+def test_bucket_without_preconditions_is_refused(gcs: GcsEndpoint, machine: Machines, ids: list[str]) -> None:
+    gcs.conditional = False
+    try:
+        with pytest.raises(RegistryError, match=r"does not create objects exclusively: of 4 who .* 4 were told"):
+            machine("b").promote(ids[0], reason="better", who="test")
+    finally:
+        gcs.conditional = True
+    assert machine("b").champion() == ids[2]
+
+
+@on_servers
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp's, of what gcsfs hands to it
+def test_file_of_many_parts_comes_back_as_it_was(objects: ObjectStore, tmp_path: Path) -> None:
+    large = tmp_path / "factors.npy"
+    large.write_bytes(bytes(range(256)) * 220_000)  # 56 MB: drivers send more than 50 in parts
+    objects.upload(large, "bundles/one/factors.npy")
+    assert objects.sizes("bundles") == {"one/factors.npy": large.stat().st_size}
+    objects.download("bundles/one/factors.npy", tmp_path / "again", large.stat().st_size)
+    assert (tmp_path / "again").read_bytes() == large.read_bytes()
 
 
 @on_s3
@@ -335,7 +359,7 @@ def test_conflict_that_nobody_won_is_tried_again_but_not_for_ever(
 # --- pruning ---
 
 
-@on_s3
+@on_servers
 def test_bundle_that_is_named_while_it_is_removed_is_uploaded_again(
     machine: Machines, objects: ObjectStore, ids: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,7 +404,7 @@ def test_bundle_that_was_named_before_names_are_asked_for_stays(
     assert verify(machine("c").path("shadow")).id == ids[0]
 
 
-@on_s3
+@on_servers
 def test_whoever_prunes_and_names_at_once_no_named_bundle_lacks_a_file(machine: Machines, ids: list[str]) -> None:
     a, b = machine("a"), machine("b")
     for name in ("one", "two", "three"):

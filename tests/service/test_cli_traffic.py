@@ -12,8 +12,7 @@ import redis
 from recsys.errors import RegistryError
 from recsys.experiments.buckets import rising_shares
 from recsys.manifest import BESIDE, read_manifest, write_manifest
-from service import promotion
-from service.cli import bundles as bundles_cli
+from service import promotion, retention
 from service.errors import TrafficError
 from service.experiment_schemas import ExperimentRequest, VariantRequest
 from service.experiments import basis_points, create
@@ -294,13 +293,13 @@ def test_a_bundle_that_is_put_on_trial_while_others_are_pruned_stays(
     running: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variants = ("--variant", "control=50", "--variant", f"b=50,bundle={running.other}")
-    real = bundles_cli._answered
+    real = retention._answered
 
     async def slowly(settings: Settings, candidates: set[str]) -> set[str]:
         await asyncio.to_thread(running.says, "experiments", "create", "meanwhile", *variants, *WHY)
         return await real(settings, candidates)
 
-    monkeypatch.setattr(bundles_cli, "_answered", slowly)
+    monkeypatch.setattr(retention, "_answered", slowly)
     assert "Every bundle is needed" in running.says("bundles", "prune", "--keep", "1")
     assert running.home.registry.resolve(running.other) == running.other
 

@@ -17,6 +17,7 @@ from recsys.erased_users import user_digest
 from recsys.errors import ArchiveError
 from recsys.evaluation.bootstrap import Interval
 from recsys.evaluation.gate import Line
+from recsys.manifest import read_manifest, write_manifest
 from recsys.retraining.triggers import due
 from recsys.training.train import train, write
 from recsys.verbs import EVENT_TYPES
@@ -398,3 +399,25 @@ def test_a_store_without_a_table_fails_the_try(home: Settings, breakable_store: 
     run = msgspec.structs.replace(RUN, step="shadow", bundle="20261128-0123456789ab")
     with pytest.raises(TrafficError, match="no traffic table"):
         HomeWorks(settings).shadow(run)
+
+
+@pytest.mark.valkey
+def test_bundles_that_nothing_needs_go_when_a_run_has_ended(running: Running, second: Path, tmp_path: Path) -> None:
+    bundles, newest = registry(running.settings), tmp_path / "newest"
+    shutil.copytree(second, newest)
+    fields = read_manifest(newest).fields
+    (newest / "manifest.json").unlink()
+    write_manifest(newest, fields={**fields, "created": "2099-01-01T00:00:00Z"})
+    last = bundles.publish(newest)
+    run = running.at("judge").ended("no better", "+.001 [-.01, .01]")
+
+    def left(**settings: int) -> set[str]:
+        HomeWorks(msgspec.structs.replace(running.settings, **settings)).clear(run)
+        return {one.id for one in bundles.list()}
+
+    everything = {running.champion, running.bundle, last}
+    assert left(autopilot_keep=0) == left(autopilot_keep=3) == everything
+    running.change(lambda now: msgspec.structs.replace(now, shadow=Shadow(running.bundle, 100)))
+    assert left(autopilot_keep=1) == everything
+    running.change(lambda now: msgspec.structs.replace(now, shadow=None))
+    assert left(autopilot_keep=1) == {running.champion, last}
