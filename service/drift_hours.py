@@ -1,7 +1,7 @@
 """Decision records and events of some hours, as the monitor reads them: live features come from replaying records."""
 
+import hashlib
 import math
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
@@ -30,10 +30,74 @@ SAMPLE = 300  # lists of an hour that are made again, of as many users
 OUTCOME_S = 600  # within which a click is put down to a list
 KNOWN_AFTER_MS = 60_000  # an event that is older than that should be in the states
 SKEW_MS = 5_000  # between the clocks of a gateway and of the store
+TOGETHER = 20_000  # events that are packed at a time
+
+
+class _Listed:
+    """The lists of an hour: how many each user got, and the first of each of SAMPLE users, drawn by a hash.
+
+    So many records are held, however many there are; an hour of a busy service would not fit into memory.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.requests: Counter[str] = Counter()
+        self._salt = str(number).encode()
+        self._first: dict[str, tuple[int, Decision]] = {}
+        self._below = 2**64  # users with a greater hash are not among those drawn
+
+    def add(self, record: Decision) -> None:
+        user = str(record.query.get("user_id"))
+        self.requests[user] += 1
+        digest = hashlib.blake2b(user.encode(), digest_size=8, key=self._salt).digest()
+        drawn = int.from_bytes(digest, "little")
+        if drawn >= self._below:
+            return
+        known = self._first.get(user)
+        if known is None or record.time_ms < known[1].time_ms:
+            self._first[user] = drawn, record
+        if len(self._first) >= 2 * SAMPLE:
+            self._keep_drawn()
+
+    def drawn(self) -> list[Decision]:
+        """SAMPLE first lists, or as many as there are users."""
+        self._keep_drawn()
+        return [record for _, record in self._first.values()]
+
+    def _keep_drawn(self) -> None:
+        by_hash = sorted(self._first.items(), key=lambda one: one[1][0])
+        self._first = dict(by_hash[:SAMPLE])
+        if len(by_hash) > SAMPLE:
+            self._below = by_hash[SAMPLE][1][0]
+
+
+class _Happened:
+    """Events that change something, of all users, in columns: 30 bytes each."""
+
+    def __init__(self) -> None:
+        self._waiting: list[LoggedEvent] = []
+        self._parts: list[tuple[np.ndarray, ...]] = []
+
+    def add(self, event: LoggedEvent) -> None:
+        self._waiting.append(event)
+        if len(self._waiting) >= TOGETHER:
+            self._pack()
+
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """When they came, ms; fingerprints of users and of items; verbs: [e], by time."""
+        self._pack()
+        self._parts = [tuple(np.concatenate(column) for column in zip(*self._parts, strict=True))]
+        order = np.argsort(self._parts[0][0], kind="stable")
+        return tuple(column[order] for column in self._parts[0])
+
+    def _pack(self) -> None:
+        some, self._waiting = self._waiting, []
+        ms = np.array([one.ms for one in some], np.int64)
+        users, items = (item_keys([getattr(one, name) for one in some]) for name in ("user_id", "item_id"))
+        self._parts.append((ms, users, items, np.array([one.verb for one in some], np.uint8)))
 
 
 class Read:
-    """Records and events of a stretch of time, counted; what cannot be used is told by its reason.
+    """Records and then events of a stretch of time, counted; what cannot be used is told by its reason.
 
     Attributes:
         not_measured: Why records were not made again, and how many. unsound: Records with a score that is no number.
@@ -44,8 +108,11 @@ class Read:
 
     def __init__(self, world_of: Callable[[Decision], World], bundle_world: World, diversity: float) -> None:
         self._world_of, self._world, self._diversity = world_of, bundle_world, diversity
-        self._lists: dict[int, list[Decision]] = defaultdict(list)
-        self._events: list[LoggedEvent] = []
+        self._lists: dict[int, _Listed] = {}
+        self._drawn: dict[int, list[Decision]] | None = None  # by hour, once all records are there
+        self._happened = _Happened()
+        self._of_user: dict[str, list[LoggedEvent]] = defaultdict(list)
+        self._of_list: dict[str, list[LoggedEvent]] = defaultdict(list)
         self.not_measured: Counter[str] = Counter()
         self.unsound = self.skewed = self.received = self.lists = self.events = 0
         self.distinct: set[str] = set()
@@ -62,46 +129,56 @@ class Read:
         if self.distinct_lists < 1_000:
             self.distinct_lists += 1
             self.distinct.update(record.items[:HEAD])
-        self._lists[record.time_ms // 1000 // HOUR_S].append(record)
+        number = record.time_ms // 1000 // HOUR_S
+        (self._lists.get(number) or self._lists.setdefault(number, _Listed(number))).add(record)
 
     def add_event(self, event: LoggedEvent) -> None:
-        """An event, in any order."""
-        self._events.append(event)
+        """An event, in any order, after all records."""
+        self._draw()
+        if event.verb:
+            self._happened.add(event)
+            if event.user_id in self._users:
+                self._of_user[event.user_id].append(event)
+        if event.recommendation_id in self._ids and event.type in CLICKED:
+            self._of_list[event.recommendation_id].append(event)
         self.received += 1
         self.skewed += abs(event.received_ms - event.ms) > SKEW_MS
 
     def hours(self, start_s: int, end_s: int) -> Iterator[Hour]:
         """Each hour in which there was anything, from `start_s` on and over by `end_s`."""
-        self._events.sort(key=lambda one: one.ms)
-        changing = [one for one in self._events if one.verb]
-        self._changed_ms = [one.ms for one in changing]
-        self._of_user: dict[str, list[LoggedEvent]] = defaultdict(list)
-        self._of_list: dict[str, list[LoggedEvent]] = defaultdict(list)
-        for one in changing:
-            self._of_user[one.user_id].append(one)
-        for one in self._events:
-            if one.recommendation_id and one.type in CLICKED:
-                self._of_list[one.recommendation_id].append(one)
-        by_hour: dict[int, list[LoggedEvent]] = defaultdict(list)
-        for one in changing:
-            by_hour[one.ms // 1000 // HOUR_S].append(one)
+        drawn = self._draw()
+        self._changed_ms, user, item, verb = self._happened.columns()
+        for own in self._of_user.values():
+            own.sort(key=lambda one: one.ms)
         for number in range(start_s // HOUR_S, end_s // HOUR_S):
-            if number in self._lists or number in by_hour:
-                yield self._hour(number, self._lists.get(number, []), by_hour.get(number, []))
+            ends = np.searchsorted(self._changed_ms, [1000 * HOUR_S * number, 1000 * HOUR_S * (number + 1)])
+            events = slice(*ends.tolist())
+            if number in self._lists or events.start < events.stop:
+                requests = self._lists[number].requests if number in self._lists else Counter[str]()
+                yield self._hour(number, requests, drawn.get(number, []), user[events], item[events], verb[events])
 
-    def _hour(self, number: int, records: Sequence[Decision], events: Sequence[LoggedEvent]) -> Hour:
-        requests = Counter(str(one.query.get("user_id")) for one in records)
-        first: dict[str, Decision] = {}
-        for one in sorted(records, key=lambda one: one.time_ms):
-            first.setdefault(str(one.query.get("user_id")), one)
-        sample = sorted(first.values(), key=lambda one: one.seed)[:SAMPLE]  # seeds are drawn by chance
+    def _draw(self) -> dict[int, list[Decision]]:
+        if self._drawn is None:
+            self._drawn = {number: one.drawn() for number, one in self._lists.items()}
+            every = [one for of in self._drawn.values() for one in of]
+            self._users = {str(one.query.get("user_id")) for one in every}
+            self._ids = {one.id for one in every}
+        return self._drawn
+
+    def _hour(
+        self,
+        number: int,
+        requests: Counter[str],
+        sample: Sequence[Decision],
+        user: np.ndarray,
+        item: np.ndarray,
+        verb: np.ndarray,
+    ) -> Hour:
         used, measured, newest_s = self._measured(sample)
         sound = [abs(one.now_s - one.time_ms // 1000) < HOUR_S for one in used]
         self.newest_s += [at_s for at_s, is_sound in zip(newest_s, sound, strict=True) if at_s and is_sound]
         live = [one for one in used if one.item_stats.rpartition(".")[2].isdecimal()]
-        self.events += len(events)
-        user = {name: place for place, name in enumerate(sorted({one.user_id for one in events}))}
-        rows = self._world.bundle.vocabulary.rows(item_keys([one.item_id for one in events]))
+        self.events += len(verb)
         return Hour(
             start_s=number * HOUR_S,
             requests=np.array(list(requests.values()), np.int64),
@@ -113,9 +190,9 @@ class Read:
             ),
             item_age_s=np.array([self._item_age_s(one) for one in used], np.float64),
             state_age_s=np.array([self._state_age_s(*pair) for pair in zip(used, newest_s, strict=True)], np.float64),
-            event_user=np.array([user[one.user_id] for one in events], np.int64),
-            event_item=np.asarray(rows, np.int64),
-            event_verb=np.array([one.verb for one in events], np.uint8),
+            event_user=np.unique(user, return_inverse=True)[1].astype(np.int64),
+            event_item=np.asarray(self._world.bundle.vocabulary.rows(item), np.int64),
+            event_verb=verb,
             rising=rising_of(self._world.bundle, self._world_of(live[0]).item_stats) if live else None,
         )
 
@@ -157,10 +234,10 @@ class Read:
     def _item_age_s(self, record: Decision) -> float:
         """How much older the item stats are than the newest event before the list; NaN of a bundle's own."""
         _, _, horizon = record.item_stats.rpartition(".")
-        place = bisect_right(self._changed_ms, record.time_ms - KNOWN_AFTER_MS)
+        place = int(np.searchsorted(self._changed_ms, record.time_ms - KNOWN_AFTER_MS, "right"))
         if not horizon.isdecimal() or not place:
             return math.nan
-        return max(0.0, (self._changed_ms[place - 1] - int(horizon)) / 1000)
+        return max(0.0, (int(self._changed_ms[place - 1]) - int(horizon)) / 1000)
 
     def _state_age_s(self, record: Decision, newest_s: int) -> float:
         """For how long the newest event that should be in the state has not been; NaN of who did nothing lately."""

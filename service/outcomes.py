@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-import numpy as np
-import pyarrow as pa
 from redis.exceptions import RedisError
 
 from recsys.archive import Archive, Position
@@ -21,7 +19,7 @@ from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.errors import RecordsUnavailable, StackError
 from service.log_entries import position_of
-from service.logged_events import runs_after
+from service.logged_events import POSITION, is_after, runs_after
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.state_keys import SHARDS
@@ -32,7 +30,7 @@ BEFORE_DAYS = 14  # in which what a user did is taken for how active they are an
 CLICKED = {"view", "click", "like", "purchase", "rating"}
 CONVERTED = {"like", "purchase"}
 KEPT = 32  # experiments and steps that are read on from where they were
-_COLUMNS = ("stream", "ms", "sequence", "user_id", "item_id", "type", "recommendation_id", "ts_ms", "value")
+_COLUMNS = (*POSITION, "user_id", "item_id", "type", "recommendation_id", "ts_ms", "value")
 COMMAND_MS = 10_000
 
 Read = TypeVar("Read")
@@ -161,7 +159,7 @@ class OutcomeReader:
         if any(reached > at for reached, at in zip(until, one.events, strict=True)):
             parts = self._events.oldest(columns=_COLUMNS, since_ms=min(one.events)[0])
             while (part := await asyncio.to_thread(next, parts, None)) is not None:
-                newer = part.filter(_is_after(part, one.events))
+                newer = part.filter(is_after(part, one.events))
                 for stream, ms, sequence, *event in zip(*(newer[name].to_pylist() for name in _COLUMNS), strict=True):
                     one.events[stream] = ms, sequence
                     self._take(one, (ms, sequence), *event)
@@ -199,13 +197,6 @@ class OutcomeReader:
 
     def _is_erased(self, user: object, position: Position) -> bool:
         return bool(self._listed) and position[0] < self._listed.get(user_digest(str(user)), 0)
-
-
-def _is_after(rows: pa.Table, positions: Sequence[Position]) -> pa.Array:
-    """Which rows, of several streams, came after the position of theirs."""
-    stream, ms, sequence = (rows[name].to_numpy() for name in _COLUMNS[:3])
-    last = np.array(positions, np.uint64)[stream]
-    return pa.array((ms > last[:, 0]) | ((ms == last[:, 0]) & (sequence > last[:, 1])))
 
 
 def with_outcomes(settings: Settings, url: str, work: Callable[[OutcomeReader], Awaitable[Read]]) -> Read:
