@@ -2,17 +2,13 @@
 
     python -m loadtest.autopilot_days --days 60 --users 400
 
-The autopilot trains every tenth day, when half as much again is known, or when the monitor of drift names something
-harmful that training mends; the other regime every third day. Tastes change on day 15, items come and go all the time,
-and on days 40 and 41 somebody poisons the data: invented users who pick blindly, and one with 20,000 clicks on five
-items. All regimes meet the same visitors; the autopilot is `service.autopilot.pilot` with its triggers, screening,
-gate, verdict and guards, whose steps act on this shop instead of a home.
-
-Prints a Markdown table; writes the JSON that it is made from, and a plot, into results/.
+Tastes change on day 15, items come and go all the time, and on days 40 and 41 somebody poisons the data: invented users
+who pick blindly, and one with 20,000 clicks on five items. All regimes meet the same visitors; the autopilot is
+`service.autopilot.pilot` with its triggers, screening, gate, verdict and guards, whose steps act on this shop instead
+of a home. Prints a Markdown table; writes the JSON that it is made from, and a plot, into results/.
 """
 
 import argparse
-import copy
 import json
 import tempfile
 from dataclasses import dataclass, field, replace
@@ -34,7 +30,6 @@ from recsys.evaluation.gate import floor
 from recsys.experiments.buckets import BUCKETS, bucket
 from recsys.experiments.guards import ALPHA, judge
 from recsys.experiments.outcomes import METRICS, Outcomes
-from recsys.monitoring.causes import Remedy
 from recsys.retraining.triggers import Policy, Seen
 from recsys.retraining.worth import worth
 from recsys.simulation import DAY_S
@@ -42,11 +37,9 @@ from recsys.simulation.catalogue import Catalogue
 from recsys.simulation.shop import Served, Shop
 from recsys.simulation.tastes import Drift
 from recsys.simulation.visits import Habits
-from recsys.simulation.watched import Monitor
 from recsys.simulation.world import SimulatedWorld
 from recsys.training.train import Trained, train
 from recsys.types import World
-from recsys.vocabulary import item_keys
 from service.autopilot.pilot import Pilot, Stop
 from service.autopilot.run import Run, Runs
 from service.gate import beside
@@ -61,10 +54,8 @@ RECIPE = Recipe(
     choose_popularity=False,
     choose_ranker=False,
 )
-LEAD_DAYS = 20  # before the first of them
 DRIFTS, POISONED = 15, (40, 41)  # days
-EVERY = 3  # days between trainings of the regime that always trains
-POLICY = Policy(every_s=10 * DAY_S - 1, share=0.5, least=500, rest_s=2 * DAY_S)
+EVERY = 3  # days between trainings of the regime that always trains, and of the autopilot's schedule
 STEPS = (1_000, 5_000, BUCKETS)
 JUDGED = 300  # users whose next lists tell which of two bundles is better
 REGIMES = ("never", "always", "autopilot")
@@ -84,9 +75,6 @@ class Regime:
     trainings: int = 0
     changes: list[dict[str, Any]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.monitor = self._monitor()
-
     @property
     def now_s(self) -> float:
         return self.start_s + self.day * DAY_S
@@ -101,13 +89,6 @@ class Regime:
             {"day": self.day, "gain": float(gain.mean()), "error": error, "of": float(old.mean()), "why": why}
         )
         self.champion = challenger
-        self.monitor = self._monitor()
-
-    def _monitor(self) -> Monitor:
-        """One that has seen nothing of the champion."""
-        bundle = self.champion.bundle
-        row_of = bundle.vocabulary.rows(item_keys(self.shop.dataset().item_id))
-        return Monitor(bundle, self.champion.reference, row_of)
 
 
 @dataclass
@@ -126,9 +107,7 @@ class ShopWorks:
     def seen(self, last: Run | None) -> Seen:
         events = len(self.regime.shop.dataset().events)
         since_s = None if last is None else self.regime.now_s - last.began_s
-        causes = [one for one in self.regime.monitor.causes() if one.harmful and one.remedy is Remedy.RETRAIN]
-        new = [one for one in causes if last is None or one.since_s > last.began_s]
-        return Seen(since_s, self.known, events - self.known, tuple(f"{one.name}: {one.why}" for one in new))
+        return Seen(since_s, self.known, events - self.known)
 
     def snapshot(self, run: Run) -> Run:
         self.dataset, self.asked = self.regime.shop.dataset(), self.regime.shop.dataset(organic=True)
@@ -226,22 +205,10 @@ def poison(shop: Shop, at_s: float, seed: int) -> None:
     shop.taken(["flood"] * flood, rng.integers(0, 5, flood), at_s + rng.random(flood) * DAY_S)
 
 
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """A shop whose bundle has learnt from what came of the lists of one before: what its monitor takes for usual."""
-
-    shop: Shop
-    first: Trained
-    start_s: float
-
-
-def opened(*, users: int, days: int, seed: int) -> Opened:
-    """A shop on its first day, after LEAD_DAYS with a bundle that had learnt from invented events."""
-    whole = synthetic(seed)
-    open_s = float(-(-whole.events.ts_ms[-1] // 1000 // DAY_S) * DAY_S + DAY_S)
-    start_s = open_s + LEAD_DAYS * DAY_S
-    catalogue = turned_over(whole, start_s, days, seed)
-    dataset = without_later(whole, catalogue)
+def run_regime(name: str, dataset: Dataset, first: Trained, *, users: int, days: int, seed: int) -> dict[str, Any]:
+    """One regime from the first day to the last."""
+    start_s = float(-(-dataset.events.ts_ms[-1] // 1000 // DAY_S) * DAY_S + DAY_S)
+    catalogue = turned_over(dataset, start_s, days, seed)
     world = SimulatedWorld.over(
         dataset,
         users=users,
@@ -250,18 +217,12 @@ def opened(*, users: int, days: int, seed: int) -> Opened:
         habits=Habits(visits_per_s=users / DAY_S, mean_lists=3),
         drift=Drift(onset_s=start_s + DRIFTS * DAY_S, shock=0.7, walk_per_day=0.1, days=days),
     )
-    shop, before = Shop(world, dataset), world_of(train(dataset, RECIPE))
-    shop.serve([before], np.zeros_like, start_s=open_s, duration_s=LEAD_DAYS * DAY_S)
-    return Opened(shop, train(shop.dataset(), RECIPE), start_s)
-
-
-def run_regime(name: str, begun: Opened, *, days: int, seed: int) -> dict[str, Any]:
-    """One regime from the first day to the last."""
-    regime = Regime(name, copy.deepcopy(begun.shop), begun.first, start_s=begun.start_s)
+    regime = Regime(name, Shop(world, dataset), first, start_s=start_s)
     with tempfile.TemporaryDirectory() as folder:
-        works = ShopWorks(regime, Settings(seed=seed), len(regime.shop.dataset().events))
+        works = ShopWorks(regime, Settings(seed=seed), len(dataset.events))
+        policy = Policy(every_s=EVERY * DAY_S - 1, share=0.2, least=500, rest_s=0)
         runs = Runs(Path(folder))
-        pilot = Pilot(runs, works, POLICY, now=lambda: datetime.fromtimestamp(regime.now_s, UTC))
+        pilot = Pilot(runs, works, policy, now=lambda: datetime.fromtimestamp(regime.now_s, UTC))
         for regime.day in range(days):
             if regime.day in POISONED:
                 poison(regime.shop, regime.now_s, seed)
@@ -272,11 +233,7 @@ def run_regime(name: str, begun: Opened, *, days: int, seed: int) -> dict[str, A
                 _steer(pilot)
             arms = [regime.champion] + ([works.challenger] if works.share and works.challenger else [])
             served = regime.shop.serve(
-                [world_of(one) for one in arms],
-                works.arm_of,
-                start_s=regime.now_s,
-                duration_s=DAY_S,
-                watch=regime.monitor.see if name == "autopilot" else None,
+                [world_of(one) for one in arms], works.arm_of, start_s=regime.now_s, duration_s=DAY_S
             )
             works.served.append(served)
             regime.clicks.append(float(served.clicks.mean()))
@@ -314,10 +271,13 @@ def without_later(dataset: Dataset, catalogue: Catalogue) -> Dataset:
 
 def measure(*, users: int, days: int, seed: int) -> dict[str, Any]:
     """All regimes from the same first bundle."""
-    begun = opened(users=users, days=days, seed=seed)
+    whole = synthetic(seed)
+    start_s = float(-(-whole.events.ts_ms[-1] // 1000 // DAY_S) * DAY_S + DAY_S)
+    dataset = without_later(whole, turned_over(whole, start_s, days, seed))
+    first = train(dataset, RECIPE)
     found = {}
     for name in REGIMES:
-        found[name] = run_regime(name, begun, days=days, seed=seed)
+        found[name] = run_regime(name, dataset, first, users=users, days=days, seed=seed)
         print(f"{name}: {np.mean(found[name]['expected']):.4f} clicks a list", flush=True)
     return {**machine.facts(), "users": users, "days": days, "seed": seed, "regimes": found}
 

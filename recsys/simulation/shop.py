@@ -15,9 +15,8 @@ from recsys.features.item_counts import ItemCounts
 from recsys.features.user import UserStates
 from recsys.plain_batch import plain_batch
 from recsys.recommend import recommend
-from recsys.simulation.served import ServedHour
 from recsys.simulation.world import SimulatedWorld
-from recsys.types import QueryBatch, World
+from recsys.types import World
 from recsys.verbs import Verb
 from recsys.vocabulary import item_keys
 
@@ -32,22 +31,17 @@ class Served:
     """Lists of a stretch of time, [l] each.
 
     Attributes:
-        user: int64. arm: int64, whose list it is. likes: int64. expected: float64, clicks on average of such a list:
-            what people want is known here.
-        items: int64 [l, COUNT], items of the data set; -1 beyond the end. clicked: bool [l, COUNT].
+        user: int64. arm: int64, whose list it is. clicks, likes: int64. expected: float64, clicks on average of such a
+            list: what people want is known here.
+        items: int64 [l, COUNT], items of the data set; -1 beyond the end.
     """
 
     user: np.ndarray
     arm: np.ndarray
+    clicks: np.ndarray
     likes: np.ndarray
     expected: np.ndarray
     items: np.ndarray
-    clicked: np.ndarray
-
-    @property
-    def clicks(self) -> np.ndarray:
-        """int64 [l]."""
-        return self.clicked.sum(axis=1)
 
     @classmethod
     def joined(cls, parts: Sequence["Served"]) -> "Served":
@@ -77,7 +71,7 @@ class Shop:
         )
         self._names = [f"visitor-{one}" for one in range(users)]
         self._log: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
-        self._event = self._looked = 0
+        self._event = 0
 
     def live(self, world: World, at_s: float) -> World:
         """A bundle with what is known of items by now."""
@@ -87,37 +81,23 @@ class Shop:
         return World(world.bundle, stats, world.candidates)
 
     def serve(
-        self,
-        arms: Sequence[World],
-        arm_of: Callable[[np.ndarray], np.ndarray],
-        *,
-        start_s: float,
-        duration_s: float,
-        watch: Callable[[ServedHour], None] | None = None,
+        self, arms: Sequence[World], arm_of: Callable[[np.ndarray], np.ndarray], *, start_s: float, duration_s: float
     ) -> Served:
         """Lists for all who come in a stretch of time, hour by hour, and what they do with them.
 
         Args:
             arms: Worlds. arm_of: Which of them each user gets, int64 [b] -> int64 [b].
-            watch: Is shown each hour of the first arm, as a monitor sees it.
         """
-        parts: list[Served] = []
+        parts = []
         for hour_s in np.arange(start_s, start_s + duration_s, HOUR_S):
             visits = self.world.visits(float(hour_s), HOUR_S)
             live = [self.live(one, hour_s) for one in arms]
-            before = len(parts)
             for turn in range(int(visits.lists.max(initial=0))):
                 rows = np.flatnonzero(visits.lists > turn)
                 user, first = np.unique(visits.user[rows], return_index=True)  # who comes twice in an hour comes once
                 rows = rows[first]
                 at_s = np.floor(visits.start_s[rows] + 30.0 * turn)
-                seed = visits.seed[rows] + np.uint64(turn)
-                arm = arm_of(user)
-                if turn == 0:
-                    asked = self._asked(user[arm == 0], at_s[arm == 0], seed[arm == 0])
-                parts.append(self._turn(live, arm, user, at_s, seed))
-            if watch is not None and len(parts) > before:
-                watch(self._hour(int(hour_s), live[0], asked, parts[before:]))
+                parts.append(self._turn(live, arm_of(user), user, at_s, visits.seed[rows] + np.uint64(turn)))
         return Served.joined(parts)
 
     def asked(self, world: World, user: np.ndarray, at_s: float) -> np.ndarray:
@@ -177,7 +157,7 @@ class Shop:
         self._keep(user[row], items[row, place], at_s[row] + 1 + place, verb, organic=False)
         self._take(user, at_s + 20, seed)
         expected = self.world.behaviour.expected_clicks(shown)
-        return Served(user, arm, like.sum(axis=1), expected, items, click)
+        return Served(user, arm, click.sum(axis=1), like.sum(axis=1), expected, items)
 
     def _take(self, user: np.ndarray, at_s: np.ndarray, seed: np.ndarray) -> None:
         """What people find by themselves: an item drawn by how much it attracts them."""
@@ -193,37 +173,14 @@ class Shop:
             self._keep(user[row], item, at_s[row], np.full(len(row), Verb.LIKE, np.uint8), organic=True)
 
     def _lists(self, world: World, user: np.ndarray, at_s: np.ndarray, seed: np.ndarray) -> np.ndarray:
-        slates = recommend(world, self._asked(user, at_s, seed))
-        items = np.full((len(user), COUNT), -1, np.int64)
-        of = np.repeat(np.arange(len(user)), np.diff(slates.indptr))
+        b = len(user)
+        batch = plain_batch(self._states.take(user), now_s=at_s, seed=seed, count=COUNT)
+        slates = recommend(world, batch)
+        items = np.full((b, COUNT), -1, np.int64)
+        of = np.repeat(np.arange(b), np.diff(slates.indptr))
         number = np.argsort(world.bundle.vocabulary.rows(self._key))
         items[of, np.arange(len(of)) - slates.indptr[of]] = number[slates.item]
         return items
-
-    def _asked(self, user: np.ndarray, at_s: np.ndarray, seed: np.ndarray) -> QueryBatch:
-        return plain_batch(self._states.take(user), now_s=at_s, seed=seed, count=COUNT)
-
-    def _hour(self, start_s: int, world: World, asked: QueryBatch, parts: Sequence[Served]) -> ServedHour:
-        """The first lists of the first arm, and all that was done since the last hour that was looked at."""
-        first, every = parts[0], Served.joined(parts)
-        own = first.arm == 0
-        done = self._log[self._looked :] or [(np.zeros(0, np.int64),) * 5]
-        self._looked = len(self._log)
-        user, item, at_s, verb = (np.concatenate([one[place] for one in done]) for place in range(4))
-        order = np.argsort(at_s, kind="stable")
-        return ServedHour(
-            start_s=start_s,
-            world=world,
-            batch=asked if len(asked) else None,
-            clicked=first.clicked[own],
-            shown=(first.items[own] >= 0).sum(axis=1),
-            requests=np.unique(every.user[every.arm == 0], return_counts=True)[1],
-            user=user[order],
-            item=item[order],
-            verb=verb[order],
-            ts_s=at_s[order],
-            item_age_s=0.0,
-        )
 
     def _expected(self, user: np.ndarray, at_s: np.ndarray, items: np.ndarray) -> np.ndarray:
         attraction = self.world.attraction(user, at_s, met=self._met[user])

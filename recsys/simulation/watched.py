@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.bundle import Bundle
 from recsys.monitoring.alarms import Alarm, alarms_of
 from recsys.monitoring.causes import Cause, causes
 from recsys.monitoring.hours import Hour, Outcomes, examined, series_of
@@ -33,36 +32,13 @@ class Noticed:
     causes: list[Cause]
 
 
-class Monitor:
-    """What is watched of one bundle that serves in a simulation.
-
-    Args:
-        row_of: int64 [items], rows of the bundle by item of the simulation.
-    """
-
-    def __init__(self, bundle: Bundle, reference: Reference, row_of: np.ndarray) -> None:
-        self._bundle, self._reference, self._row_of = bundle, reference, row_of
-        self._shelf, self._examination = shelf_of(bundle), examined(reference.examination)
-        self.watcher = watcher_of(reference)
-
-    def see(self, hour: ServedHour) -> None:
-        """Look at an hour."""
-        read = seen(hour, self._row_of, self._reference)
-        said = series_of(read, self._bundle, self._reference.bins, self._shelf, self._examination)
-        self.watcher.see(hour.start_s, said)
-
-    def causes(self) -> list[Cause]:
-        """What its alarms look like."""
-        return causes(alarms_of(self.watcher))
-
-
 def watcher_of(reference: Reference) -> Watcher:
     """One that has seen nothing."""
     return Watcher(new_watch("simulated"), reference)
 
 
-def seen(hour: ServedHour, row_of: np.ndarray, reference: Reference) -> Hour:
-    """An hour as read from records and events. row_of: int64 [items], rows of the bundle."""
+def seen(hour: ServedHour, served: Served, reference: Reference) -> Hour:
+    """An hour as read from records and events."""
     b = len(hour.shown)
     measured = None
     if hour.batch is not None and hour.world is not None:
@@ -76,7 +52,7 @@ def seen(hour: ServedHour, row_of: np.ndarray, reference: Reference) -> Hour:
         item_age_s=np.full(b, hour.item_age_s),
         state_age_s=np.zeros(b),
         event_user=hour.user,
-        event_item=row_of[hour.item],
+        event_item=served.row_of[hour.item],
         event_verb=hour.verb,
         rising=None if hour.world is None else rising_of(hour.world.bundle, hour.world.item_stats),
     )
@@ -90,8 +66,7 @@ def watch(served: Served, reference: Reference, watcher: Watcher, *, start_s: in
     lists = events = 0
     first: tuple[int, int, int] | None = None
     for number, hour in enumerate(served.hours(start_s, hours + SETTLE), 1):
-        read = seen(hour, served.row_of, reference)
-        watcher.see(hour.start_s, series_of(read, bundle, reference.bins, shelf, examination))
+        watcher.see(hour.start_s, series_of(seen(hour, served, reference), bundle, reference.bins, shelf, examination))
         lists, events = lists + int(hour.requests.sum()), events + len(hour.user)
         if first is None and alarms_of(watcher):
             first = number, lists, events
