@@ -4,8 +4,9 @@ The registry says which bundle is meant to serve, the table which one does. A ro
 that takes two seconds at most and needs no registry.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -16,7 +17,7 @@ from recsys.registry import Registry
 from service.errors import StackError, TrafficError
 from service.rebuild import live_source
 from service.settings import Settings
-from service.stack import valkey
+from service.stack import ray_head, valkey
 from service.traffic import changes, switching
 from service.traffic.document import Traffic
 from service.traffic.table import TrafficTable, on_table
@@ -76,7 +77,7 @@ def promote(
         changes.promoted(await table.demand(), bundle_id)
         # The table first: it remembers that the registry has to be told, whatever interrupts this here.
         after, seconds = await switching.load_and_switch(table, [bundle_id], promoted, who=who, reason=reason)
-        return Promoted(seconds, await _register(table, bundles, after, known), after.stopped_now())
+        return Promoted(seconds, await _register(table, lambda: bundles, after, known), after.stopped_now())
 
     return on_table(store, everywhere)
 
@@ -95,7 +96,7 @@ def settle(settings: Settings, store: str, champion: str, *, who: str) -> str:
             before = _way_back(bundles, champion)
             now = await table.begin(champion, previous=before, who=who, reason="the champion of the registry")
         if now.unregistered:
-            await _told(table, now, tell(bundles, now))
+            await _told(table, now, tell(bundles, await table.champion_since(now)))
         intended = bundles.champion() or champion  # by now: the rollout controller may just have told the registry
         if now.champion != intended:
             await switching.promote(table, intended, who=who, reason="the champion of the registry")
@@ -114,7 +115,15 @@ def roll_back(settings: Settings, *, reason: str, who: str) -> tuple[Traffic, fl
     """
     store = valkey.address(settings)
     if store is None:
-        raise StackError("nothing runs, so nothing is to be rolled back; `riffle bundles promote previous` does it")
+        if ray_head.running(settings):
+            raise StackError(
+                "the store is away, so nobody can be told; what answers goes on as it did. `riffle serve` starts the "
+                "store again, with the traffic table as it was, and then `riffle rollback` goes back at once"
+            )
+        raise StackError(
+            "nothing runs; `riffle serve` goes on with the traffic as it was, and then `riffle rollback` goes back. "
+            "`riffle bundles list` shows what else could be promoted"
+        )
 
     async def back(table: TrafficTable) -> tuple[Traffic, float, str | None]:
         seen = await table.demand()
@@ -129,7 +138,9 @@ def roll_back(settings: Settings, *, reason: str, who: str) -> tuple[Traffic, fl
             return msgspec.structs.replace(after, unregistered=traffic.unregistered or moved)
 
         after, seconds = await switching.switch(table, by, who=who, reason=reason)
-        return after, seconds, await _register(table, registry(settings), after) if after.unregistered else None
+        if not after.unregistered:
+            return after, seconds, None
+        return after, seconds, await _register(table, partial(registry, settings), after)
 
     return on_table(store, back)
 
@@ -165,16 +176,18 @@ def tell(bundles: Registry, traffic: Traffic, known_before: str | None = None) -
         expected = known_before or traffic.previous or known
         bundles.promote(traffic.champion, reason=traffic.reason, who=traffic.who, expected=expected)
     except Moved:
+        if (known := bundles.champion()) == traffic.champion:
+            return "the registry knows"  # somebody else has just told it
         return f"the registry keeps {known}, which was promoted elsewhere"
     return "the registry follows"
 
 
 async def _register(
-    table: TrafficTable, bundles: Registry, traffic: Traffic, known_before: str | None = None
+    table: TrafficTable, bundles: Callable[[], Registry], traffic: Traffic, known_before: str | None = None
 ) -> str | None:
     """Tell the registry, and the table that it was told; why it could not be, None where it was."""
     try:
-        reason = tell(bundles, traffic, known_before)
+        reason = tell(bundles(), await table.champion_since(traffic), known_before)
     except (RegistryError, BundleError, OSError) as error:
         return str(error)
     await _told(table, traffic, reason)

@@ -124,7 +124,7 @@ class RolloutController:
         if not traffic.unregistered:
             return None
         try:
-            reason = await self._register(traffic)
+            reason = await self._register(await self._table.champion_since(traffic))
         except (RegistryError, BundleError, OSError) as error:
             _log.warning("the registry cannot be told of %s: %s", traffic.champion, error)
             return None

@@ -44,11 +44,13 @@ def free_slots(taken: Iterable[tuple[int, int]], share: int) -> tuple[tuple[int,
 
 
 def rising_shares(percents: str) -> tuple[int, ...]:
-    """`1,5,25,50,100` in buckets. Raises ValueError: these are no percents, or do not rise."""
+    """`1,5,25,50,100` in buckets. Raises ValueError: these are no percents, do not rise, or do not end with all."""
     try:
         shares = tuple(round(float(one) * BUCKETS / 100) for one in percents.split(","))
-    except ValueError as error:
+    except (OverflowError, ValueError) as error:
         raise ValueError(f"steps {percents!r}: give percents, as in 1,5,25,50,100") from error
     if not all(0 < one <= BUCKETS for one in shares) or list(shares) != sorted({*shares}):
         raise ValueError(f"steps {percents!r}: percents have to rise, from 0.01 to 100")
+    if shares[-1] != BUCKETS:
+        raise ValueError(f"steps {percents!r}: the last one has to be 100, where it is champion; `rollout pause` stays")
     return shares

@@ -234,6 +234,8 @@ def variant_of(given: str) -> VariantRequest:
         if field not in Arm.__struct_fields__ or not value:
             known = ", ".join(f"{one}=..." for one in Arm.__struct_fields__)
             raise TrafficError(f"--variant {given!r}: {other!r} is no setting; known: {known}")
+        if field in fields:
+            raise TrafficError(f"--variant {given!r}: {field} is given twice")
         fields[field] = value
     try:
         return msgspec.convert(fields, VariantRequest, strict=False)

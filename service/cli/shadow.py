@@ -43,6 +43,8 @@ def start(
 
     async def begin(table: TrafficTable) -> None:
         def started(now: Traffic) -> Traffic:
+            if now.shadow is not None and now.shadow.bundle != bundle_id:
+                raise TrafficError(f"{now.shadow.bundle} shadows already; `riffle shadow stop` ends it")
             return msgspec.structs.replace(now, shadow=Shadow(bundle_id, of)).check()
 
         await switching.load_and_switch(table, [bundle_id], started, who=whoami(), reason=reason)

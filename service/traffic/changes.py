@@ -23,7 +23,8 @@ def promoted(traffic: Traffic, bundle: str) -> Traffic:
     previous = traffic.champion if traffic.champion != bundle else traffic.previous
     prepared = _less(traffic.prepared, bundle)
     experiments = traffic.experiments if traffic.champion == bundle else _calm(traffic)
-    changed = {"champion": bundle, "previous": previous, "rollout": None, "prepared": prepared}
+    back = traffic.back and traffic.champion == bundle
+    changed = {"champion": bundle, "previous": previous, "rollout": None, "prepared": prepared, "back": back}
     return _with(traffic, **changed, experiments=experiments)
 
 
@@ -33,7 +34,7 @@ def rolled_back(traffic: Traffic) -> Traffic:
     Experiments on bundles end as well: whatever is wrong may be theirs.
 
     Raises:
-        TrafficError: there is nothing to go back to.
+        TrafficError: there is nothing to go back to, or somebody has gone back already: once more would be forth.
     """
     if traffic.rollout:
         return _with(traffic, rollout=None, experiments=_calm(traffic))
@@ -42,7 +43,12 @@ def rolled_back(traffic: Traffic) -> Traffic:
             f"{traffic.champion} is the first champion that served here; there is none to go back to, but `riffle "
             "bundles promote` takes any bundle"
         )
-    return _with(traffic, champion=traffic.previous, previous=traffic.champion, experiments=_calm(traffic))
+    if traffic.back:
+        raise TrafficError(
+            f"{traffic.champion} is what was gone back to already; {traffic.previous} is what was left, and "
+            f"`riffle bundles promote {traffic.previous}` goes there"
+        )
+    return _with(traffic, champion=traffic.previous, previous=traffic.champion, experiments=_calm(traffic), back=True)
 
 
 def with_rollout(traffic: Traffic, rollout: Rollout) -> Traffic:

@@ -126,6 +126,7 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         overrides: By the digest of a user, the variant of experiments, or of the rollout, that they get, whatever the
             hash says: for tests by hand.
         unregistered: The registry does not know of this champion yet: it could not be reached.
+        back: The champion is one that was gone back to: `previous` is what somebody did not want.
     """
 
     version: int
@@ -141,6 +142,7 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     holdout: Share = 0
     overrides: dict[str, dict[str, str]] = {}
     unregistered: bool = False
+    back: bool = False
 
     def running(self) -> list[Experiment]:
         """Experiments that draw users."""
@@ -182,7 +184,13 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         Raises:
             TrafficError: it cannot; the message says what is at odds with what.
         """
+        try:  # structs are checked where they are decoded, not where they are made
+            msgspec.convert(msgspec.to_builtins(self), Traffic)
+        except msgspec.ValidationError as error:
+            raise TrafficError(f"this would be no traffic table: {error}") from error
         names = [one.name for one in self.experiments]
+        if self.rollout and self.rollout.name in names:
+            raise TrafficError(f"the rollout under way is called {self.rollout.name!r}, too; answers would mix the two")
         if twice := {name for name in names if names.count(name) > 1}:
             raise TrafficError(f"there are two experiments {', '.join(sorted(twice))}; each needs a name of its own")
         for one in self.experiments:

@@ -78,6 +78,7 @@ class Residents:
         self.worlds: dict[str, LiveWorld] = {}
         self.failed: dict[str, str] = {}
         self._seen = b""  # the bytes of the newest table
+        self._unreadable = ""  # why a newer one cannot be read
         self._wanted: Traffic | None = None  # a newer one, whose bundles are not all here
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._retry_at: dict[str, float] = {}
@@ -136,12 +137,17 @@ class Residents:
         if not value:  # of a new store, or of one that lost what it had: what is obeyed here is the table
             value = encode(await self._table.restore(self._wanted or self.traffic))
         if value != self._seen:
-            found = decode(value)
+            try:
+                found = decode(value)
+            except TrafficError as error:
+                self._unreadable = str(error)
+                raise
             if found.version < self.traffic.version:  # an old copy of the store came back: what was changed since holds
                 await self._table.put_back(value, self.traffic)
                 return
             self._wanted, self._seen = found, value
             self._retry_at.clear()
+        self._unreadable = ""
         before = self.traffic.version
         self.settle()
         if self.traffic.version != before:
@@ -184,7 +190,8 @@ class Residents:
 
     def troubles(self) -> list[str]:
         """Why this replica does not do what the newest table says; empty where it does, or is about to."""
-        return [f"{bundle_id} could not be loaded: {why}" for bundle_id, why in sorted(self.failed.items())]
+        failed = [f"{bundle_id} could not be loaded: {why}" for bundle_id, why in sorted(self.failed.items())]
+        return [self._unreadable, *failed] if self._unreadable else failed
 
     async def _try(self, bundle_id: str) -> None:
         try:

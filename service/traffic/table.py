@@ -21,6 +21,7 @@ HISTORY = "riffle:{traffic}:history"
 REPORTS = "riffle:{traffic}:replicas"
 LEASE_KEY = "riffle:{traffic}:lease"
 HISTORY_LENGTH = 10_000  # versions; the last before are kept in the document itself
+LOOKED_BACK = 1_000  # versions in which the one that made a champion is looked for
 TELL_S = 1.0  # between reports of a replica
 FRESH_S = 5.0  # since its last report a replica counts as there
 GONE_S = 600.0  # then its report is removed
@@ -138,6 +139,16 @@ class TrafficTable:
                 continue
         return versions
 
+    async def champion_since(self, traffic: Traffic) -> Traffic:
+        """The version that made the champion of this one, with its who and why; this one, where no history says."""
+        found = traffic
+        for one in reversed(await self.history(LOOKED_BACK)):
+            if one.version < traffic.version and one.champion != traffic.champion:
+                break
+            if one.version < traffic.version:
+                found = one
+        return found
+
     async def entries(self, stream: str, field: bytes) -> list[bytes]:
         """What a stream beside the table holds, the oldest first."""
         (found,) = await self._store.demand([("XRANGE", stream, "-", "+")])
@@ -165,6 +176,10 @@ def check_named(who: str, reason: str) -> None:
     """Raise TrafficError where a change has no reason, or nobody makes it."""
     if not reason.strip() or not who.strip():
         raise TrafficError("a change of traffic needs a reason and somebody who makes it; both are kept")
+    try:
+        f"{who}{reason}".encode()
+    except UnicodeEncodeError as error:
+        raise TrafficError("the reason, or who gives it, is not valid UTF-8") from error
 
 
 def on_table(url: str, work: Callable[[TrafficTable], Awaitable[Result]]) -> Result:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -120,7 +121,7 @@ def test_a_rollout_is_started_paused_resumed_and_aborted(running: Shop) -> None:
     assert "the champion already" in running.refuses("rollout", "start", "champion", "--force", *WHY)
 
 
-@pytest.mark.parametrize("steps", ["", "a", "0,100", "5,1", "1,1", "50,101", "-1"])
+@pytest.mark.parametrize("steps", ["", "a", "0,100", "5,1", "1,1", "50,101", "-1", "inf", "1,5"])
 def test_steps_that_do_not_rise_to_a_hundred_are_refused(steps: str) -> None:
     with pytest.raises(ValueError, match="steps"):
         rising_shares(steps)
@@ -169,6 +170,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "99 percent": (("control=50", "b=49,diversity=0.3"), "99 % of its users together"),
     "a bundle that is not there": (("control=50", "b=50,bundle=nope"), "no bundle 'nope'"),
     "no setting": (("control=50", "b=50,speed=3"), "'speed=3' is no setting"),
+    "a setting twice": (("control=50", "b=50,diversity=.5,diversity=.05"), "diversity is given twice"),
     "no value": (("control=50", "b=50,diversity=high"), "--variant"),
     "out of range": (("control=50", "b=50,diversity=2"), "variant 'b': Expected `float` <= 1.0"),
     "more than everybody": (("control=50", "b=101,diversity=0.3"), "--variant 'b=101,diversity=0.3': Expected"),
@@ -202,6 +204,7 @@ def test_a_shadow_is_started_reported_and_stopped(running: Shop) -> None:
     assert running.table.shadow is not None
     assert (running.table.shadow.bundle, running.table.shadow.share) == (running.other, 1250)
     assert "has shadowed nothing yet" in running.refuses("shadow", "report", running.other)
+    assert f"{running.other} shadows already" in running.refuses("shadow", "start", running.champion, *WHY)
     rows = [
         Compared(
             running.champion, running.other, n % 4 > 0, 0.5 * (n % 2), 0.9, "retrieval" if n % 2 else "", ["x"], ["y"]
@@ -260,10 +263,38 @@ def test_of_two_who_roll_back_at_once_the_second_is_told_and_undoes_nothing(
     assert running.table.champion == running.champion
 
 
+def test_a_rollback_that_cannot_tell_the_registry_has_happened_and_says_so(running: Shop, tmp_path: Path) -> None:
+    on_table(
+        running.url, lambda table: table.change(lambda now: changes.promoted(now, running.other), who="t", reason="r")
+    )
+    keys = str(tmp_path / "nowhere.pem")
+    run = running.home.riffle("rollback", *WHY, redis_url=running.url, trusted_keys=keys)
+    assert (run.code, running.table.champion, running.table.unregistered) == (0, running.champion, True)
+    assert "nowhere.pem" in run.out
+    assert "gone back to already" in running.refuses("rollback", *WHY)
+    assert running.table.champion == running.champion
+
+
+def test_the_registry_is_told_who_made_a_champion_and_why_not_who_changed_something_later(running: Shop) -> None:
+    promoted = partial(changes.promoted, bundle=running.other)
+
+    async def work(table: TrafficTable) -> None:
+        await table.change(promoted, who="ann", reason="it is better")
+        await table.change(
+            lambda now: msgspec.structs.replace(now, unregistered=True, holdout=100), who="bob", reason="a holdout"
+        )
+
+    on_table(running.url, work)
+    settle(Settings(home=str(running.home.path / "state")), running.url, running.champion, who="test")
+    told = running.home.registry.audit()[-1]
+    assert (told.to_id, told.who, told.reason) == (running.other, "ann", "it is better")
+
+
 def test_a_change_needs_a_reason(running: Shop) -> None:
     for words in (("rollback",), ("shadow", "start", running.other), ("experiments", "holdout", "1")):
         assert "--reason" in running.home.riffle(*words).err
         assert "needs a reason" in running.refuses(*words, "--reason", " ")
+        assert "not valid UTF-8" in running.refuses(*words, "--reason", "\udcff")
     assert running.table.version == 1
 
 

@@ -124,9 +124,26 @@ def test_rolling_back_ends_the_rollout_or_returns_to_the_champion_before_and_sto
     back = changes.rolled_back(table(B, previous=A, experiments=(kept, stopped)))
     assert (back.champion, back.previous) == (A, B)
     assert [(one.name, one.state) for one in back.experiments] == [("closer", "running"), ("bundles", "stopped")]
-    assert changes.rolled_back(back).champion == B
+    with pytest.raises(TrafficError, match=rf"gone back to already; {B} is what was left"):
+        changes.rolled_back(back)  # who tries again must not get what was left
+    assert changes.rolled_back(changes.promoted(back, C)).champion == A
+    assert changes.rolled_back(msgspec.structs.replace(back, rollout=Rollout("r", C, 1))).champion == A
     with pytest.raises(TrafficError, match="none to go back to"):
         changes.rolled_back(table())
+
+
+def test_what_could_not_be_read_again_is_no_document() -> None:
+    for one in (experiment(placements=("home page",)), experiment(arms=[Arm(), Arm(diversity=1.5)])):
+        with pytest.raises(TrafficError, match="would be no traffic table"):
+            changes.with_experiment(table(), one)
+
+
+def test_a_rollout_and_an_experiment_of_one_name_would_mix_their_answers() -> None:
+    rolling = table(rollout=Rollout("r1", B, 1))
+    with pytest.raises(TrafficError, match="called 'r1', too"):
+        changes.with_experiment(rolling, experiment("r1"))
+    with pytest.raises(TrafficError, match="called 'r1', too"):
+        changes.with_rollout(table(experiments=(experiment("r1", state="stopped"),)), Rollout("r1", B, 1, (1,)))
 
 
 def test_what_is_held_anyway_need_not_be_prepared() -> None:

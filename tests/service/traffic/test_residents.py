@@ -183,9 +183,11 @@ async def test_a_table_that_is_damaged_or_out_of_reach_changes_nothing_and_a_los
         with pytest.raises(TrafficError):
             await one.look()
         assert one.traffic == after
+        assert "the traffic table cannot be read" in one.troubles()[0]
         await store.demand([("DEL", "riffle:{traffic}")])
         await one.look()
         assert await traffic.read() == one.traffic == after
+        assert one.troubles() == []
         breakable_store.end()
         with pytest.raises((RedisError, OSError, TimeoutError)):
             await one.look()
