@@ -2,9 +2,11 @@
 
     python -m loadtest.rollout_faults --runs 40
 
-Users of `recsys.simulation.outcomes` arrive in growing numbers, half of them in the bundle, and the guards of
-`recsys.experiments.guards` look at twenty moments. Prints a Markdown table; the JSON file in results/ is that table.
-Beside it stands what a test with one look at the end needs for the same change of clicks.
+Users of `recsys.simulation.outcomes` arrive in growing numbers, and the guards of `recsys.experiments.guards` look
+again and again. First with half of the users in the bundle, as long as it takes. Then whole rollouts as they are by
+default: each step is left as soon as HOLD_USERS of the bundle were seen, the last once it is settled that it is fit.
+Prints Markdown tables; the JSON file in results/ is those tables. Beside them stands what a test with one look at the
+end needs for the same change of clicks.
 """
 
 import re
@@ -17,8 +19,12 @@ from recsys.experiments.guards import ALPHA, judge
 from recsys.experiments.sequential import users_for
 from recsys.simulation.outcomes import CLICKS, simulated_outcomes
 
-STEPS = 5  # of a rollout: each has its part of alpha
+SHARES = (0.01, 0.05, 0.25, 0.5)  # then all; each has its part of alpha
+STEPS = len(SHARES) + 1
+HOLD_USERS = 100
+LAST_LOOKS = np.unique(np.geomspace(400, 40_000, 20).astype(int))
 LOOKS = np.unique(np.geomspace(200, 50_000, 20).astype(int))
+ENDS = ("sent back", "champion", "held")
 FAULTS: dict[str, dict[str, float]] = {
     "clicks -5 %": {"clicks": 0.95 * CLICKS},
     "clicks -20 %": {"clicks": 0.80 * CLICKS},
@@ -47,6 +53,23 @@ def until_sent_back(fields: dict[str, float], seed: int) -> tuple[int, int, str]
     return None
 
 
+def rolled_out(fields: dict[str, float], seed: int) -> tuple[str, int]:
+    """How a rollout ends ("sent back", "champion" or "held" at the last look), and how many users had the bundle."""
+    rng = np.random.default_rng([seed, 1])
+    had = 0
+    for share in SHARES:
+        looks = LAST_LOOKS if share == SHARES[-1] else (HOLD_USERS / share * np.linspace(0.25, 2.0, 8)).astype(int)
+        whole = simulated_outcomes(rng, users=int(looks[-1]), share=share, **fields)
+        for users in looks:
+            verdict = judge(whole.first(int(users)), share, alpha=ALPHA / STEPS)
+            if verdict.broken:
+                return "sent back", had + verdict.users[1]
+            if verdict.users[1] >= HOLD_USERS and not (share == SHARES[-1] and verdict.unsettled):
+                break
+        had += verdict.users[1]
+    return ("held" if verdict.unsettled else "champion"), had
+
+
 def measure(runs: int, seed: int) -> dict[str, Any]:
     """All faults, `runs` times each."""
     found: dict[str, Any] = {}
@@ -60,6 +83,10 @@ def measure(runs: int, seed: int) -> dict[str, Any]:
             "lists": float(np.median([one[1] for one in back])) if back else None,
             "guards": sorted({one[2] for one in back}),
         }
+        ends = [rolled_out(fields, seed + run) for run in range(runs)]
+        found[name]["rollouts"] = {end: sum(one == end for one, _ in ends) for end in ENDS}
+        found[name]["had_it"] = float(np.median([users for _, users in ends]))
+        print(f"{name}: {found[name]['rollouts']}", flush=True)
     some = simulated_outcomes(np.random.default_rng(seed), users=20_000)
     side = some.side(0, "clicked")
     surplus = (side.total - side.rate() * side.weight) / side.weight.mean()
@@ -75,6 +102,14 @@ def markdown(found: dict[str, Any]) -> str:
         users, lists = ("" if one[of] is None else f"{one[of]:,.0f}" for of in ("users", "lists"))
         back = f"{one['sent_back']} of {one['runs']}"
         lines.append(f"| {name} | {back} | {users} | {lists} | {', '.join(one['guards'])} |")
+    lines += [
+        "",
+        "| whole rollouts | sent back | champion | held | users who had it, median |",
+        "|---|---|---|---|---|",
+    ]
+    for name, one in found["faults"].items():
+        ends = " | ".join(str(one["rollouts"][end]) for end in ENDS)
+        lines.append(f"| {name} | {ends} | {one['had_it']:,.0f} |")
     needed = f"{found['one_look_users']:,} users"
     tail = f"A test with one look at the end needs {needed} for clicks -5 % at a power of 80 %."
     return "\n".join([*lines, "", tail])

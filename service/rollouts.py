@@ -78,7 +78,12 @@ class RolloutController:
         return verdict_on(rollout, await step_outcomes(self._outcomes, rollout))
 
     async def _is_held(self, rollout: Rollout, verdict: Verdict) -> bool:
-        """Whether the step has lasted as long, and been seen by as many users, as it has to; by some in any case."""
+        """Whether the step has lasted as long, and been seen by as many users, as it has to; by some in any case.
+
+        The last one before all users also has to have settled that the bundle is fit for them.
+        """
+        if rollout.is_last() and verdict.unsettled:
+            return False
         waited_s = (await self._store.now_ms() - rollout.since_ms) / 1000
         seen = min(verdict.users) > 0 or (verdict.users[1] > 0 and rollout.share == BUCKETS)
         return seen and waited_s >= rollout.hold_s and verdict.users[1] >= rollout.hold_users
@@ -144,6 +149,7 @@ async def begin(
     steps: tuple[int, ...],
     hold_s: float,
     hold_users: int,
+    margin: float,
     who: str,
     reason: str,
 ) -> Traffic:
@@ -153,7 +159,7 @@ async def begin(
         TrafficError: another is under way, or a replica cannot load it; nothing was switched then.
     """
     now = await table.demand()
-    first = Rollout(name, bundle, steps[0], steps, hold_s, hold_users)
+    first = Rollout(name, bundle, steps[0], steps, hold_s, hold_users, margin=margin)
     changes.with_rollout(now, first)  # refused before anything is loaded
     await switching.prepare(table, bundle, who=who, reason=reason)
     at_ms = await table.now_ms()
@@ -172,7 +178,8 @@ async def step_outcomes(outcomes: OutcomeReader, rollout: Rollout) -> Outcomes:
 
 def verdict_on(rollout: Rollout, outcomes: Outcomes) -> Verdict:
     """What guards say of the step under way; each step has its part of ALPHA."""
-    return judge(outcomes, rollout.share / BUCKETS, alpha=ALPHA / max(1, len(rollout.steps)))
+    alpha = ALPHA / max(1, len(rollout.steps))
+    return judge(outcomes, rollout.share / BUCKETS, alpha=alpha, margin=rollout.margin)
 
 
 async def run(*watched: Watched) -> None:

@@ -104,6 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     autopilot_steps: str = "5,25,100"  # of its rollouts, in percent of all users
     autopilot_hold_s: Annotated[float, Meta(ge=0)] = 600.0  # how long each of these steps lasts at least
     autopilot_hold_users: Annotated[int, Meta(ge=1)] = 100  # and how many users of it each must have seen
+    autopilot_margin: Annotated[float, Meta(gt=0, le=1)] = 0.05  # share of clicked lists that may be fewer; 1: any
     autopilot_keep: Annotated[int, Meta(ge=0)] = 20  # newest bundles that stay when a run has ended; 0: all do
 
     # --- who vouches for bundles: Ed25519 keys in PEM files ---

@@ -1,10 +1,11 @@
 """Lists and events as they come, put down to users: what outcomes and preferences are made from.
 
 It reads on: told of more, it knows more, and forgets lists of which nothing more can come. An event counts for a list
-where it happened within a window after it, and arrived within LATE_S after that; so what is known depends on what there
-was to read, and not on how often it was read.
+that it names and that has its item, where it happened within a window after it, and arrived within LATE_S after that;
+so what is known depends on what there was to read, and not on how often it was read.
 """
 
+from array import array
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -73,11 +74,13 @@ class _Open:
     """A list of which something may still come; there are as many as an hour has lists, so most hold nothing else.
 
     Attributes:
+        items: 32 bits of Python's hash of each: for a look within this process, 4 bytes instead of 60.
         team: Of each item; None where it is not interleaved. done: What counted already; None where nothing did.
     """
 
     user: _User
     time_ms: int
+    items: bytes
     team: dict[str, int] | None = None
     done: set[tuple[int, str]] | None = None
 
@@ -117,7 +120,7 @@ class Tally:
         user.totals[METRICS.index("degraded")] += one.degraded
         user.totals[METRICS.index("latency_ms")] += one.took_ms
         team = dict(zip(one.items, one.team, strict=True)) if one.team else None
-        self._open[one.id] = _Open(user, one.time_ms, team)
+        self._open[one.id] = _Open(user, one.time_ms, array("I", map(_bits, one.items)).tobytes(), team)
 
     def happen(self, one: Happened) -> None:
         """An event. Where its list is not known, it may yet be."""
@@ -174,6 +177,8 @@ class Tally:
         of = self._open.get(event.list_id or "")
         if of is None:
             return False
+        if _bits(event.item) not in memoryview(of.items).cast("I"):  # of another list, or of none
+            return True
         on_time = in_time(of.time_ms, event.happened_ms, self._window_ms / 1000)
         if not on_time or event.arrived_ms - of.time_ms > self._window_ms + LATE_S * 1000:
             return True
@@ -191,3 +196,7 @@ class Tally:
         if event.converted:
             of.user.totals[METRICS.index("value")] += event.value
         return True
+
+
+def _bits(item: str) -> int:
+    return hash(item) & 0xFFFFFFFF

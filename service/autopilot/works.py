@@ -189,6 +189,7 @@ class HomeWorks:
                 steps=rising_shares(settings.autopilot_steps),
                 hold_s=settings.autopilot_hold_s,
                 hold_users=settings.autopilot_hold_users,
+                margin=settings.autopilot_margin,
                 who=WHO,
                 reason=reason,
             ),

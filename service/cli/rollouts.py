@@ -7,6 +7,7 @@ import msgspec
 import typer
 
 from recsys.experiments.buckets import BUCKETS, rising_shares
+from recsys.experiments.guards import MARGIN
 from service.cli.bundles import pass_gate, whoami
 from service.cli.console import output, waiting
 from service.cli.moments import duration_s
@@ -40,12 +41,20 @@ def start(
         int,
         typer.Option(min=1, help="Users of it that a step must have seen; below 100 guards say next to nothing."),
     ] = 100,
+    margin: Annotated[
+        float,
+        typer.Option(
+            help="Percent of the lists clicked that may be fewer, for all that is known, when it is promoted; 100: any."
+        ),
+    ] = 100 * MARGIN,
     force: Annotated[bool, typer.Option("--force", help="Past the gate; the reason is kept.")] = False,
 ) -> None:
     """Through the gate; every replica loads the bundle; then the first users get it. It goes on while guards hold."""
     settings = load()
     bundle_id = registry(settings).resolve(bundle)
     hold_s = duration_s(hold)
+    if not 0 < margin <= 100:
+        raise TrafficError(f"--margin {margin:g}: give percent, above 0 and at most 100")
     try:
         shares = rising_shares(steps)
     except ValueError as error:
@@ -58,7 +67,15 @@ def start(
     async def started(table: TrafficTable) -> Traffic:
         name = f"rollout-{uuid.uuid4().hex[:6]}"
         return await begin(
-            table, bundle_id, name=name, steps=shares, hold_s=hold_s, hold_users=hold_users, who=whoami(), reason=reason
+            table,
+            bundle_id,
+            name=name,
+            steps=shares,
+            hold_s=hold_s,
+            hold_users=hold_users,
+            margin=margin / 100,
+            who=whoami(),
+            reason=reason,
         )
 
     with waiting("Loading the bundle everywhere"):
@@ -96,6 +113,9 @@ def status() -> None:
     for sentence in verdict.seen:
         colour = "red" if sentence in verdict.broken else "dim"
         output.print(f"  {sentence}", style=colour, highlight=False, markup=False)
+    if one.is_last():
+        for sentence in verdict.unsettled:
+            output.print(f"  not settled: {sentence}", style="yellow", highlight=False, markup=False)
 
 
 @rollout.command("pause")

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from recsys.experiments.buckets import BUCKETS, free_slots
+from recsys.experiments.guards import MARGIN
 from service.errors import TrafficError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
@@ -91,6 +92,7 @@ class Rollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         since_ms, began_ms: Since when this step counts, and when the first one began: UTC epoch milliseconds by the
             store's clock.
         paused: Nothing goes on by itself; what guards still looks.
+        margin: How many fewer of the lists clicked are tolerated when it is promoted, as a share; 1: any number.
     """
 
     name: str
@@ -102,6 +104,11 @@ class Rollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     since_ms: int = 0
     began_ms: int = 0
     paused: bool = False
+    margin: Annotated[float, Meta(gt=0, le=1)] = MARGIN
+
+    def is_last(self) -> bool:
+        """Whether this is the last step before it has all users, with somebody to compare them with."""
+        return self.share < BUCKETS and self.next_share() in (None, BUCKETS)
 
     def next_share(self) -> int | None:
         """The share of the next step; None after the last."""

@@ -101,8 +101,9 @@ async def test_what_happens_to_a_list_is_put_down_to_its_users_variant(world: Wo
     world.log(
         event("ann", "click", ann),
         event("ann", "click", ann, 20),
-        event("bob", "purchase", bob, value=7.5),
-        event("bob", "impression", bob),
+        event("bob", "purchase", bob, value=7.5, item_id="i3"),
+        event("bob", "purchase", bob, value=1e9, item_id="i1"),  # which was not on the list
+        event("bob", "impression", bob, item_id="i3"),
     )
     found = await world.read()
     assert found.names == NAMES

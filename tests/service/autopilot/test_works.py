@@ -382,7 +382,15 @@ def test_somebodys_own_rollout_goes_first_and_another_champion_ends_the_run(runn
     on_table(
         running.settings.redis_url,
         lambda table: works.begin(
-            table, running.bundle, name="anns", steps=(100,), hold_s=0, hold_users=1, who="ann", reason="mine"
+            table,
+            running.bundle,
+            name="anns",
+            steps=(100,),
+            hold_s=0,
+            hold_users=1,
+            margin=0.05,
+            who="ann",
+            reason="mine",
         ),
     )
     run = running.at("canary")
