@@ -91,7 +91,7 @@ def _clicks_unsettled(outcomes: Outcomes, margin: float) -> list[str]:
     worst = outcomes.effect("clicked", 1, planned=PLANNED, alpha=2 * ALPHA).relative[1]
     if worst >= -margin:
         return []
-    may = f"may be {-worst:.1%} fewer" if math.isfinite(worst) else "may be any number fewer"
+    may = f"may be {min(1.0, -worst):.1%} fewer" if math.isfinite(worst) else "may be any number fewer"
     return [f"lists clicked {may}, as far as is known; {margin:.1%} are tolerated"]
 
 

@@ -77,7 +77,8 @@ async def controller_at(
 
 
 async def begun(table: TrafficTable, **fields: Any) -> Rollout:
-    one = Rollout("r1", B, 500, (500, 5000, BUCKETS), **{"hold_s": 0.0, "hold_users": 1, **fields})
+    usual = {"share": 500, "steps": (500, 5000, BUCKETS), "hold_s": 0.0, "hold_users": 1}
+    one = Rollout("r1", B, **{**usual, **fields})
     await table.begin(A, who="ann", reason="first")
     await table.change(lambda now: changes.with_rollout(now, one), who="ann", reason="try")
     await obeyed(table)
@@ -112,6 +113,28 @@ async def test_a_good_bundle_goes_step_by_step_and_is_champion_at_the_end(breaka
         assert await controller.step() is None
         reasons = [one.reason for one in await table.history(10)]
         assert any("goes to 50 %" in one for one in reasons)
+
+
+async def test_the_last_step_holds_until_it_is_settled_that_the_bundle_is_fit(breakable_store: BreakableStore) -> None:
+    seen = Seen({"share": 0.5, "users": 600})
+    async with controller_at(breakable_store.url, seen) as (controller, table):
+        await begun(table, margin=0.05)
+        seen.fields["share"] = 0.05
+        assert "goes to 50 %" in (await controller.step() or "")
+        seen.fields["share"] = 0.5
+        await obeyed(table)
+        assert await controller.step() is None
+        assert (await table.demand()).champion == A
+        seen.fields["users"] = 12_000
+        assert "is complete" in (await controller.step() or "")
+        assert (await table.demand()).champion == B
+
+
+async def test_whoever_tolerates_anything_is_promoted_by_whatever_came(breakable_store: BreakableStore) -> None:
+    seen = Seen({"share": 0.5, "users": 600})
+    async with controller_at(breakable_store.url, seen) as (controller, table):
+        await begun(table, margin=1.0, share=5000)
+        assert "is complete" in (await controller.step() or "")
 
 
 @pytest.mark.parametrize("fault", [{"slower_ms": 20.0}, {"degraded": 0.02}, {"clicks": 0.1}, {"lost_items": 0.4}])

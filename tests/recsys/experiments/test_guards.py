@@ -10,7 +10,7 @@ import pytest
 from recsys.experiments.guards import ALPHA, judge
 from recsys.experiments.outcomes import METRICS, Outcomes, distance
 from recsys.experiments.spread import FIRST_LOOK, coverage
-from recsys.simulation.outcomes import simulated_outcomes
+from recsys.simulation.outcomes import CLICKS, simulated_outcomes
 
 USERS = 6000
 
@@ -126,3 +126,29 @@ def test_lists_are_as_far_apart_as_their_heads() -> None:
     head, tail = distance(list("abcdef"), list("bacdef")), distance(list("abcdef"), list("abcdfe"))
     assert 0 < tail < head < 1
     assert math.isclose(distance(list("ab"), list("ba")), 1 / 1.9)
+
+
+def test_nothing_is_settled_by_a_few_users_nor_without_clicks() -> None:
+    few = judge(outcomes(np.random.default_rng(5), users=150), 0.5)
+    assert few.broken == ()
+    assert [one.partition(" may be")[0] for one in few.unsettled[:2]] == ["lists clicked", "different items"]
+    assert "of its users may never arrive" in few.unsettled[2]
+    whole = outcomes(np.random.default_rng(6), users=20_000)
+    silent = judge(replace(whole, totals=np.zeros_like(whole.totals)), 0.5)
+    assert silent.unsettled == ("lists clicked may be any number fewer, as far as is known; 5.0% are tolerated",)
+    gone = judge(outcomes(np.random.default_rng(6), users=20_000, clicks=0.0), 0.5)
+    assert gone.unsettled == ("lists clicked may be 100.0% fewer, as far as is known; 5.0% are tolerated",)
+    assert judge(outcomes(np.random.default_rng(5), users=150), 0.5, margin=1.0).unsettled == ()
+
+
+def test_a_bundle_that_is_no_worse_is_settled_and_one_that_is_worse_by_the_margin_is_not() -> None:
+    looks = np.geomspace(400, 30_000, 12).astype(int)
+
+    def settled(seed: int, **fields: float) -> int | None:
+        whole = outcomes(np.random.default_rng(seed), users=30_000, **fields)
+        return next((int(n) for n in looks if not judge(whole.first(int(n)), 0.5).unsettled), None)
+
+    sound = [settled(seed) for seed in range(10)]
+    assert all(one is not None and one > 1_000 for one in sound)
+    assert sum(settled(seed, clicks=0.95 * CLICKS) is not None for seed in range(20, 40)) <= 3  # of 20, 1 is expected
+    assert sum(settled(seed, lost_users=0.1) is not None for seed in range(40, 60)) <= 3
