@@ -29,6 +29,8 @@ FAULTS: dict[str, dict[str, float]] = {
     "clicks -5 %": {"clicks": 0.95 * CLICKS},
     "clicks -20 %": {"clicks": 0.80 * CLICKS},
     "20 ms slower": {"slower_ms": 20.0},
+    "2 % of lists take more than 25 ms": {"slow": 0.022},
+    "a tenth of the lists with scores out of range": {"strange": 0.1},
     "1 % of lists fail": {"degraded": 0.01},
     "a broken feature (clicks and likes -50 %)": {"clicks": 0.5 * CLICKS, "likes": 0.025},
     "lists change half of the time, not four fifths": {"changed": 0.5},

@@ -1,18 +1,22 @@
 """From decision records and events to what came of an experiment, wherever they lie: streams, archives or both."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache, partial
 from typing import TypeVar
 
 from redis.exceptions import RedisError
 
 from recsys.archive import Archive, Position
 from recsys.erased_users import ErasedUsers, user_digest
-from recsys.errors import ArchiveError
+from recsys.errors import ArchiveError, BundleError, RegistryError
 from recsys.experiments.outcomes import Outcomes
 from recsys.experiments.preferences import Preferences
 from recsys.experiments.tally import Happened, Shown, Tally
+from recsys.monitoring.reference import Reference
+from recsys.monitoring.series import SCORE
 from service.archives import decision_archive, erased_users, event_archive, user_of
 from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
@@ -24,6 +28,7 @@ from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.state_keys import SHARDS
 from service.traffic.document import INTERLEAVED
+from service.world import registry
 
 WINDOW_S = 3_600  # after a list was answered, in which what happens to its items is put down to it
 BEFORE_DAYS = 14  # in which what a user did is taken for how active they are anyway
@@ -45,7 +50,7 @@ class _Following:
         self.events: list[Position] = [(earliest_ms, 0)] * SHARDS
         self.alone: Counter[str] = Counter()  # interleaved lists that are of one side, by its name
 
-    def take(self, record: Decision, arrived_ms: int) -> None:
+    def take(self, record: Decision, arrived_ms: int, usual: tuple[float, float]) -> None:
         variant = record.variants.get(self.name)
         if record.time_ms < self.since_ms or variant not in self.tally.variants or record.overridden:
             return
@@ -67,6 +72,7 @@ class _Following:
                 bool(record.degraded),
                 took_ms,
                 of.team if of else (),
+                bool(record.scores) and not usual[0] <= max(record.scores) <= usual[1],
             )
         )
 
@@ -76,9 +82,18 @@ class OutcomeReader:
 
     Args:
         store: Of the streams. events: The archive of events. erased: Users of whom nothing is to be known.
+        usual: The range of a bundle's best scores.
     """
 
-    def __init__(self, store: RoundTrips, records: DecisionRecords, events: Archive, erased: ErasedUsers) -> None:
+    def __init__(
+        self,
+        store: RoundTrips,
+        records: DecisionRecords,
+        events: Archive,
+        erased: ErasedUsers,
+        usual: Callable[[str], tuple[float, float]],
+    ) -> None:
+        self._usual = lru_cache(KEPT)(usual)
         self._store, self._records, self._events, self._erased = store, records, events, erased
         self._followed: dict[tuple[object, ...], _Following] = {}
         self._erased_as_of: object = None
@@ -145,7 +160,7 @@ class OutcomeReader:
         async for position, record in self._records.after(one.records):
             one.records = position
             if isinstance(record, Decision) and not self._is_erased(user_of(record), position):
-                one.take(record, position[0])
+                one.take(record, position[0], self._usual(record.bundle))
         await self._read_events(one)
         one.tally.settle(now_ms)
         self._followed[key] = one
@@ -217,4 +232,12 @@ def with_outcomes(settings: Settings, url: str, work: Callable[[OutcomeReader], 
 def outcome_reader(settings: Settings, store: RoundTrips) -> OutcomeReader:
     """A reader of what this home and its store have."""
     records = DecisionRecords(DecisionStream(store), decision_archive(settings))
-    return OutcomeReader(store, records, event_archive(settings), erased_users(settings))
+    return OutcomeReader(store, records, event_archive(settings), erased_users(settings), partial(_usual, settings))
+
+
+def _usual(settings: Settings, bundle_id: str) -> tuple[float, float]:
+    """The range of a bundle's best scores in its validation; any score, where nothing is known of that."""
+    try:
+        return Reference.load(registry(settings).path(bundle_id)).bins[SCORE].range
+    except (BundleError, RegistryError):
+        return -math.inf, math.inf

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recsys.experiments.effects import Effect
-from recsys.experiments.outcomes import METRICS, WORSE_IF_MORE, Outcomes
+from recsys.experiments.outcomes import METRICS, SLOW_MS, WORSE_IF_MORE, Outcomes
 from recsys.experiments.sequential import LEAST, half_width
 from recsys.experiments.spread import FIRST_LOOK, Coverage, coverage, head_share
 
@@ -21,6 +21,8 @@ MARGIN = 0.05  # of the lists clicked: so many fewer are tolerated where nobody 
 PLANNED = 5_000  # users at which intervals are tightest
 SLOWER_MS = 5.0  # tolerated
 DEGRADED = 0.001  # share of lists, tolerated
+SLOW = 0.01  # of lists that take more than SLOW_MS: so many more are tolerated
+STRANGE = 0.05  # of lists with scores that the bundle had for none of its validation: so many more are tolerated
 LOPSIDED = 0.001  # of users by variant: below it they were not drawn as they should have been
 COVERAGE = 0.75  # of the items that the champion shows as many users: how few are tolerated
 LOST = 0.10  # of its users who are not seen at all: so many are tolerated when it is to have all
@@ -33,8 +35,10 @@ NAMES = {
     "changed": "lists that changed",
     "degraded": "degraded lists",
     "latency_ms": "milliseconds of computation",
+    "slow": f"lists slower than {SLOW_MS:g} ms",
+    "strange": "lists with scores out of range",
 }
-TOLERATED = {"degraded": DEGRADED, "latency_ms": SLOWER_MS, "changed": UNCHANGED}
+TOLERATED = {"degraded": DEGRADED, "latency_ms": SLOWER_MS, "slow": SLOW, "strange": STRANGE, "changed": UNCHANGED}
 GUARDS = len(METRICS) + 2  # with the head and the different items: each has its part of alpha
 
 

@@ -8,10 +8,11 @@ import numpy as np
 from recsys.experiments.effects import Effect, Side, effect
 from recsys.experiments.sequential import mismatch
 
-METRICS = ("clicked", "converted", "value", "changed", "degraded", "latency_ms")
+METRICS = ("clicked", "converted", "value", "changed", "degraded", "latency_ms", "slow", "strange")
+SLOW_MS = 25.0  # of computation; where one list in a hundred takes longer, that is the 99th percentile
 PER_USER = {"value"}  # divided by users; the others by lists
 PER_PAIR = {"changed"}  # by lists that have one before them
-WORSE_IF_MORE = {"degraded", "latency_ms"}
+WORSE_IF_MORE = {"degraded", "latency_ms", "slow", "strange"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +24,8 @@ class Outcomes:
         variant: int64 [u], places in `names`.
         lists: float64 [u], lists shown.
         totals: float64 [len(METRICS), u]: of those, how many were clicked and converted, the value that came of them,
-            how many were others than the user's list before, how many were degraded, and the milliseconds that they
-            took together.
+            how many were others than the user's list before, how many were degraded, the milliseconds that they took
+            together, how many took more than SLOW_MS, and how many had scores out of the range of their bundle's own.
         before: float64 [u], events of the user in the time before the experiment.
         items, owners: Per variant, the items of each user's first list, and whose they are, as rows: int64.
     """

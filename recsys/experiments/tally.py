@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from recsys.experiments.outcomes import METRICS, Outcomes
+from recsys.experiments.outcomes import METRICS, SLOW_MS, Outcomes
 from recsys.experiments.preferences import CREDITS, Preferences
 from recsys.vocabulary import item_key
 
@@ -33,6 +33,7 @@ class Shown(NamedTuple):
 
     Attributes:
         variant: Its place. time_ms: UTC epoch milliseconds. took_ms: Of computation.
+        strange: Its scores are out of the range of its bundle's own.
         team: Of an interleaved list, whose credit each item is, as `interleaving.Draft.team`; else none.
     """
 
@@ -44,6 +45,7 @@ class Shown(NamedTuple):
     degraded: bool
     took_ms: float
     team: Sequence[int] = ()
+    strange: bool = False
 
 
 class Happened(NamedTuple):
@@ -74,7 +76,7 @@ class _Open:
     """A list of which something may still come; there are as many as an hour has lists, so most hold nothing else.
 
     Attributes:
-        items: 32 bits of Python's hash of each: for a look within this process, 4 bytes instead of 60.
+        items: 32 bits of the fingerprint of each: 4 bytes instead of 60.
         team: Of each item; None where it is not interleaved. done: What counted already; None where nothing did.
     """
 
@@ -119,6 +121,8 @@ class Tally:
         user.lists += 1
         user.totals[METRICS.index("degraded")] += one.degraded
         user.totals[METRICS.index("latency_ms")] += one.took_ms
+        user.totals[METRICS.index("slow")] += one.took_ms > SLOW_MS
+        user.totals[METRICS.index("strange")] += one.strange
         team = dict(zip(one.items, one.team, strict=True)) if one.team else None
         self._open[one.id] = _Open(user, one.time_ms, array("I", map(_bits, one.items)).tobytes(), team)
 
@@ -199,4 +203,4 @@ class Tally:
 
 
 def _bits(item: str) -> int:
-    return hash(item) & 0xFFFFFFFF
+    return item_key(item) & 0xFFFFFFFF

@@ -1,5 +1,7 @@
 """Bins of a number's reference distribution, so that a live value is a place among them."""
 
+import math
+
 import msgspec
 import numpy as np
 
@@ -38,16 +40,24 @@ class Bins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             between = [f"{self.edges[0]:.4g}"]
         return (MISSING, DEFAULT, BELOW, *between, ABOVE)
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """Below and above which a value is out of range; nothing is where nothing is known."""
+        if not self.edges:
+            return -math.inf, math.inf
+        low, high = self.edges[0], self.edges[-1]
+        room = MARGIN * (high - low)
+        return low - room, high + room
+
     def place(self, values: np.ndarray) -> np.ndarray:
         """The bin of each value, float [n] -> int64 [n]."""
         last = len(self.names) - 1
         if not self.edges:  # whatever is not the default is new
             place = np.full(len(values), last, np.int64)
         else:
-            low, high = self.edges[0], self.edges[-1]
-            room = MARGIN * (high - low)
+            low, high = self.range
             place = np.clip(np.searchsorted(self.edges, values, side="right") + 2, 3, last - 1)
-            place[values < low - room], place[values > high + room] = 2, last
+            place[values < low], place[values > high] = 2, last
         if self.default is not None:
             place[values == np.float32(self.default)] = 1
         place[~np.isfinite(values)] = 0

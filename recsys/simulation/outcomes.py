@@ -6,6 +6,7 @@ from recsys.experiments.outcomes import Outcomes
 
 CLICKS, LIKES = 0.3, 0.05  # shares of the champion's lists
 DEGRADED = 0.0001
+SLOW, STRANGE = 0.002, 0.001
 CHANGED = 0.8  # of lists, beside the one before
 LISTS = 8.0  # of a user, on average, after the first
 CATALOGUE, SHOWN = 1000, 10  # items; of a list
@@ -21,6 +22,8 @@ def simulated_outcomes(
     likes: float = LIKES,
     slower_ms: float = 0.0,
     degraded: float = DEGRADED,
+    slow: float = SLOW,
+    strange: float = STRANGE,
     changed: float = CHANGED,
     popular: float = 0.0,
     lost_items: float = 0.0,
@@ -29,8 +32,9 @@ def simulated_outcomes(
     """Users of different tastes and habits, some of them in a bundle that does what the arguments say.
 
     Args:
-        share: Of the users, in the bundle. clicks, likes, changed, degraded: Shares of its lists. slower_ms: Of each of
-            them. popular: Share of its places that the most popular items have instead.
+        share: Of the users, in the bundle. clicks, likes, changed, degraded, slow, strange: Shares of its lists, as in
+            `Outcomes.totals`. slower_ms: Of each of them. popular: Share of its places that the most popular items
+            have instead.
         lost_items: Share of the catalogue that it lacks. lost_users: Share of its users who never arrive.
     """
     variant = (rng.random(users) < share).astype(np.int64)
@@ -53,6 +57,9 @@ def simulated_outcomes(
         instead = rng.random(len(of)) < (popular if one else 0)
         items.append(np.where(instead, rng.integers(SHOWN, size=len(of)), shown))
     other = rng.binomial(whole - 1, np.where(variant == 1, changed, CHANGED))
-    totals = np.array([clicked, liked, liked * 2.0, other, bad, took], float)
+    late, odd = (
+        rng.binomial(whole, np.where(variant == 1, own, usual)) for own, usual in ((slow, SLOW), (strange, STRANGE))
+    )
+    totals = np.array([clicked, liked, liked * 2.0, other, bad, took, late, odd], float)
     before = rng.poisson(10 * taste).astype(float)
     return Outcomes(("control", "canary"), variant, lists, totals, before, tuple(items), tuple(owners))

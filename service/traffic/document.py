@@ -4,7 +4,6 @@ What it says is whole or not at all: a replica takes a version when it holds eve
 """
 
 import re
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -13,13 +12,13 @@ from msgspec import Meta
 from recsys.experiments.buckets import BUCKETS, free_slots
 from recsys.experiments.guards import MARGIN
 from service.errors import TrafficError
+from service.traffic.slots import Share, Slots, check_slots
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
 CONTROL = "control"
 CANARY = "canary"
 INTERLEAVED = "interleaved"  # the variant of who gets lists of both
 
-Share = Annotated[int, Meta(ge=0, le=BUCKETS)]  # in 0.01 %
 Placement = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 
 
@@ -69,7 +68,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     state: Literal["draft", "running", "stopped"] = "draft"
     started: str | None = None
     stopped: str | None = None
-    slots: tuple[tuple[Share, Share], ...] = ()
+    slots: Slots = ()
 
     def arms(self) -> list[Arm]:
         """Of its variants."""
@@ -207,7 +206,9 @@ class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
             taken = sum(one.share for one in running if one.layer == layer)
             if taken > BUCKETS:
                 raise TrafficError(f"layer {layer!r} would give away {taken / 100:g} % of its users; lower a share")
-            _check_slots(layer, [one for one in running if one.layer == layer and one.slots])
+            check_slots(
+                layer, [(one.name, one.share, one.slots) for one in running if one.layer == layer and one.slots]
+            )
         for place, one in enumerate(running):
             for other in running[:place]:
                 if not one.meets(other):
@@ -266,19 +267,6 @@ def encode(traffic: Traffic) -> bytes:
 def changed_by(one: Experiment) -> set[str]:
     """What its variants change, by the names of their fields; interleaved lists end with no new item by chance."""
     return set().union(*(arm.changes() for arm in one.arms()), {"explore"} if one.kind == "interleaving" else set())
-
-
-def _check_slots(layer: str, experiments: Sequence[Experiment]) -> None:
-    """Each has as many users as its share says, and nobody else has them: a table edited by hand may say otherwise."""
-    slots = sorted(slot for one in experiments for slot in one.slots)
-    pairs = zip([(0, 0), *slots], [*slots, (BUCKETS, BUCKETS)], strict=True)
-    if any(begin >= end for begin, end in slots) or any(before[1] > after[0] for before, after in pairs):
-        raise TrafficError(
-            f"slots of the experiments in layer {layer!r} overlap; take them out, and they are given anew"
-        )
-    for one in experiments:
-        if sum(end - begin for begin, end in one.slots) != one.share:
-            raise TrafficError(f"the slots of {one.name!r} are not its share; take them out, and they are given anew")
 
 
 def _check_alone(one: Experiment) -> None:

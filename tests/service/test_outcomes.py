@@ -1,5 +1,6 @@
 """Lists and what came of them are joined wherever they lie, and put down to the right variant."""
 
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +14,8 @@ import redis
 
 from recsys.erased_users import user_digest
 from recsys.experiments.outcomes import METRICS, Outcomes
+from recsys.monitoring.reference import Reference
+from recsys.monitoring.series import SCORE
 from service.archives import erased_users, event_archive, event_rows
 from service.decisions import STREAM, Decision, Interleaved
 from service.event_log import Event, stream_key
@@ -21,6 +24,7 @@ from service.outcomes import OutcomeReader, outcome_reader
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.state_keys import SHARDS, shard
+from service.world import registry
 from tests.service.conftest import BreakableStore
 
 pytestmark = pytest.mark.valkey
@@ -110,10 +114,12 @@ async def test_what_happens_to_a_list_is_put_down_to_its_users_variant(world: Wo
     assert (found.users(), found.shown()) == ([1, 1], [2, 1])
     by_user = dict(zip(found.variant.tolist(), found.totals.T.tolist(), strict=True))
     assert dict(zip(METRICS, by_user[0], strict=True)) == {
-        "clicked": 1, "converted": 0, "value": 0, "changed": 0, "degraded": 0, "latency_ms": 10.0,
+        "clicked": 1, "converted": 0, "value": 0, "changed": 0, "degraded": 0, "latency_ms": 10.0, "slow": 0,
+        "strange": 0,
     }  # fmt: skip
     assert dict(zip(METRICS, by_user[1], strict=True)) == {
-        "clicked": 1, "converted": 1, "value": 7.5, "changed": 0, "degraded": 1, "latency_ms": 9.0,
+        "clicked": 1, "converted": 1, "value": 7.5, "changed": 0, "degraded": 1, "latency_ms": 9.0, "slow": 0,
+        "strange": 0,
     }  # fmt: skip
     assert [len(one) for one in found.items] == [2, 1] == [len(one) for one in found.owners]  # of the first list
     assert found.variant[found.owners[0]].tolist() == [0] * 2
@@ -270,3 +276,24 @@ async def test_each_side_is_credited_with_its_own_items_once_and_degraded_lists_
     assert found.credit.tolist() == [[[1, 0], [2, 0]], [[1, 0], [0, 0]]]
     assert found.alone == (0, 1)
     assert found.preference("clicked", planned=10, alpha=0.05).credit == (1.0, 2.0)
+
+
+async def test_scores_that_a_bundle_never_had_in_its_validation_are_strange(
+    breakable_store: BreakableStore, published_home: Settings, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(published_home.home_path / "registry", home / "registry")
+    world = World(breakable_store.url, home)
+    bundle = str(registry(world.settings).champion())
+    low, high = Reference.load(registry(world.settings).path(bundle)).bins[SCORE].range
+    assert -np.inf < low < high < np.inf
+    middle, width = (low + high) / 2, high - low
+    world.answer(
+        record("ann", "control", START_MS, bundle=bundle, scores=[middle, middle - 10 * width]),
+        record("bob", "canary", START_MS + 1, bundle=bundle, scores=[high + width, middle]),
+        record("eve", "canary", START_MS + 2, bundle=bundle, scores=[low - width]),
+        record("joe", "canary", START_MS + 3, bundle=bundle, scores=[]),
+        record("tim", "canary", START_MS + 4, bundle="20250101-000000000000", scores=[1e12]),  # of which nobody knows
+    )
+    found = await world.read()
+    assert found.totals[METRICS.index("strange")].tolist() == [0, 1, 1, 0, 0]

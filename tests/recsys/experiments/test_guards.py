@@ -22,6 +22,8 @@ def outcomes(rng: np.random.Generator, **fields: Any) -> Outcomes:
 FAULTS = {
     "a twentieth fewer clicks": ({"clicks": 0.285, "users": 60_000}, "lists clicked"),
     "20 ms": ({"slower_ms": 20.0}, "milliseconds of computation"),
+    "one in forty slow": ({"slow": 0.025}, "lists slower than 25 ms"),
+    "scores of no validation": ({"strange": 0.1}, "lists with scores out of range"),
     "one percent fails": ({"degraded": 0.01}, "degraded lists"),
     "a third of the items is lost": ({"lost_items": 1 / 3}, "different items"),
     "a tenth of its users never arrives": ({"lost_users": 0.1}, "users "),
