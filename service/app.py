@@ -39,13 +39,13 @@ from service.log_followers import (
     FeatureUpdaterDeployment,
     ItemUpdaterDeployment,
     RolloutControllerDeployment,
+    ask_rehearsal,
     ask_report,
 )
 from service.lookup import StateLookup, States
 from service.merging import Merging
 from service.ray_metrics import RayMetrics
 from service.recorded_answers import RecordedAnswers
-from service.rehearsal import Rehearsal
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.shadow import Shadow
@@ -145,9 +145,7 @@ class GatewayDeployment:
         )
         catalogue = ItemCatalogue(log, residents.champion.built.bundle.vocabulary, limit=settings.catalogue_limit)
         forgetting = Forgetting(log, refuse_s=settings.forget_refuse_s)
-        rehearsal = Rehearsal(settings, log, records, lambda one: residents.built(one) or load_world(settings, one))
-        rehearse = rehearsal.demand_difference
-        experiments = LiveExperiments(log, settings, registry(settings).resolve, rehearse, ask_report)
+        experiments = LiveExperiments(log, settings, registry(settings).resolve, ask_rehearsal, ask_report)
         telemetry = ProcessTelemetry(settings, "gateway", RayMetrics().tell)
         self._gateway.lists.pseudonyms = telemetry.pseudonyms
         watch, most = telemetry.request_watch(), settings.max_body_bytes

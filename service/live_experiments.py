@@ -21,11 +21,12 @@ from service.errors import (
     Unprocessable,
 )
 from service.experiment_schemas import ExperimentChange, ExperimentRequest, ExperimentsResponse
-from service.experiments import Rehearse, Resolve
+from service.experiments import Resolve
 from service.outcomes import OutcomeReader
+from service.rehearsal import Rehearsal
 from service.round_trips import RoundTrips
 from service.settings import Settings
-from service.traffic.document import Traffic
+from service.traffic.document import Experiment, Traffic
 from service.traffic.table import TrafficTable
 
 
@@ -40,8 +41,9 @@ class LiveExperiments:
     """What answers the routes of experiments.
 
     Args:
-        store: Of the traffic table. resolve: Of the registry. rehearse: As of `experiments.start`.
-        ask_report: Has the controller report on an experiment of this name; raises where it does not answer.
+        store: Of the traffic table. resolve: Of the registry.
+        ask_rehearsal, ask_report: Have the controller try an experiment of this name out, or report on it; raise where
+            it does not answer.
     """
 
     def __init__(
@@ -49,11 +51,11 @@ class LiveExperiments:
         store: RoundTrips,
         settings: Settings,
         resolve: Resolve,
-        rehearse: Rehearse,
+        ask_rehearsal: Callable[[str], Awaitable[HttpError | None]],
         ask_report: Callable[[str], Awaitable[Reported]],
     ) -> None:
         self._table, self._settings = TrafficTable(store), settings
-        self._resolve, self._rehearse, self._ask_report = resolve, rehearse, ask_report
+        self._resolve, self._ask_rehearsal, self._ask_report = resolve, ask_rehearsal, ask_report
 
     async def list(self) -> dict[str, Any]:
         """All of them, shaped as `ExperimentsResponse`. Raises StoreUnavailable, TrafficConflict."""
@@ -107,8 +109,28 @@ class LiveExperiments:
             raise found.error or StoreUnavailable("the controller reports nothing")
         return found.report
 
+    async def _rehearse(self, _: Traffic, experiment: Experiment) -> None:
+        try:
+            refused = await self._ask_rehearsal(experiment.name)
+        except Exception as error:  # whatever a remote process raised, Ray wraps in types of its own
+            raise StoreUnavailable(f"the controller tries nothing: {type(error).__name__}; try again") from error
+        if refused is not None:
+            raise refused
+
     async def _known(self, name: str) -> None:
         _find(await self._table.demand(), name)
+
+
+async def rehearsed(table: TrafficTable, rehearsal: Rehearsal, name: str) -> HttpError | None:
+    """Why an experiment is not to be started, as it crosses processes; None where nothing speaks against it."""
+    try:
+        now = await _answered(table.demand())
+        await _answered(rehearsal.demand_difference(now, now.experiment(name)))
+    except HttpError as error:
+        return error
+    except TrafficError as error:
+        return TrafficConflict(str(error))
+    return None
 
 
 async def reported(table: TrafficTable, outcomes: OutcomeReader, name: str) -> Reported:

@@ -19,19 +19,23 @@ from service.autopilot.pilot import Pilot
 from service.autopilot.run import Runs
 from service.autopilot.tasks import as_task
 from service.autopilot.works import HomeWorks, policy_of
+from service.decision_records import DecisionRecords
+from service.decision_stream import DecisionStream
 from service.drift import worth_retraining
 from service.drift_watch import DriftWatch
 from service.eraser import Eraser
+from service.errors import HttpError
 from service.event_ids import IdCleaner
 from service.experiment_guard import ExperimentGuard
 from service.forgetting import Forgetting
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
-from service.live_experiments import Reported, reported
+from service.live_experiments import Reported, rehearsed, reported
 from service.outcomes import outcome_reader
 from service.promotion import tell
 from service.ray_metrics import RayMetrics
 from service.rebuild import count_items_anew
+from service.rehearsal import Rehearsal
 from service.rollouts import RolloutController
 from service.rollouts import run as run_rollouts
 from service.round_trips import RoundTrips
@@ -46,7 +50,7 @@ from service.traffic.table import LEASE_KEY, TrafficTable
 from service.updater import Updater, run
 from service.updater import warm_up as warm_up_updater
 from service.withdrawal import let_go, withdraw
-from service.world import registry
+from service.world import load_world, registry
 
 LOG_TIMEOUT_MS = 3_000  # the updater waits up to a second for events
 ARCHIVER_NICENESS = 5  # of the thread that works: it took two thirds of a core while lists waited
@@ -120,6 +124,8 @@ class RolloutControllerDeployment:
 
         lease = Lease(store, LEASE_KEY)
         self._outcomes, self._table = outcome_reader(settings, store), TrafficTable(store)
+        records = DecisionRecords(DecisionStream(store), decision_archive(settings))
+        self._rehearsal = Rehearsal(settings, store, records, partial(load_world, settings))
         controller = RolloutController(store, self._outcomes, lease, register)
         guard = ExperimentGuard(store, self._outcomes, lease)
         self._task = _followed(run_rollouts(controller, guard), "rollout controller")
@@ -132,6 +138,10 @@ class RolloutControllerDeployment:
     async def __call__(self) -> str:
         """Nothing to tell: all that is known of a rollout is in the traffic table."""
         return "runs"
+
+    async def rehearse(self, name: str) -> HttpError | None:
+        """Why an experiment is not to be started, if it is not: tried here, since gateways have lists to make."""
+        return await rehearsed(self._table, self._rehearsal, name)
 
     async def report(self, name: str) -> Reported:
         """What came of an experiment, or why nobody can say: read here, where records are read on already."""
@@ -167,6 +177,11 @@ class AutopilotDeployment:
         """Serve restarts a controller whose loop has ended: a bug, since what fails is waited for."""
         if self._task.done():
             raise RuntimeError("the autopilot has ended") from self._task.exception()
+
+
+async def ask_rehearsal(name: str) -> HttpError | None:
+    """Have the controller try an experiment out."""
+    return await serve.get_app_handle(ROLLOUTS).rehearse.remote(name)
 
 
 async def ask_report(name: str) -> Reported:

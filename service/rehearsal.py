@@ -2,7 +2,7 @@
 
 A setting can be another one and still do nothing: more candidates than there are items, chance where no item is new,
 diversity where every client asks for its own. So the newest requests on record are made again as each variant would
-answer them; where there are too few, requests about a few items stand in.
+answer them; where there are next to none, requests about a few items stand in.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ from service.traffic.document import Arm, Experiment, Traffic, Variant
 from service.world import load_world
 
 LISTS = 200  # made by each variant: where 3 in 200 lists would differ, one of 20 experiments seems to do nothing
+ENOUGH = 50  # recorded ones, beside which none are invented: what nobody asks for is no effect
 LOOKED_AT = 5_000  # records, for those of the experiment's placements
 BATCH = 20
 SESSION = 5  # items that an invented request is about
@@ -50,7 +51,7 @@ class _Question(NamedTuple):
 
 
 class Rehearsal:
-    """Tries out experiments.
+    """Tries out experiments, one at a time.
 
     Args:
         store: Of the item stats. load: Verifies and maps a bundle, or gives one that is held; called in a thread.
@@ -60,25 +61,34 @@ class Rehearsal:
         self, settings: Settings, store: RoundTrips, records: DecisionRecords, load: Callable[[str], World]
     ) -> None:
         self._settings, self._store, self._records, self._load = settings, store, records, load
+        self._trying = asyncio.Lock()
 
     async def demand_difference(self, traffic: Traffic, experiment: Experiment) -> None:
         """Refuse an experiment of which two variants make the same lists, unless that is wanted.
 
         Raises:
-            TrafficError: it names the variants, and what has no effect; or a bundle cannot be loaded.
+            TrafficError: it names the variants, and what has no effect; or a bundle cannot be loaded, or another
+                experiment is being tried.
             RecordsUnavailable: the records cannot be read.
         """
         if experiment.same:
             return
+        if self._trying.locked():
+            raise TrafficError("another experiment is being tried at this moment; start this one after it")
+        async with self._trying:
+            await self._demand_difference(traffic, experiment)
+
+    async def _demand_difference(self, traffic: Traffic, experiment: Experiment) -> None:
         worlds = {one: await self._world(one) for one in {arm.bundle or traffic.champion for arm in experiment.arms()}}
         recorded = await self._recorded(experiment)
-        questions = recorded + _invented(worlds[min(worlds)], experiment, LISTS - len(recorded))
+        invented = _invented(worlds[min(worlds)], experiment, LISTS - len(recorded)) if len(recorded) < ENOUGH else []
+        questions = recorded + invented
         alike = await asyncio.to_thread(self._alike, traffic, experiment, worlds, questions)
         if alike is not None:
             one, other = alike
             raise TrafficError(
                 f"variants {one.name!r} and {other.name!r} of {experiment.name!r} make the same list of each of "
-                f"{LISTS} requests ({len(recorded)} on record, {LISTS - len(recorded)} invented): here "
+                f"{len(questions)} requests ({len(recorded)} on record, {len(invented)} invented): here "
                 f"{_in_words(one.arm, other.arm)} has no effect; `same` makes it a test of the test"
             )
 
@@ -114,23 +124,28 @@ class Rehearsal:
         alike = list(combinations(experiment.variants, 2))
         for start in range(0, len(questions), BATCH):
             some = questions[start : start + BATCH]
-            alike = [pair for pair in alike if not self._differ(traffic, worlds, some, *_surely(self._settings, *pair))]
+            made: dict[Arm, list[list[str] | None]] = {}
+            for arm in {arm for pair in alike for arm in _surely(self._settings, *pair)}:
+                made[arm] = self._lists(worlds[arm.bundle or traffic.champion], arm, some)
+            alike = [pair for pair in alike if _is_alike(*(made[arm] for arm in _surely(self._settings, *pair)))]
             if not alike:
                 return None
         return alike[0] if alike else None
 
-    def _differ(
-        self, traffic: Traffic, worlds: Mapping[str, World], questions: Sequence[_Question], one: Arm, other: Arm
-    ) -> bool:
-        sides = [(worlds[arm.bundle or traffic.champion], arm) for arm in (one, other)]
-        asked = [[self._query(world, arm, of) for of in questions] for world, arm in sides]
-        # What one of them cannot be asked, it has no list of: everybody gets the champion's there.
-        both = [row for row, of in enumerate(zip(*asked, strict=True)) if None not in of]
-        made = [
-            _lists(world, arm, [query for row in both if (query := queries[row])], [questions[row] for row in both])
-            for (world, arm), queries in zip(sides, asked, strict=True)
-        ]
-        return made[0] != made[1]
+    def _lists(self, world: World, arm: Arm, questions: Sequence[_Question]) -> list[list[str] | None]:
+        """The lists of an arm; None of what it cannot be asked: everybody gets the champion's there."""
+        queries = [self._query(world, arm, one) for one in questions]
+        rows = [row for row, query in enumerate(queries) if query is not None]
+        made: list[list[str] | None] = [None] * len(questions)
+        if not rows:
+            return made
+        asked = world if arm.candidates is None else world.with_candidates(arm.candidates)
+        states, _ = unpack([questions[row].user_state for row in rows], SCHEMA_HASH)
+        slates = recommend(asked, batch_of([query for query in queries if query is not None], states))
+        names = [world.bundle.vocabulary.item_id[row] for row in slates.item]
+        for row, begin, end in zip(rows, slates.indptr[:-1], slates.indptr[1:], strict=True):
+            made[row] = names[begin:end]
+        return made
 
     def _query(self, world: World, arm: Arm, of: _Question) -> Query | None:
         try:
@@ -150,14 +165,8 @@ async def rehearse(settings: Settings, url: str, traffic: Traffic, experiment: E
         await store.close()
 
 
-def _lists(world: World, arm: Arm, queries: Sequence[Query], questions: Sequence[_Question]) -> list[list[str]]:
-    if not queries:
-        return []
-    asked = world if arm.candidates is None else world.with_candidates(arm.candidates)
-    states, _ = unpack([one.user_state for one in questions], SCHEMA_HASH)
-    slates = recommend(asked, batch_of(queries, states))
-    names = [world.bundle.vocabulary.item_id[row] for row in slates.item]
-    return [names[begin:end] for begin, end in zip(slates.indptr[:-1], slates.indptr[1:], strict=True)]
+def _is_alike(one: Sequence[list[str] | None], other: Sequence[list[str] | None]) -> bool:
+    return all(a == b for a, b in zip(one, other, strict=True) if a is not None and b is not None)
 
 
 def _invented(world: World, experiment: Experiment, count: int) -> list[_Question]:

@@ -13,14 +13,14 @@ from recsys.erased_users import user_digest
 from recsys.experiments.effects import Effect
 from recsys.experiments.guards import NAMES
 from recsys.experiments.outcomes import METRICS
-from recsys.experiments.plots import plot_effects
+from recsys.experiments.plots import Interval, plot_intervals
 from service import experiments as service
 from service.cli.bundles import whoami
 from service.cli.console import output, plain_table, waiting
-from service.cli.interval_plot import Interval, interval_plot
+from service.cli.interval_plot import interval_plot
 from service.cli.moments import duration_s
 from service.cli.traffic import Reason, percent, store_of
-from service.errors import TrafficError
+from service.errors import StackError, TrafficError
 from service.experiment_schemas import EffectOutcome, ExperimentReport, ExperimentRequest, VariantRequest
 from service.experiments import PLANNED
 from service.outcomes import WINDOW_S, with_outcomes
@@ -174,7 +174,7 @@ def report(
             lambda reader: service.report(now, reader, name, window_s=window_s, planned=planned),
         )
     if found.kind == "interleaving":
-        _print_preferences(found)
+        _print_preferences(found, folder)
         return
     table = plain_table(None, "variant", "users", "lists", *(NAMES[metric] for metric in METRICS), "different items")
     for one in found.variants:
@@ -187,16 +187,9 @@ def report(
     effects = {(one.variant, one.metric): effect_of(one) for one in found.effects}
     for (variant, metric), effect in effects.items():
         output.print(sentence(variant, metric, effect), highlight=False, markup=False)
-    _print_plot(
-        [of_effect(f"{variant}: {NAMES[metric]}", one) for (variant, metric), one in effects.items() if one.control],
-        "change in percent",
-        " %",
-    )
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        control = found.variants[0].name
-        plot_effects(effects, NAMES, f"{name}: change beside {control}", folder / f"experiment-{name}.png")
-        output.print(f"Written to {folder / f'experiment-{name}.png'}", markup=False)
+    drawn = [of_effect(f"{variant}: {NAMES[metric]}", one) for (variant, metric), one in effects.items() if one.control]
+    control = found.variants[0].name
+    _draw(drawn, "change in percent", f"{name}: change beside {control}", folder, name, unit=" %")
 
 
 def sentence(variant: str, metric: str, effect: Effect) -> str:
@@ -257,7 +250,7 @@ def percentage(text: str) -> float:
         raise TrafficError(f"{text!r} is no percentage; write NAME=50 for half") from error
 
 
-def _print_preferences(found: ExperimentReport) -> None:
+def _print_preferences(found: ExperimentReport, folder: Path | None) -> None:
     """Which side users chose."""
     output.print(f"{found.users:,} users saw {found.lists:,} lists of both sides", highlight=False)
     drawn = []
@@ -276,7 +269,8 @@ def _print_preferences(found: ExperimentReport) -> None:
         )
         if one.difference is not None and one.fixed_low is not None and one.fixed_high is not None:
             drawn.append(Interval(f"{other}: {named}", one.difference, low, high, one.fixed_low, one.fixed_high))
-    _print_plot(drawn, "difference in credit a list")
+    title = f"{found.name}: credit of a list, the second less the first"
+    _draw(drawn, "difference in credit a list", title, folder, found.name)
     for side, lists in found.alone.items():
         if lists:
             output.print(
@@ -286,11 +280,20 @@ def _print_preferences(found: ExperimentReport) -> None:
             )
 
 
-def _print_plot(intervals: list[Interval], what: str, unit: str = "") -> None:
-    """Intervals to look at."""
+def _draw(intervals: list[Interval], what: str, title: str, folder: Path | None, name: str, *, unit: str = "") -> None:
+    """Intervals to look at: here, and in a folder if there is one. Raises StackError: it cannot be written to."""
     if lines := interval_plot(intervals, output.width, unit):
-        title = f"\n{what}: ─ valid whenever one looks, ━ for one look at the end"
-        output.print("\n".join([title, *lines]), highlight=False, markup=False)
+        above = f"\n{what}: ─ valid whenever one looks, ━ for one look at the end"
+        output.print("\n".join([above, *lines]), highlight=False, markup=False)
+    if folder is None:
+        return
+    path = folder / f"experiment-{name}.png"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        plot_intervals(intervals, what, title, path)
+    except OSError as error:
+        raise StackError(f"{path} cannot be written: {error}") from error
+    output.print(f"Written to {path}", markup=False)
 
 
 def _or_nan(value: float | None) -> float:

@@ -2,22 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from recsys.experiments.plots import Interval, scale_of
 
 WIDEST, NARROWEST = 61, 21  # characters of a line; odd, so that 0 has one of its own
 FIGURE = 14  # characters for the estimate beside it, and gaps
-ROOM = 1.5  # of the scale beside the widest interval of one look
-
-
-class Interval(NamedTuple):
-    """What is drawn in a line: an estimate, in an interval that holds always and in a narrower one of one look."""
-
-    name: str
-    middle: float
-    low: float
-    high: float
-    fixed_low: float
-    fixed_high: float
 
 
 def interval_plot(intervals: Sequence[Interval], columns: int, unit: str = "") -> list[str]:
@@ -28,8 +17,7 @@ def interval_plot(intervals: Sequence[Interval], columns: int, unit: str = "") -
     Returns:
         Lines of text; none where no interval of one look is finite, or the terminal has no room.
     """
-    fixed = [abs(bound) for one in intervals for bound in (one.fixed_low, one.fixed_high) if math.isfinite(bound)]
-    limit = ROOM * max(fixed, default=0.0)
+    limit = scale_of(intervals)
     names = max((len(one.name) for one in intervals), default=0)
     width = min(WIDEST, columns - names - FIGURE)
     width -= 1 - width % 2

@@ -1,8 +1,10 @@
 """Intervals in a terminal: on one scale, in their order, with arrows where they go on."""
 
 import math
+from pathlib import Path
 
-from service.cli.interval_plot import FIGURE, NARROWEST, Interval, interval_plot
+from recsys.experiments.plots import Interval, plot_intervals
+from service.cli.interval_plot import FIGURE, NARROWEST, interval_plot
 
 WIDTH = 49
 COLUMNS = WIDTH + len("longer") + FIGURE
@@ -47,3 +49,15 @@ def test_a_terminal_that_is_too_narrow_gets_no_plot_and_a_line_never_wraps() -> 
         lines = interval_plot(some, columns, " %")
         assert lines
         assert max(map(len, lines)) <= columns
+
+
+def test_a_picture_is_drawn_of_what_is_finite_and_of_what_is_not(tmp_path: Path) -> None:
+    nan, inf = math.nan, math.inf
+    some = [
+        Interval("known", 5.0, -5.0, 15.0, 2.5, 7.5),
+        Interval("open", 1.0, -inf, inf, -2.0, 4.0),
+        Interval("nothing", nan, nan, nan, nan, nan),
+    ]
+    plot_intervals(some, "change in percent", "one", tmp_path / "some.png")
+    plot_intervals([], "change in percent", "none", tmp_path / "none.png")
+    assert (tmp_path / "some.png").stat().st_size > (tmp_path / "none.png").stat().st_size > 1_000

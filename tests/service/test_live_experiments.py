@@ -11,18 +11,22 @@ import httpx
 import msgspec
 import pytest
 
-from recsys.errors import ArchiveError, RegistryError
+from recsys.errors import ArchiveError, BundleError, RegistryError
 from recsys.experiments.buckets import BUCKETS
-from service.errors import RecordsUnavailable, TrafficError
+from service.archives import decision_archive
+from service.decision_records import DecisionRecords
+from service.decision_stream import DecisionStream
+from service.errors import HttpError, RecordsUnavailable, StoreUnavailable, TrafficConflict
 from service.experiment_guard import ExperimentGuard
-from service.experiment_schemas import ExperimentReport, ExperimentsResponse, ExperimentState
+from service.experiment_schemas import ExperimentChange, ExperimentReport, ExperimentsResponse, ExperimentState
 from service.http import HttpEdge
-from service.live_experiments import LiveExperiments, Reported, reported
+from service.live_experiments import LiveExperiments, Reported, rehearsed, reported
 from service.outcomes import OutcomeReader, outcome_reader
+from service.rehearsal import Rehearsal
 from service.round_trips import RoundTrips
 from service.settings import Settings
 from service.traffic import changes
-from service.traffic.document import Arm, Experiment, Traffic
+from service.traffic.document import Arm, Experiment
 from service.traffic.lease import Lease
 from service.traffic.table import LEASE_KEY, TrafficTable
 from tests.service.conftest import BreakableStore
@@ -45,9 +49,8 @@ def resolve(reference: str) -> str:
     return B
 
 
-async def rehearse(_: Traffic, one: Experiment) -> None:
-    if one.name == "idle":
-        raise TrafficError("they make the same lists")
+async def rehearse(name: str) -> HttpError | None:
+    return TrafficConflict("they make the same lists") if name == "idle" else None
 
 
 @asynccontextmanager
@@ -191,10 +194,14 @@ async def test_a_report_that_cannot_be_read_or_asked_for_is_a_503(
     async def dead(_: str) -> Reported:
         raise RuntimeError("the actor died")
 
-    live = LiveExperiments(store, Settings(home=str(tmp_path)), resolve, rehearse, dead)
+    live = LiveExperiments(store, Settings(home=str(tmp_path)), resolve, dead, dead)
+    draft = experiment("described", state="draft")
     with pytest.raises(Exception, match="does not report: RuntimeError"):
         await live.report("closer")
     await TrafficTable(store).begin(A, who="t", reason="r")
+    await TrafficTable(store).change(lambda now: changes.with_experiment(now, draft), who="t", reason="r")
+    with pytest.raises(StoreUnavailable, match="the controller tries nothing: RuntimeError"):
+        await live.start("described", ExperimentChange(who="t", reason="r"))
     running = experiment(started="2026-06-01T00:00:00+00:00")
     await TrafficTable(store).change(lambda now: changes.with_experiment(now, running), who="t", reason="r")
     reader = outcome_reader(Settings(home=str(tmp_path)), store)
@@ -205,6 +212,30 @@ async def test_a_report_that_cannot_be_read_or_asked_for_is_a_503(
     monkeypatch.setattr(reader, "read", damaged)
     found = await reported(TrafficTable(store), reader, "closer")
     assert isinstance(found.error, RecordsUnavailable)
+    await store.close()
+
+
+async def test_what_the_controller_refuses_is_an_answer(breakable_store: BreakableStore, tmp_path: Path) -> None:
+    def damaged(_: str) -> Any:
+        raise BundleError("ranker.cbm is damaged")
+
+    store = RoundTrips(breakable_store.url, timeout_ms=3000, connections=1)
+    settings = Settings(home=str(tmp_path))
+    table = TrafficTable(store)
+    await table.begin(A, who="t", reason="r")
+    await table.change(lambda now: changes.with_experiment(now, experiment(state="draft")), who="t", reason="r")
+    await table.change(
+        lambda now: changes.with_experiment(now, experiment("wanted", state="draft", same=True)), who="t", reason="r"
+    )
+    records = DecisionRecords(DecisionStream(store), decision_archive(settings))
+    rehearsal = Rehearsal(settings, store, records, damaged)
+    assert await rehearsed(table, rehearsal, "wanted") is None
+    for name, why in (("closer", "ranker.cbm is damaged"), ("nobody", "no experiment 'nobody'")):
+        refused = await rehearsed(table, rehearsal, name)
+        assert isinstance(refused, TrafficConflict)
+        assert why in str(refused)
+    breakable_store.end()
+    assert isinstance(await rehearsed(table, rehearsal, "closer"), StoreUnavailable)
     await store.close()
 
 

@@ -1,5 +1,6 @@
 """An experiment is tried out on what was asked last, before anybody is in it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,7 +19,7 @@ from service.decision_stream import DecisionStream
 from service.decisions import STREAM, Decision
 from service.errors import TrafficError
 from service.gateway import Gateway
-from service.rehearsal import LISTS, Rehearsal
+from service.rehearsal import ENOUGH, LISTS, Rehearsal
 from service.round_trips import RoundTrips
 from service.schemas import RecommendationRequest
 from service.settings import Settings
@@ -107,6 +108,24 @@ async def test_a_setting_that_every_client_gives_by_itself_has_no_effect(
         await rehearsal.demand_difference(table(), of(CONTROL, Arm(diversity=0.6), placements=("search",)))
         await rehearsal.demand_difference(table(), of(CONTROL, Arm(diversity=0.6)))
         await rehearsal.demand_difference(table(), of(CONTROL, Arm(bundle=B), placements=("home",)))
+
+
+async def test_what_nobody_asks_for_is_no_effect_once_enough_is_on_record(
+    two: dict[str, World], breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    own = [{"placement": "home", "diversity": 0.2}] * ENOUGH
+    async with rehearsed(two, breakable_store.url, tmp_path, own) as rehearsal:
+        with pytest.raises(TrafficError, match=rf"{ENOUGH} requests \({ENOUGH} on record, 0 invented\)"):
+            await rehearsal.demand_difference(table(), of(CONTROL, Arm(diversity=0.6)))
+
+
+async def test_one_is_tried_at_a_time(two: dict[str, World], breakable_store: BreakableStore, tmp_path: Path) -> None:
+    async with rehearsed(two, breakable_store.url, tmp_path) as rehearsal:
+        tried = [rehearsal.demand_difference(table(), of(CONTROL, Arm(diversity=0.5))) for _ in range(3)]
+        ended = await asyncio.gather(*tried, return_exceptions=True)
+        assert [type(one) for one in ended].count(TrafficError) == 2
+        assert "another experiment is being tried" in str(next(one for one in ended if one is not None))
+        await rehearsal.demand_difference(table(), of(CONTROL, Arm(diversity=0.5)))
 
 
 async def test_a_chance_in_a_hundred_is_an_effect_where_there_are_new_items(
