@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from service.schemas import Placement, Request
+from service.schemas import Placement, Quota, Request
 
 Percent = Annotated[float, Meta(ge=0, le=100, description="In steps of 0.01.")]
 Who = Annotated[str, Meta(min_length=1, max_length=256, description="Who changes it; kept in the history.")]
@@ -21,6 +21,8 @@ class VariantRequest(Request, frozen=True, kw_only=True):
     candidates: int | None = None
     diversity: float | None = None
     explore: float | None = None
+    popularity_damping: Annotated[float | None, Meta(description="Where a request gives none; so are quotas.")] = None
+    quotas: list[Quota] | None = None
 
 
 class ExperimentRequest(Request, frozen=True, kw_only=True):
@@ -58,6 +60,8 @@ class VariantState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     candidates: int | None = None
     diversity: float | None = None
     explore: float | None = None
+    popularity_damping: float | None = None
+    quotas: list[Quota] | None = None
 
 
 class ExperimentState(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from service.experiment_schemas import (
     VariantState,
 )
 from service.outcomes import WINDOW_S, OutcomeReader
+from service.schemas import Quota
 from service.settings import Settings
 from service.traffic import changes, switching
 from service.traffic.document import Arm, Experiment, Traffic, Variant
@@ -120,7 +121,13 @@ def state_of(traffic: Traffic, name: str) -> ExperimentState:
         share=one.share / 100,
         placements=list(one.placements),
         variants=[
-            VariantState(name=of.name, share=of.share / 100, **msgspec.structs.asdict(of.arm)) for of in one.variants
+            VariantState(
+                name=of.name,
+                share=of.share / 100,
+                **msgspec.structs.asdict(of.arm)
+                | {"quotas": None if of.arm.quotas is None else [Quota(category=c, max=n) for c, n in of.arm.quotas]},
+            )
+            for of in one.variants
         ],
         started=one.started,
         stopped=one.stopped,
@@ -162,11 +169,13 @@ def basis_points(percent: float) -> int:
 
 def usual(settings: Settings) -> Arm:
     """What answers where an arm says nothing."""
-    return Arm(candidates=settings.candidates, diversity=settings.diversity, explore=settings.explore)
+    return Arm(None, settings.candidates, settings.diversity, settings.explore, popularity_damping=0.0, quotas=())
 
 
 def _variant(asked: VariantRequest, ids: Mapping[str, str]) -> Variant:
     fields = {name: getattr(asked, name) for name in Arm.__struct_fields__}
+    if asked.quotas is not None:
+        fields["quotas"] = [(one.category, one.max) for one in asked.quotas]
     if asked.bundle is not None:
         fields["bundle"] = ids[asked.bundle]
     try:

@@ -22,7 +22,7 @@ from service.explanations import Explainer
 from service.interleaving import ask_both, drafted
 from service.lanes import Lane, Lanes
 from service.microbatch import MicroBatcher, Waiter
-from service.queries import Query, batch_of, resolve_request
+from service.queries import Query, batch_of, resolve_request, ruled
 from service.schemas import RecommendationRequest, SimilarRequest
 from service.serving import Serving
 from service.settings import Settings
@@ -119,8 +119,9 @@ class Gateway:
             if assigned.sides:
                 return await self._interleaved(request, begun, assigned)
             query, answer = await self._answer(request, begun, lane, assigned.arm)
+            request = ruled(request, assigned.arm)
         except (BatchFailed, Unprocessable):
-            if lane is (champion := self.lanes.champion):
+            if lane is (champion := self.lanes.champion) and assigned.arm == _AS_USUAL:
                 raise
             # What is tried fails: nobody goes without a list for that, and the record says so to who watches it.
             query, answer = await self._answer(request, begun, champion, _AS_USUAL)

@@ -99,6 +99,8 @@ def resolve_request(
 ) -> Query:
     """`resolve` of what a client asks; what it leaves open is as the arm says, else as the settings do."""
     own: dict[str, Any] = {}
+    if isinstance(request, RecommendationRequest):
+        request = ruled(request, arm)
     if isinstance(request, SimilarRequest):
         session_ids = list(dict.fromkeys(request.item_ids))
     else:
@@ -117,6 +119,16 @@ def resolve_request(
         now_s=now_s,
         **own,
     )
+
+
+def ruled(request: RecommendationRequest, arm: Arm) -> RecommendationRequest:
+    """A request with the rules of an arm where it gives none; so it is recorded, and made again without the arm."""
+    rules: dict[str, Any] = {}
+    if arm.popularity_damping is not None and not request.popularity_damping:
+        rules["popularity_damping"] = arm.popularity_damping
+    if arm.quotas and not request.quotas:
+        rules["quotas"] = [Quota(category=category, max=most) for category, most in arm.quotas]
+    return msgspec.structs.replace(request, **rules) if rules else request
 
 
 def batch_of(queries: Sequence[Query], states: UserStates) -> QueryBatch:

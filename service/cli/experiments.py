@@ -20,14 +20,15 @@ from service.cli.console import output, plain_table, waiting
 from service.cli.interval_plot import interval_plot
 from service.cli.moments import duration_s
 from service.cli.traffic import Reason, percent, store_of
-from service.errors import StackError, TrafficError
-from service.experiment_schemas import EffectOutcome, ExperimentReport, ExperimentRequest, VariantRequest
+from service.cli.variants import percentage, variant_of
+from service.errors import StackError
+from service.experiment_schemas import EffectOutcome, ExperimentReport, ExperimentRequest
 from service.experiments import PLANNED
 from service.outcomes import WINDOW_S, with_outcomes
 from service.rehearsal import rehearse
 from service.settings import load
 from service.traffic import switching
-from service.traffic.document import Arm, Traffic
+from service.traffic.document import Traffic
 from service.traffic.table import TrafficTable, on_table
 from service.world import registry
 
@@ -48,7 +49,8 @@ def create(
     variants: Annotated[
         list[str],
         typer.Option(
-            "--variant", help="NAME=PERCENT, then what is other: b=50,diversity=0.2,candidates=400,bundle=ID."
+            "--variant",
+            help="NAME=PERCENT, then what is other: b=50,diversity=0.2,candidates=400,bundle=ID,quotas=Drama:3+War:1.",
         ),
     ],
     share: Annotated[float, typer.Option(help="Percent of the layer's users, in steps of 0.01.")] = 100.0,
@@ -217,37 +219,10 @@ def effect_of(one: EffectOutcome) -> Effect:
     return Effect(*rates, one.users, _or_nan(one.difference), low, high, fixed_low, fixed_high, one.explained)
 
 
-def variant_of(given: str) -> VariantRequest:
-    """`b=50,diversity=0.2` as a variant. Raises TrafficError."""
-    first, *others = given.split(",")
-    name, _, share = first.partition("=")
-    fields: dict[str, object] = {"name": name, "share": percentage(share)}
-    for other in others:
-        field, _, value = other.partition("=")
-        if field not in Arm.__struct_fields__ or not value:
-            known = ", ".join(f"{one}=..." for one in Arm.__struct_fields__)
-            raise TrafficError(f"--variant {given!r}: {other!r} is no setting; known: {known}")
-        if field in fields:
-            raise TrafficError(f"--variant {given!r}: {field} is given twice")
-        fields[field] = value
-    try:
-        return msgspec.convert(fields, VariantRequest, strict=False)
-    except msgspec.ValidationError as error:
-        raise TrafficError(f"--variant {given!r}: {error}") from error
-
-
 def of_effect(name: str, one: Effect) -> Interval:
     """What is drawn of an effect whose control is not 0, in percent of that."""
     shares = (*one.relative, one.fixed_low / one.control, one.fixed_high / one.control)
     return Interval(name, *(100 * share for share in shares))
-
-
-def percentage(text: str) -> float:
-    """A percentage. Raises TrafficError."""
-    try:
-        return float(text)
-    except ValueError as error:
-        raise TrafficError(f"{text!r} is no percentage; write NAME=50 for half") from error
 
 
 def _print_preferences(found: ExperimentReport, folder: Path | None) -> None:

@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from service.cli.bundles import whoami
 from service.cli.console import output, plain_table, waiting
-from service.cli.experiments import percentage
 from service.cli.traffic import Reason, percent, store_of
+from service.cli.variants import percentage
 from service.errors import TrafficError
 from service.experiments import basis_points
 from service.settings import load

@@ -29,6 +29,8 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     candidates: Annotated[int, Meta(ge=10, le=2000)] | None = None
     diversity: Annotated[float, Meta(ge=0, le=1)] | None = None
     explore: Annotated[float, Meta(ge=0, le=1)] | None = None
+    popularity_damping: Annotated[float, Meta(ge=0, le=1)] | None = None  # these two where a request gives none
+    quotas: tuple[tuple[str, Annotated[int, Meta(ge=1, le=500)]], ...] | None = None  # categories, most items of each
 
     def changes(self) -> set[str]:
         """Which of its fields are given."""
@@ -285,10 +287,10 @@ def _check_alone(one: Experiment) -> None:
     if one.kind == "interleaving":
         if [variant.share for variant in one.variants] != [BUCKETS // 2] * 2:
             raise TrafficError(f"{one.name!r} interleaves two variants that get 50 % each: a coin says who goes first")
-        if INTERLEAVED in names or any(arm.explore is not None for arm in arms):
+        if INTERLEAVED in names or any(arm.changes() & {"explore", "popularity_damping", "quotas"} for arm in arms):
             raise TrafficError(
-                f"{one.name!r}: interleaved lists end with no new item by chance, so no variant has explore=, and none "
-                f"is called {INTERLEAVED!r}"
+                f"{one.name!r}: interleaved lists are drafted, and end with no new item by chance; so no variant has "
+                f"explore=, popularity_damping= or quotas=, and none is called {INTERLEAVED!r}"
             )
     if not one.same and (alike := [a for place, a in enumerate(arms) if a in arms[:place]]):
         of = ", ".join(variant.name for variant in one.variants if variant.arm in alike)

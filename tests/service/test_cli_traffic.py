@@ -170,6 +170,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "99 percent": (("control=50", "b=49,diversity=0.3"), "99 % of its users together"),
     "a bundle that is not there": (("control=50", "b=50,bundle=nope"), "no bundle 'nope'"),
     "no setting": (("control=50", "b=50,speed=3"), "'speed=3' is no setting"),
+    "quotas of nothing": (("control=50", "b=50,quotas=Drama"), "quotas are CATEGORY:MOST"),
     "a setting twice": (("control=50", "b=50,diversity=.5,diversity=.05"), "diversity is given twice"),
     "no value": (("control=50", "b=50,diversity=high"), "--variant"),
     "out of range": (("control=50", "b=50,diversity=2"), "variant 'b': Expected `float` <= 1.0"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from recsys.types import World
@@ -15,7 +16,7 @@ from service import gateway as gateway_module
 from service.errors import BatchFailed, Unprocessable
 from service.gateway import Gateway
 from service.lanes import Lane, Lanes, by_lane
-from service.schemas import CategoryFilter, Filter, RecommendationRequest, SimilarRequest
+from service.schemas import CategoryFilter, Filter, Quota, RecommendationRequest, SimilarRequest
 from service.serving import Serving
 from service.settings import Settings
 from service.traffic.document import Arm, Rollout
@@ -94,6 +95,35 @@ async def test_requests_stay_in_the_lane_that_they_came_in(two: dict[str, World]
         after = asyncio.create_task(gateway.recommend(asked(2)))
         assert [(await one)["bundle"] for one in (before, after)] == [A, B]
         assert gateway.readiness()[1]["bundle"] == B
+
+
+async def test_a_variant_has_rules_for_requests_that_give_none_and_they_are_on_record(
+    two: dict[str, World], store_url: str
+) -> None:
+    bundle = two[A].bundle
+    category = bundle.category_name[int(np.argmax(bundle.category_item.lengths()))]
+    names = bundle.vocabulary.item_id.tolist()
+    arms = [Arm(), Arm(popularity_damping=0.8, quotas=((category, 1),))]
+    async with gateway_at(two[A], store_url) as (gateway, records):
+        gateway.lanes.serve(table(experiments=(experiment(arms=arms),)), two)
+        for number in range(20):
+            await gateway.recommend(asked(number))
+        for record in records:
+            rules = record.query
+            of_category = sum(category in bundle.categories_of(names.index(item)) for item in record.items)
+            assert (rules.popularity_damping > 0, bool(rules.quotas)) == (record.variants["closer"] == "b",) * 2
+            assert of_category <= 1 or record.variants["closer"] == "control"
+            assert item_ids(two[A], again(two[A], record)) == record.items
+        assert {record.variants["closer"] for record in records} == {"control", "b"}
+        user = next(number for number, one in enumerate(records) if one.variants["closer"] == "b")
+        await gateway.recommend(asked(user, popularity_damping=0.1, quotas=[Quota(category=category, max=9)]))
+        assert (records[-1].query.popularity_damping, records[-1].query.quotas[0].max) == (0.1, 9)
+        # A rule that the bundle knows nothing of is nobody's error but the experiment's.
+        arms = [Arm(quotas=(("nowhere", 1),)), Arm(quotas=(("nowhere", 2),))]
+        gateway.lanes.serve(table(experiments=(experiment(arms=arms),)), two)
+        answer = await gateway.recommend(asked(1))
+        assert [one["stage"] for one in answer["degraded"]] == ["bundle"]
+        assert records[-1].query.quotas == []
 
 
 async def test_one_batch_answers_each_user_from_their_own_bundle(two: dict[str, World], store_url: str) -> None:

@@ -110,6 +110,17 @@ async def test_a_setting_that_every_client_gives_by_itself_has_no_effect(
         await rehearsal.demand_difference(table(), of(CONTROL, Arm(bundle=B), placements=("home",)))
 
 
+async def test_rules_are_tried_as_well_and_one_of_a_category_that_is_not_there_does_nothing(
+    two: dict[str, World], breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    category = two[A].bundle.category_name[0]
+    async with rehearsed(two, breakable_store.url, tmp_path) as rehearsal:
+        for arm in (Arm(popularity_damping=0.5), Arm(quotas=((category, 1),))):
+            await rehearsal.demand_difference(table(), of(CONTROL, arm))
+        with pytest.raises(TrafficError, match=r"quotas as usual beside .* has no effect"):
+            await rehearsal.demand_difference(table(), of(CONTROL, Arm(quotas=(("nowhere", 1),))))
+
+
 async def test_what_nobody_asks_for_is_no_effect_once_enough_is_on_record(
     two: dict[str, World], breakable_store: BreakableStore, tmp_path: Path
 ) -> None:
