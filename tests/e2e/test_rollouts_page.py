@@ -3,16 +3,25 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
+from recsys.datasets.dataset import Dataset
+from service.stack import valkey
+from service.traffic.document import Traffic
+from service.traffic.table import on_table
+from service.world import registry
 from tests.e2e.conftest import Riffle
+from tests.service.test_cli import write_csv
 
 pytestmark = pytest.mark.e2e
 
@@ -86,3 +95,28 @@ def test_every_command_does_what_the_page_says(busy: Riffle) -> None:
                 line = line.partition(", by ")[0]  # who made the last change, and why: other tests of this stack
             missing = [word for word in words(line) if word not in every]
             assert not missing, f"{command}: {line!r} has {missing}, which was not said:\n{said}"
+
+
+def test_a_bundle_that_learnt_from_noise_is_sent_back_by_itself(
+    busy: Riffle, synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Past the gate, on real users of the simulation: its lists have next to nothing that anybody wants."""
+    events = synthetic_dataset.events
+    shuffled = replace(events, item=np.random.default_rng(5).permutation(events.item))
+    elsewhere = Riffle({"RIFFLE_HOME": str(tmp_path / "elsewhere")})
+    noise = replace(synthetic_dataset, events=shuffled, place=None)
+    elsewhere.must("import", str(write_csv(tmp_path / "noise", noise)))
+    elsewhere.must("train")
+    trained = registry(elsewhere.settings)
+    shutil.copytree(trained.path("champion"), tmp_path / "bundle")
+    bundles = registry(busy.settings)
+    bad, champion = bundles.publish(tmp_path / "bundle"), bundles.champion()
+    asked = ("--force", "--steps", "50,100", "--hold", "5s", "--hold-users", "20", "--reason", "learnt from noise")
+    busy.must("rollout", "start", bad, *asked)
+    until, ended = time.monotonic() + 150, Traffic(0, "", "", "", "")
+    while "rollout" not in ended.reason.partition(" is ")[0]:
+        assert time.monotonic() < until, busy.must("rollout", "status")
+        time.sleep(2)
+        ended = on_table(str(valkey.address(busy.settings)), lambda table: table.demand())
+    assert re.match(r"rollout \S+ is rolled back after [\d,]+ users .*: .+", ended.reason), ended.reason
+    assert ended.champion == champion == bundles.champion()
