@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
-ROOM = 1.5  # of the scale beside the widest interval of one look
+ROOM = 1.5  # of the scale beside an interval
 
 
 class Interval(NamedTuple):
@@ -20,9 +21,10 @@ class Interval(NamedTuple):
 
 
 def scale_of(intervals: Sequence[Interval]) -> float:
-    """How far a common scale goes to both sides of 0; 0 where no interval of one look is finite."""
-    fixed = [abs(bound) for one in intervals for bound in (one.fixed_low, one.fixed_high) if math.isfinite(bound)]
-    return ROOM * max(fixed, default=0.0)
+    """How far a common scale goes to both sides of 0, with room for a middling interval; 0 where none is finite."""
+    reaches = [max(abs(one.fixed_low), abs(one.fixed_high)) for one in intervals]
+    finite = [reach for reach in reaches if math.isfinite(reach)]
+    return ROOM * median(finite) if finite else 0.0
 
 
 def plot_intervals(intervals: Sequence[Interval], what: str, title: str, path: Path) -> None:

@@ -13,7 +13,8 @@ HALF = WIDTH // 2
 
 def line(*bounds: float) -> str:
     """The line of an interval beside one that makes the scale -15 to 15."""
-    lines = interval_plot([Interval("a", *bounds), Interval("longer", 0.0, -10.0, 10.0, -10.0, 10.0)], COLUMNS, " %")
+    longer = Interval("longer", 0.0, -10.0, 10.0, -10.0, 10.0)
+    lines = interval_plot([Interval("a", *bounds), longer, longer], COLUMNS, " %")
     assert lines[-1] == f"{'':10}-15 %{'':{HALF - 5}}0{'+15 %':>{HALF}}"
     assert lines[0].startswith("  a       ")
     return lines[0][10 : 10 + WIDTH]
