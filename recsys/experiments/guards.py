@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recsys.experiments.effects import Effect
+from recsys.experiments.margin import MARGIN
 from recsys.experiments.outcomes import METRICS, SLOW_MS, WORSE_IF_MORE, Outcomes
 from recsys.experiments.sequential import LEAST, half_width
 from recsys.experiments.spread import FIRST_LOOK, Coverage, coverage, head_share
 
 ALPHA = 0.05
-MARGIN = 0.05  # of the lists clicked: so many fewer are tolerated where nobody says how many
 PLANNED = 5_000  # users at which intervals are tightest
 SLOWER_MS = 5.0  # tolerated
 DEGRADED = 0.001  # share of lists, tolerated

@@ -9,10 +9,9 @@ Valid Inference: Continuous Monitoring of A/B Tests", Operations Research 70(3),
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
-from scipy.special import gammaln
-from scipy.stats import norm
-
+NORMAL = NormalDist()
 LEAST = 100  # users of a side before anything is said: the intervals are asymptotic
 PRIOR = 100.0  # pseudo-users of the prior on shares, spread as the shares should be
 
@@ -37,12 +36,12 @@ def half_width(variance: float, users: int, *, planned: int, alpha: float, fewes
 
 def fixed_half_width(variance: float, *, alpha: float) -> float:
     """Half the width of the interval for who looks once, at a number of users that was fixed before."""
-    return float(norm.ppf(1 - alpha / 2)) * math.sqrt(variance)
+    return NORMAL.inv_cdf(1 - alpha / 2) * math.sqrt(variance)
 
 
 def users_for(effect: float, deviation: float, *, alpha: float, power: float) -> int:
     """Users of both sides that a test with one look at the end needs: the textbook's number, to compare with."""
-    z = float(norm.ppf(1 - alpha / 2) + norm.ppf(power))
+    z = NORMAL.inv_cdf(1 - alpha / 2) + NORMAL.inv_cdf(power)
     return math.ceil(2 * 2 * (z * deviation / effect) ** 2)
 
 
@@ -57,7 +56,7 @@ def mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
     """
     prior = [PRIOR * share for share in shares]
     after = [count + one for count, one in zip(counts, prior, strict=True)]
-    log_factor = gammaln(sum(prior)) - gammaln(sum(after))
-    log_factor += sum(gammaln(one) - gammaln(other) for one, other in zip(after, prior, strict=True))
+    log_factor = math.lgamma(sum(prior)) - math.lgamma(sum(after))
+    log_factor += sum(math.lgamma(one) - math.lgamma(other) for one, other in zip(after, prior, strict=True))
     log_factor -= sum(count * math.log(share) for count, share in zip(counts, shares, strict=True))
     return min(1.0, math.exp(-float(log_factor))) if log_factor < 700 else 0.0

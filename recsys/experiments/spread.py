@@ -8,11 +8,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
 
 from recsys.experiments.effects import Effect, Side, effect
 from recsys.experiments.outcomes import Outcomes
-from recsys.experiments.sequential import LEAST
+from recsys.experiments.sequential import LEAST, NORMAL
 
 FIRST_LOOK = 200  # users of each side; then at twice as many, and so on
 HEAD = 0.5  # the head: the fewest items that take this share of the places
@@ -50,7 +49,7 @@ def coverage(outcomes: Outcomes, variant: int, *, alpha: float) -> Coverage:
     if look < 0:
         return Coverage(own / control, 0.0, math.inf, users)
     part = alpha * 6 / (math.pi * (look + 1)) ** 2
-    wide = float(norm.ppf(1 - part / 2)) * math.sqrt(of_own / own**2 + of_control / control**2)  # of the logarithm
+    wide = NORMAL.inv_cdf(1 - part / 2) * math.sqrt(of_own / own**2 + of_control / control**2)  # of the logarithm
     ratio = own / control
     return Coverage(ratio, ratio * math.exp(-wide), ratio * math.exp(wide), users)
 

@@ -12,7 +12,7 @@ from service.autopilot.page import page
 from service.autopilot.pilot import Pilot, Stop
 from service.autopilot.run import Runs
 from service.autopilot.works import HomeWorks, policy_of
-from service.cli.bundles import whoami
+from service.cli.audited import whoami
 from service.cli.console import output, plain_table
 from service.drift import worth_retraining
 from service.errors import AutopilotError

@@ -1,8 +1,5 @@
 """`riffle bundles`: what is published, who made it the champion, what may go."""
 
-import getpass
-import socket
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +13,7 @@ from recsys.evaluation.report import Report
 from recsys.manifest import read_manifest
 from recsys.signature import private_key, read_signatures
 from service import retention
+from service.cli.audited import say_of_switch, whoami
 from service.cli.console import output, plain_table, report_table, waiting
 from service.gate import judge
 from service.imports import unprompted_history
@@ -53,14 +51,6 @@ def pass_gate(settings: Settings, bundle_id: str) -> None:
     if failed := [one for one in lines if not one.passed]:
         said = "; ".join(f"{one.name}: {one.found}, wanted {one.wanted}" for one in failed)
         raise RegistryError(f"{bundle_id} does not pass the gate: {said}. --force with a reason goes past it")
-
-
-def whoami() -> str:
-    """Who changes something, for the audit: the account and the machine."""
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):  # an account without a name
-        return f"somebody@{socket.gethostname()}"
 
 
 @bundles.command("list")
@@ -165,14 +155,6 @@ def promote(
     )
     output.print(f"[green]✓[/] champion is now [bold]{manifest.id}[/]; {where}")
     say_of_switch(done.stopped, done.untold)
-
-
-def say_of_switch(stopped: Sequence[str], untold: str | None) -> None:
-    """What came with another champion. stopped: Experiments. untold: Why the registry does not know; None: it does."""
-    if stopped:
-        output.print(f"Experiments on bundles ended with it: {', '.join(stopped)}", markup=False)
-    if untold is not None:
-        output.print(f"The registry could not be told, and will be: {untold}", style="yellow", markup=False)
 
 
 @bundles.command("name")

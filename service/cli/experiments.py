@@ -15,7 +15,7 @@ from recsys.experiments.guards import NAMES
 from recsys.experiments.outcomes import METRICS
 from recsys.experiments.plots import Interval, plot_intervals
 from service import experiments as service
-from service.cli.bundles import whoami
+from service.cli.audited import whoami
 from service.cli.console import output, plain_table, waiting
 from service.cli.interval_plot import interval_plot
 from service.cli.moments import duration_s

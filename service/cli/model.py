@@ -19,7 +19,7 @@ from recsys.training.log import Log
 from recsys.training.questions import Known, Questions
 from recsys.training.train import CHAMPION
 from recsys.types import Controls, Ragged
-from service.cli.bundles import say_of_switch, whoami
+from service.cli.audited import say_of_switch, whoami
 from service.cli.checks import print_findings
 from service.cli.console import output, plain_table, report_table, step
 from service.cli.data import describe

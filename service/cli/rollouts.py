@@ -7,8 +7,9 @@ import msgspec
 import typer
 
 from recsys.experiments.buckets import BUCKETS, rising_shares
-from recsys.experiments.guards import MARGIN
-from service.cli.bundles import pass_gate, whoami
+from recsys.experiments.margin import MARGIN
+from service.cli.audited import whoami
+from service.cli.bundles import pass_gate
 from service.cli.console import output, waiting
 from service.cli.moments import duration_s
 from service.cli.traffic import Reason, percent, store_of

@@ -8,7 +8,7 @@ import numpy as np
 import typer
 from rich.markup import escape
 
-from service.cli.bundles import whoami
+from service.cli.audited import whoami
 from service.cli.console import output, plain_table, waiting
 from service.cli.traffic import Reason, percent, store_of
 from service.cli.variants import percentage

@@ -21,7 +21,7 @@ from recsys.manifest import Manifest, read_manifest
 from service import stack
 from service.archives import event_archive
 from service.catalogue_backlog import catalogue_backlog
-from service.cli.bundles import whoami
+from service.cli.audited import whoami
 from service.cli.console import output, plain_table, report_table, step, waiting
 from service.cli.data import describe, import_dataset
 from service.cli.model import train_and_publish

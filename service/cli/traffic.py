@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from service.cli.bundles import say_of_switch, whoami
+from service.cli.audited import say_of_switch, whoami
 from service.cli.console import output, plain_table, waiting
 from service.errors import StackError
 from service.promotion import roll_back

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from recsys.experiments.buckets import BUCKETS, free_slots
-from recsys.experiments.guards import MARGIN
+from recsys.experiments.margin import MARGIN
 from service.errors import TrafficError
 from service.traffic.slots import Share, Slots, check_slots
 

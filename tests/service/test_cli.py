@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 import redis
+import typer
 from threadpoolctl import threadpool_limits
 
 from recsys.datasets.dataset import Dataset
@@ -25,7 +26,7 @@ from recsys.features.schema import described
 from recsys.manifest import read_manifest, write_manifest
 from recsys.registry import Registry
 from recsys.verbs import Verb
-from service.cli import main
+from service.cli import ALONE, MODULES, commands, main
 from service.decisions import STREAM
 from service.settings import Settings
 from service.stack import valkey
@@ -659,3 +660,10 @@ def test_unknown_command_is_a_usage_error(empty: Home) -> None:
 def test_invented_world_and_data_together_are_refused_and_nothing_is_imported(empty: Home, tmp_path: Path) -> None:
     assert "give one of them" in refused(empty.process("import", "--synthetic", str(tmp_path)))
     assert "no data set is imported" in refused(empty.riffle("train"))
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_who_is_in_a_hurry_gets_the_same_command(name: str) -> None:
+    own, whole = (typer.main.get_group(commands(*modules)).commands[name] for modules in ((ALONE[name],), MODULES))
+    assert [one.name for one in own.params] == [one.name for one in whole.params]
+    assert own.help == whole.help
