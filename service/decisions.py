@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from redis.exceptions import RedisError
 
+from recsys.experiments.buckets import BUCKETS, bucket
 from service.round_trips import RoundTrips
 
 STREAM = "riffle:decisions"
@@ -97,6 +98,15 @@ class Erased(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     time_ms: int
+
+
+def is_kept(user_id: str | None, seed: int, share: float) -> bool:
+    """Whether an answer is recorded: all of a user, or none, so that rates of users are what they are.
+
+    Args:
+        user_id: None: nobody's, drawn by the seed. share: 0 to 1, in steps of 0.0001.
+    """
+    return share >= 1 or (seed % BUCKETS if user_id is None else bucket("decisions", user_id)) < share * BUCKETS
 
 
 class DecisionLog:

@@ -21,8 +21,8 @@ class VariantRequest(Request, frozen=True, kw_only=True):
     candidates: int | None = None
     diversity: float | None = None
     explore: float | None = None
-    popularity_damping: Annotated[float | None, Meta(description="Where a request gives none; so are quotas.")] = None
-    quotas: list[Quota] | None = None
+    popularity_damping: Annotated[float | None, Meta(description="Where a request gives none, or 0.")] = None
+    quotas: Annotated[list[Quota] | None, Meta(description="Where a request gives none; 50 at most.")] = None
 
 
 class ExperimentRequest(Request, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,7 +17,7 @@ from recsys.types import QueryBatch, World
 from service.admission import PATIENCE, quality
 from service.answers import Answer, Begun, Degraded, StageClock, answers_of, body_of, decision_of, popular_answer
 from service.asked import Asked, State
-from service.decisions import Decision, DecisionLog
+from service.decisions import Decision, DecisionLog, is_kept
 from service.errors import BatchFailed, FieldError, NotFound, Unprocessable
 from service.explanations import Explainer
 from service.interleaving import ask_both, drafted
@@ -104,7 +105,10 @@ class Gateway:
     async def validate(self, request: RecommendationRequest) -> dict[str, Any]:
         """Check what only the bundle can tell; see `queries.resolve`."""
         lane, assigned = self.lanes.of(request.user_id, request.placement)
-        self._resolve(lane, request, assigned.arm, Begun.now(0.0))
+        try:
+            self._resolve(lane, request, assigned.arm, Begun.now(0.0))
+        except Unprocessable:  # as it would be answered: what is tried is nobody's error
+            self._resolve(self.lanes.champion, request, _AS_USUAL, Begun.now(0.0))
         return {"valid": True}
 
     async def recommend(self, request: RecommendationRequest, *, waited_s: float = 0.0) -> dict[str, Any]:
@@ -144,7 +148,7 @@ class Gateway:
             made = [made[0].degraded_by(fallback)]
         body, record = drafted(request, made, assigned, begun)
         self.lists.count(request, body)
-        self._count(made[0].answer, made[0].query, lambda: record)
+        self._count(request.user_id, made[0].answer, made[0].query, lambda: record)
         if request.return_.explain:
             self._explainer.leave_out(body)
         return body
@@ -276,13 +280,14 @@ class Gateway:
         """The response body; counts the answer and puts its decision record on the queue."""
         body = body_of(request, query, answer, begun, variants=assigned.variants if assigned else {})
         self.lists.count(request, body)
-        self._count(answer, query, lambda: decision_of(request, query, answer, assigned, body, time_ms=begun.time_ms))
+        record = partial(decision_of, request, query, answer, assigned, body, time_ms=begun.time_ms)
+        self._count(getattr(request, "user_id", None), answer, query, record)
         return body
 
-    def _count(self, answer: Answer, query: Query, record: Callable[[], Decision]) -> None:
+    def _count(self, user_id: str | None, answer: Answer, query: Query, record: Callable[[], Decision]) -> None:
         self.counts["answers"] += 1
         self.counts["cold_starts"] += not answer.personal
-        if (query.seed & 0xFFFF) < self._settings.decision_sample * 0x10000:
+        if is_kept(user_id, query.seed, self._settings.decision_sample):
             self._decisions.put(record())
 
     def _degraded(self, stage: str, cause: str, fallback: str) -> dict[str, str]:

@@ -4,7 +4,8 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
+from time import monotonic
 from typing import TypeVar
 
 from redis.exceptions import RedisError
@@ -37,6 +38,8 @@ CONVERTED = {"like", "purchase"}
 KEPT = 32  # experiments and steps that are read on from where they were
 _COLUMNS = (*POSITION, "user_id", "item_id", "type", "recommendation_id", "ts_ms", "value")
 COMMAND_MS = 10_000
+AGAIN_S = 60.0  # before a bundle that could not be had is asked for once more
+_ANY = -math.inf, math.inf
 
 Read = TypeVar("Read")
 
@@ -50,11 +53,13 @@ class _Following:
         self.events: list[Position] = [(earliest_ms, 0)] * SHARDS
         self.alone: Counter[str] = Counter()  # interleaved lists that are of one side, by its name
 
+    def is_of(self, record: Decision) -> bool:
+        """Whether a record is one of its lists."""
+        drawn = record.variants.get(self.name) in self.tally.variants and not record.overridden
+        return drawn and record.time_ms >= self.since_ms
+
     def take(self, record: Decision, arrived_ms: int, usual: tuple[float, float]) -> None:
-        variant = record.variants.get(self.name)
-        if record.time_ms < self.since_ms or variant not in self.tally.variants or record.overridden:
-            return
-        of = record.interleaved
+        variant, of = record.variants[self.name], record.interleaved
         if variant == INTERLEAVED:
             if of and len(of.variants) == 1:
                 self.alone[of.variants[0]] += 1
@@ -82,7 +87,7 @@ class OutcomeReader:
 
     Args:
         store: Of the streams. events: The archive of events. erased: Users of whom nothing is to be known.
-        usual: The range of a bundle's best scores.
+        usual: The range of a bundle's best scores; None: it cannot be told now. It may take long: called in a thread.
     """
 
     def __init__(
@@ -91,9 +96,11 @@ class OutcomeReader:
         records: DecisionRecords,
         events: Archive,
         erased: ErasedUsers,
-        usual: Callable[[str], tuple[float, float]],
+        usual: Callable[[str], tuple[float, float] | None],
     ) -> None:
-        self._usual = lru_cache(KEPT)(usual)
+        self._usual = usual
+        self._ranges: dict[str, tuple[float, float]] = {}
+        self._unknown: dict[str, float] = {}  # until when bundles are not asked about again, by a monotonic clock
         self._store, self._records, self._events, self._erased = store, records, events, erased
         self._followed: dict[tuple[object, ...], _Following] = {}
         self._erased_as_of: object = None
@@ -159,14 +166,24 @@ class OutcomeReader:
         now_ms = await self._store.now_ms()
         async for position, record in self._records.after(one.records):
             one.records = position
-            if isinstance(record, Decision) and not self._is_erased(user_of(record), position):
-                one.take(record, position[0], self._usual(record.bundle))
+            if isinstance(record, Decision) and one.is_of(record) and not self._is_erased(user_of(record), position):
+                one.take(record, position[0], await self._range(record.bundle))
         await self._read_events(one)
         one.tally.settle(now_ms)
         self._followed[key] = one
         while len(self._followed) > KEPT:
             del self._followed[next(iter(self._followed))]
         return one
+
+    async def _range(self, bundle_id: str) -> tuple[float, float]:
+        if (known := self._ranges.get(bundle_id)) is not None:
+            return known
+        if monotonic() >= self._unknown.get(bundle_id, 0.0):
+            found = await asyncio.to_thread(self._usual, bundle_id)
+            if found is not None:
+                return self._ranges.setdefault(bundle_id, found)
+            self._unknown[bundle_id] = monotonic() + AGAIN_S
+        return _ANY
 
     async def _read_events(self, one: _Following) -> None:
         """The archive, then what of the streams it does not have."""
@@ -235,9 +252,11 @@ def outcome_reader(settings: Settings, store: RoundTrips) -> OutcomeReader:
     return OutcomeReader(store, records, event_archive(settings), erased_users(settings), partial(_usual, settings))
 
 
-def _usual(settings: Settings, bundle_id: str) -> tuple[float, float]:
-    """The range of a bundle's best scores in its validation; any score, where nothing is known of that."""
+def _usual(settings: Settings, bundle_id: str) -> tuple[float, float] | None:
+    """The range of a bundle's best scores in its validation; any where it has none, None where nobody can tell."""
     try:
         return Reference.load(registry(settings).path(bundle_id)).bins[SCORE].range
-    except (BundleError, RegistryError):
-        return -math.inf, math.inf
+    except BundleError:
+        return _ANY
+    except (RegistryError, OSError):
+        return None

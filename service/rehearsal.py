@@ -80,7 +80,7 @@ class Rehearsal:
 
     async def _demand_difference(self, traffic: Traffic, experiment: Experiment) -> None:
         worlds = {one: await self._world(one) for one in {arm.bundle or traffic.champion for arm in experiment.arms()}}
-        recorded = await self._recorded(experiment)
+        recorded = await self._recorded(traffic, experiment)
         invented = _invented(worlds[min(worlds)], experiment, LISTS - len(recorded)) if len(recorded) < ENOUGH else []
         questions = recorded + invented
         alike = await asyncio.to_thread(self._alike, traffic, experiment, worlds, questions)
@@ -101,13 +101,13 @@ class Rehearsal:
             await live.refresh()
         return live.world
 
-    async def _recorded(self, experiment: Experiment) -> list[_Question]:
+    async def _recorded(self, traffic: Traffic, experiment: Experiment) -> list[_Question]:
         found: list[_Question] = []
         async for one in self._records.newest(LOOKED_AT):
             if not isinstance(one, Decision) or one.kind != "recommendations":
                 continue
             try:
-                request = msgspec.convert(one.query, RecommendationRequest)
+                request = _as_asked(msgspec.convert(one.query, RecommendationRequest), one, traffic)
             except msgspec.ValidationError:  # of another version
                 continue
             if not experiment.placements or request.placement in experiment.placements:
@@ -163,6 +163,19 @@ async def rehearse(settings: Settings, url: str, traffic: Traffic, experiment: E
         await rehearsal.demand_difference(traffic, experiment)
     finally:
         await store.close()
+
+
+def _as_asked(request: RecommendationRequest, record: Decision, traffic: Traffic) -> RecommendationRequest:
+    """A recorded request without the rules of the variants that its user was in."""
+    for one in traffic.experiments:
+        for variant in one.variants:
+            if record.variants.get(one.name) != variant.name:
+                continue
+            if variant.arm.popularity_damping == request.popularity_damping:
+                request = msgspec.structs.replace(request, popularity_damping=0.0)
+            if variant.arm.quotas and [*variant.arm.quotas] == [(of.category, of.max) for of in request.quotas]:
+                request = msgspec.structs.replace(request, quotas=[])
+    return request
 
 
 def _is_alike(one: Sequence[list[str] | None], other: Sequence[list[str] | None]) -> bool:

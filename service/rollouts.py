@@ -159,6 +159,11 @@ async def begin(
         TrafficError: another is under way, or a replica cannot load it; nothing was switched then.
     """
     now = await table.demand()
+    if steps[0] == BUCKETS and margin < 1:
+        raise TrafficError(
+            "a rollout to everybody at once has nobody to compare them with; give smaller steps before 100, a margin "
+            "of 100, or let `riffle bundles promote` do it"
+        )
     first = Rollout(name, bundle, steps[0], steps, hold_s, hold_users, margin=margin)
     changes.with_rollout(now, first)  # refused before anything is loaded
     await switching.prepare(table, bundle, who=who, reason=reason)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from recsys.experiments.buckets import rising_shares
+from recsys.experiments.buckets import BUCKETS, rising_shares
 from recsys.verbs import Objective, event_types
 from service.errors import SettingsError
 from service.registry_url import check_registry_url
@@ -90,7 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     withdrawn_kept_s: Annotated[int, Meta(ge=0, le=31_536_000)] = 2_592_000  # what they did to items, without who
 
     # --- decision records ---
-    decision_sample: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of answers recorded
+    decision_sample: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0  # share of users whose answers are recorded
     decision_queue: Annotated[int, Meta(ge=1)] = 2048  # per Gateway; beyond it records are dropped, and counted
     decision_stream_length: Annotated[int, Meta(ge=100)] = 40_000  # approximate MAXLEN of the stream
     decision_kept: Annotated[int, Meta(ge=1)] = 10_000  # beyond, those archived a move ago are dropped
@@ -105,7 +105,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     autopilot_hold_s: Annotated[float, Meta(ge=0)] = 600.0  # how long each of these steps lasts at least
     autopilot_hold_users: Annotated[int, Meta(ge=1)] = 100  # and how many users of it each must have seen
     autopilot_margin: Annotated[float, Meta(gt=0, le=1)] = 0.05  # share of clicked lists that may be fewer; 1: any
-    autopilot_keep: Annotated[int, Meta(ge=0)] = 20  # newest bundles that stay when a run has ended; 0: all do
+    autopilot_keep: Annotated[int, Meta(ge=0)] = (
+        20  # newest bundles that stay after a run; 0, or with `registry_url`: all
+    )
 
     # --- who vouches for bundles: Ed25519 keys in PEM files ---
     signing_key: str = ""  # a private key: `riffle train` signs what it publishes
@@ -124,7 +126,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         if self.gateways_max < self.gateways:
             raise ValueError(f"gateways_max ({self.gateways_max}) is below gateways ({self.gateways})")
-        rising_shares(self.autopilot_steps)
+        if rising_shares(self.autopilot_steps)[0] == BUCKETS and self.autopilot_margin < 1:
+            raise ValueError("autopilot_steps 100 alone compares with nobody; then autopilot_margin has to be 1")
         event_types(self.verbs)  # refuses weights and names that cannot be
         for of, kept, limit in (
             ("event", self.event_kept, self.event_limit),

@@ -205,7 +205,8 @@ class HomeWorks:
             now = on_table(url, lambda table: table.demand())
             if now.shadow is not None and now.shadow.bundle == run.bundle:
                 _switch(url, [], lambda one: msgspec.structs.replace(one, shadow=None), f"run {run.id} has ended")
-        if run.bundle is not None and self._settings.autopilot_keep:
+        # A registry that homes share knows not what the others need: there people prune.
+        if run.bundle is not None and self._settings.autopilot_keep and not self._settings.registry_url:
             self._compute(pruned, self._settings)
 
     def _serves(self) -> bool:

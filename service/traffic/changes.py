@@ -43,6 +43,8 @@ def rolled_back(traffic: Traffic) -> Traffic:
             f"{traffic.champion} is the first champion that served here; there is none to go back to, but `riffle "
             "bundles promote` takes any bundle"
         )
+    if traffic.back and (calm := _calm(traffic)) != traffic.experiments:
+        return _with(traffic, experiments=calm)
     if traffic.back:
         raise TrafficError(
             f"{traffic.champion} is what was gone back to already; {traffic.previous} is what was left, and "

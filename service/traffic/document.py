@@ -15,6 +15,7 @@ from service.errors import TrafficError
 from service.traffic.slots import Share, Slots, check_slots
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}", re.ASCII)
+RULES = ("popularity_damping", "quotas")  # of an arm, for requests that give none
 CONTROL = "control"
 CANARY = "canary"
 INTERLEAVED = "interleaved"  # the variant of who gets lists of both
@@ -23,14 +24,14 @@ Placement = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 
 
 class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What answers: a bundle, and settings where they are not the service's. None: as everybody's."""
+    """What answers: a bundle, settings where they are not the service's, RULES. None: as everybody's."""
 
     bundle: str | None = None
     candidates: Annotated[int, Meta(ge=10, le=2000)] | None = None
     diversity: Annotated[float, Meta(ge=0, le=1)] | None = None
     explore: Annotated[float, Meta(ge=0, le=1)] | None = None
-    popularity_damping: Annotated[float, Meta(ge=0, le=1)] | None = None  # these two where a request gives none
-    quotas: tuple[tuple[str, Annotated[int, Meta(ge=1, le=500)]], ...] | None = None  # categories, most items of each
+    popularity_damping: Annotated[float, Meta(ge=0, le=1)] | None = None
+    quotas: Annotated[tuple[tuple[str, Annotated[int, Meta(ge=1, le=500)]], ...], Meta(max_length=50)] | None = None
 
     def changes(self) -> set[str]:
         """Which of its fields are given."""
@@ -267,8 +268,9 @@ def encode(traffic: Traffic) -> bytes:
 
 
 def changed_by(one: Experiment) -> set[str]:
-    """What its variants change, by the names of their fields; interleaved lists end with no new item by chance."""
-    return set().union(*(arm.changes() for arm in one.arms()), {"explore"} if one.kind == "interleaving" else set())
+    """What its variants change, by the names of their fields; interleaved lists have no rules and no new item."""
+    drafted = {"explore", *RULES} if one.kind == "interleaving" else set()
+    return set().union(*(arm.changes() for arm in one.arms()), drafted)
 
 
 def _check_alone(one: Experiment) -> None:
@@ -287,7 +289,7 @@ def _check_alone(one: Experiment) -> None:
     if one.kind == "interleaving":
         if [variant.share for variant in one.variants] != [BUCKETS // 2] * 2:
             raise TrafficError(f"{one.name!r} interleaves two variants that get 50 % each: a coin says who goes first")
-        if INTERLEAVED in names or any(arm.changes() & {"explore", "popularity_damping", "quotas"} for arm in arms):
+        if INTERLEAVED in names or any(arm.changes() & {"explore", *RULES} for arm in arms):
             raise TrafficError(
                 f"{one.name!r}: interleaved lists are drafted, and end with no new item by chance; so no variant has "
                 f"explore=, popularity_damping= or quotas=, and none is called {INTERLEAVED!r}"

@@ -108,11 +108,10 @@ class Residents:
         Raises:
             RegistryError, BundleError: the champion cannot be loaded.
         """
-        with suppress(TrafficError, RedisError, OSError, TimeoutError):
+        with suppress(RedisError, OSError, TimeoutError):
             self._seen = await self._table.value()
         try:
-            value = self._seen or self._kept.read_bytes()
-            self.traffic = decode(value)
+            self.traffic = self._first()
         except FileNotFoundError:
             pass  # the first start: as deployed
         except (TrafficError, OSError) as error:
@@ -125,6 +124,16 @@ class Residents:
             _log.warning("%s cannot be loaded; everybody gets the champion", ", ".join(sorted(missing)))
             self._wanted = self.traffic
             self.traffic = Traffic(0, "", "riffle", "not all bundles are here", self.traffic.champion)
+
+    def _first(self) -> Traffic:
+        """The table of the store; where there is none, or none that can be read, the copy. Raises as reading that."""
+        if self._seen:
+            try:
+                return decode(self._seen)
+            except TrafficError as error:
+                self._unreadable, self._seen = str(error), b""  # seen, but not understood: `look` says so again
+                _log.error("%s; going on with the last one that could be", error)
+        return decode(self._kept.read_bytes())
 
     async def look(self) -> None:
         """See whether there is another table, bring what it needs, take it if all is here.

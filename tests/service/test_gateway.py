@@ -1,6 +1,7 @@
 """The gateway over a trained world and a real store: what it answers, and what it answers when something fails."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from time import monotonic
 from typing import Any, cast
@@ -548,6 +549,7 @@ async def test_share_of_answers_that_is_recorded_is_the_setting(
     served: World, store_url: str, share: float, low: int, high: int
 ) -> None:
     async with gateway_at(served, store_url, max_waiting=200, decision_sample=share) as (gateway, records):
-        await asyncio.gather(*(gateway.recommend(ask("nobody", count=1)) for _ in range(200)))
+        await asyncio.gather(*(gateway.recommend(ask(f"nobody-{n % 100}", count=1)) for n in range(200)))
         assert gateway.counts["answers"] == 200
     assert low <= len(records) <= high
+    assert set(Counter(record.query.user_id for record in records).values()) <= {2}  # all of a user, or none

@@ -124,6 +124,11 @@ async def test_a_variant_has_rules_for_requests_that_give_none_and_they_are_on_r
         answer = await gateway.recommend(asked(1))
         assert [one["stage"] for one in answer["degraded"]] == ["bundle"]
         assert records[-1].query.quotas == []
+        assert await gateway.validate(asked(1, validate_only=True)) == {"valid": True}
+        wrong = asked(1, quotas=[Quota(category="elsewhere", max=1)])
+        for ask in (gateway.validate, gateway.recommend):
+            with pytest.raises(Unprocessable, match="unknown categories"):
+                await ask(wrong)
 
 
 async def test_one_batch_answers_each_user_from_their_own_bundle(two: dict[str, World], store_url: str) -> None:

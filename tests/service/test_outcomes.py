@@ -278,6 +278,25 @@ async def test_each_side_is_credited_with_its_own_items_once_and_degraded_lists_
     assert found.preference("clicked", planned=10, alpha=0.05).credit == (1.0, 2.0)
 
 
+async def test_a_bundle_whose_scores_nobody_can_tell_of_is_asked_for_again_later(world: World) -> None:
+    asked: list[str] = []
+
+    def usual(bundle: str) -> tuple[float, float] | None:
+        asked.append(bundle)
+        return None if len(asked) == 1 else (0.0, 0.9)
+
+    world.answer(record("eve", "other", START_MS, bundle="of nobody's"), record("ann", "control", START_MS + 1))
+    async with world.reader() as reader:
+        reader._usual = usual
+        for at, strange in ((2, 0), (3, 0), (4, 1)):
+            found = await reader.read("r1", NAMES, since_ms=START_MS)
+            assert found.totals[METRICS.index("strange")].sum() == strange
+            if at == 3:
+                reader._unknown.clear()  # a minute later
+            world.answer(record("ann", "control", START_MS + at))
+    assert asked == ["b", "b"]
+
+
 async def test_scores_that_a_bundle_never_had_in_its_validation_are_strange(
     breakable_store: BreakableStore, published_home: Settings, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from service.rehearsal import ENOUGH, LISTS, Rehearsal
 from service.round_trips import RoundTrips
 from service.schemas import RecommendationRequest
 from service.settings import Settings
-from service.traffic.document import Arm, Experiment
+from service.traffic.document import Arm, Experiment, Traffic
 from tests.service.conftest import BreakableStore
 from tests.service.gateways import KeptDecisions, colocated
 from tests.service.traffic.tables import A, B, experiment, table
@@ -52,7 +52,11 @@ def two(served: World) -> dict[str, World]:
 
 @asynccontextmanager
 async def rehearsed(
-    two: dict[str, World], url: str, home: Path, asked: Sequence[dict[str, Any]] = ()
+    two: dict[str, World],
+    url: str,
+    home: Path,
+    asked: Sequence[dict[str, Any]] = (),
+    traffic: Traffic | None = None,
 ) -> AsyncIterator[Rehearsal]:
     """Over a store in which what was asked for is on record."""
     store = RoundTrips(url, timeout_ms=3000, connections=1)
@@ -61,6 +65,8 @@ async def rehearsed(
     try:
         async with colocated(url) as stages:
             gateway = Gateway(two[A], stages, kept, settings)
+            if traffic is not None:
+                gateway.lanes.serve(traffic, two)
             for number, fields in enumerate(asked):
                 asked_for = {"user_id": f"user-{number % 60:04d}", **fields}
                 await gateway.recommend(msgspec.convert(asked_for, RecommendationRequest))
@@ -119,6 +125,20 @@ async def test_rules_are_tried_as_well_and_one_of_a_category_that_is_not_there_d
             await rehearsal.demand_difference(table(), of(CONTROL, arm))
         with pytest.raises(TrafficError, match=r"quotas as usual beside .* has no effect"):
             await rehearsal.demand_difference(table(), of(CONTROL, Arm(quotas=(("nowhere", 1),))))
+
+
+async def test_rules_of_earlier_variants_are_not_what_clients_ask_for(
+    two: dict[str, World], breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    category = two[A].bundle.category_name[int(np.argmax(two[A].bundle.category_item.lengths()))]
+    rules = Arm(popularity_damping=0.3, quotas=((category, 3),))
+    earlier = of(rules, rules, name="earlier", same=True)
+    async with rehearsed(two, breakable_store.url, tmp_path, [{}] * ENOUGH, table(experiments=(earlier,))) as rehearsal:
+        now = table(experiments=(msgspec.structs.replace(earlier, state="stopped"),))
+        await rehearsal.demand_difference(now, of(CONTROL, Arm(popularity_damping=0.9)))
+        await rehearsal.demand_difference(now, of(CONTROL, Arm(quotas=((category, 1),))))
+        with pytest.raises(TrafficError, match="has no effect"):
+            await rehearsal.demand_difference(table(), of(CONTROL, Arm(popularity_damping=0.9)))
 
 
 async def test_what_nobody_asks_for_is_no_effect_once_enough_is_on_record(

@@ -130,6 +130,14 @@ async def test_the_last_step_holds_until_it_is_settled_that_the_bundle_is_fit(br
         assert (await table.demand()).champion == B
 
 
+async def test_everybody_at_once_is_no_rollout_unless_anything_is_tolerated(breakable_store: BreakableStore) -> None:
+    async with controller_at(breakable_store.url, Seen()) as (_, table):
+        await table.begin(A, who="ann", reason="first")
+        about = {"name": "r1", "steps": (BUCKETS,), "hold_s": 0.0, "hold_users": 1, "who": "ann", "reason": "try"}
+        with pytest.raises(TrafficError, match="nobody to compare them with"):
+            await rollouts.begin(table, B, margin=0.05, **about)  # type: ignore[arg-type]
+
+
 async def test_whoever_tolerates_anything_is_promoted_by_whatever_came(breakable_store: BreakableStore) -> None:
     seen = Seen({"share": 0.5, "users": 600})
     async with controller_at(breakable_store.url, seen) as (controller, table):

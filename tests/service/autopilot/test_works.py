@@ -425,6 +425,8 @@ def test_bundles_that_nothing_needs_go_when_a_run_has_ended(running: Running, se
 
     everything = {running.champion, running.bundle, last}
     assert left(autopilot_keep=0) == left(autopilot_keep=3) == everything
+    shared = msgspec.structs.replace(running.settings, autopilot_keep=1, registry_url="s3://shared/registry")
+    HomeWorks(shared).clear(run)  # knows not what other homes need, and asks for nothing
     running.change(lambda now: msgspec.structs.replace(now, shadow=Shadow(running.bundle, 100)))
     assert left(autopilot_keep=1) == everything
     running.change(lambda now: msgspec.structs.replace(now, shadow=None))

@@ -127,15 +127,27 @@ def test_rolling_back_ends_the_rollout_or_returns_to_the_champion_before_and_sto
     with pytest.raises(TrafficError, match=rf"gone back to already; {B} is what was left"):
         changes.rolled_back(back)  # who tries again must not get what was left
     assert changes.rolled_back(changes.promoted(back, C)).champion == A
+    tried = changes.with_experiment(back, experiment("since", layer="since", arms=[Arm(), Arm(bundle=C)]))
+    after = changes.rolled_back(tried)  # what was begun since may be what is wrong
+    assert (after.champion, after.experiment("since").state) == (A, "stopped")
     assert changes.rolled_back(msgspec.structs.replace(back, rollout=Rollout("r", C, 1))).champion == A
     with pytest.raises(TrafficError, match="none to go back to"):
         changes.rolled_back(table())
 
 
 def test_what_could_not_be_read_again_is_no_document() -> None:
-    for one in (experiment(placements=("home page",)), experiment(arms=[Arm(), Arm(diversity=1.5)])):
+    quotas = tuple((f"c{number}", 1) for number in range(51))
+    arms = [Arm(diversity=1.5), Arm(quotas=quotas)]
+    for one in (experiment(placements=("home page",)), *(experiment(arms=[Arm(), arm]) for arm in arms)):
         with pytest.raises(TrafficError, match="would be no traffic table"):
             changes.with_experiment(table(), one)
+
+
+def test_rules_of_one_layer_are_none_of_lists_that_another_interleaves() -> None:
+    rules = experiment("rules", arms=[Arm(), Arm(popularity_damping=0.5)])
+    drafted = experiment("mix", layer="mix", kind="interleaving", arms=[Arm(), Arm(bundle=B)])
+    with pytest.raises(TrafficError, match="would both change popularity_damping"):
+        table(experiments=(rules, drafted)).check()
 
 
 def test_a_rollout_and_an_experiment_of_one_name_would_mix_their_answers() -> None:

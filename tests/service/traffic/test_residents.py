@@ -212,6 +212,22 @@ async def test_an_old_copy_of_the_store_does_not_undo_a_rollback(
         assert await traffic.read() == back
 
 
+async def test_a_replica_that_starts_beside_a_table_it_cannot_read_goes_by_the_copy_and_says_so(
+    breakable_store: BreakableStore, shelf: Shelf, tmp_path: Path
+) -> None:
+    async with replica_at(breakable_store.url, shelf, tmp_path) as (one, traffic):
+        await traffic.begin(A, who="ann", reason="first")
+        after = await traffic.change(lambda now: changes.promoted(now, B), who="ann", reason="better")
+        await until(lambda: one.traffic == after, one)
+        await one._store.demand([("SET", "riffle:{traffic}", '{"of a later version": true}')])
+    async with replica_at(breakable_store.url, shelf, tmp_path, name="two") as (two, _):
+        for _ in range(2):
+            assert (two.traffic, two.champion.world.bundle.id) == (after, B)
+            assert "the traffic table cannot be read" in two.troubles()[0]
+            with pytest.raises(TrafficError):
+                await two.look()
+
+
 async def test_a_copy_that_cannot_be_read_gives_way_to_what_was_deployed(
     breakable_store: BreakableStore, shelf: Shelf, tmp_path: Path
 ) -> None:
