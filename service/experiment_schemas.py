@@ -8,8 +8,11 @@ from msgspec import Meta
 from service.schemas import Placement, Quota, Request
 
 Percent = Annotated[float, Meta(ge=0, le=100, description="In steps of 0.01.")]
-Who = Annotated[str, Meta(min_length=1, max_length=256, description="Who changes it; kept in the history.")]
-Why = Annotated[str, Meta(min_length=1, max_length=1000, description="Kept in the history.")]
+_LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"  # what is kept is shown in terminals: no control characters
+Who = Annotated[
+    str, Meta(min_length=1, max_length=256, pattern=_LINE, description="Who changes it; kept in the history.")
+]
+Why = Annotated[str, Meta(min_length=1, max_length=1000, pattern=_LINE, description="Kept in the history.")]
 
 
 class VariantRequest(Request, frozen=True, kw_only=True):

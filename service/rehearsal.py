@@ -207,10 +207,14 @@ def _surely(settings: Settings, one: Variant, other: Variant) -> tuple[Arm, Arm]
     return msgspec.structs.replace(one.arm, explore=sure[0]), msgspec.structs.replace(other.arm, explore=sure[1])
 
 
+def _written(value: object) -> str:
+    return "+".join(f"{category}:{most}" for category, most in value) if isinstance(value, tuple) else f"{value}"
+
+
 def _in_words(one: Arm, other: Arm) -> str:
     given = {name: [getattr(arm, name) for arm in (one, other)] for name in sorted(one.changes() | other.changes())}
     told = [
-        f"{name} {' beside '.join('as usual' if value is None else f'{value}' for value in values)}"
+        f"{name} {' beside '.join('as usual' if value is None else _written(value) for value in values)}"
         for name, values in given.items()
         if values[0] != values[1]
     ]

@@ -6,7 +6,7 @@ change is a swap of the table as it was looked at: of two controllers the second
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -159,11 +159,7 @@ async def begin(
         TrafficError: another is under way, or a replica cannot load it; nothing was switched then.
     """
     now = await table.demand()
-    if steps[0] == BUCKETS and margin < 1:
-        raise TrafficError(
-            "a rollout to everybody at once has nobody to compare them with; give smaller steps before 100, a margin "
-            "of 100, or let `riffle bundles promote` do it"
-        )
+    refuse_at_once(steps, margin)
     first = Rollout(name, bundle, steps[0], steps, hold_s, hold_users, margin=margin)
     changes.with_rollout(now, first)  # refused before anything is loaded
     await switching.prepare(table, bundle, who=who, reason=reason)
@@ -174,6 +170,15 @@ async def begin(
         return changes.with_rollout(traffic, first)
 
     return (await switching.load_and_switch(table, [bundle], started, who=who, reason=reason))[0]
+
+
+def refuse_at_once(steps: Sequence[int], margin: float) -> None:
+    """Raise TrafficError where everybody would get a bundle that has to be compared first."""
+    if steps[0] == BUCKETS and margin < 1:
+        raise TrafficError(
+            "a rollout to everybody at once has nobody to compare them with; give smaller steps before 100, a margin "
+            "of 100, or let `riffle bundles promote` do it"
+        )
 
 
 async def step_outcomes(outcomes: OutcomeReader, rollout: Rollout) -> Outcomes:

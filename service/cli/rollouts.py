@@ -15,7 +15,7 @@ from service.cli.moments import duration_s
 from service.cli.traffic import Reason, percent, store_of
 from service.errors import TrafficError
 from service.outcomes import with_outcomes
-from service.rollouts import begin, step_outcomes, verdict_on
+from service.rollouts import begin, refuse_at_once, step_outcomes, verdict_on
 from service.settings import load
 from service.traffic import changes, switching
 from service.traffic.document import Rollout, Traffic
@@ -60,6 +60,7 @@ def start(
         shares = rising_shares(steps)
     except ValueError as error:
         raise TrafficError(str(error)) from error
+    refuse_at_once(shares, margin / 100)
     if force:
         reason = f"past the gate: {reason}" if reason.strip() else reason
     else:
@@ -102,7 +103,7 @@ def status() -> None:
     output.print(f"{one.name} of {one.bundle}, {state}: {percent(one.share)} of all users", highlight=False)
     output.print(
         f"  next: {'champion' if ahead in (None, BUCKETS) else percent(ahead or 0)}, "
-        f"after {one.hold_s:g} s and {one.hold_users:,} users at least",
+        f"after {one.hold_s:g} s and {one.hold_users:,} users at least{', and once it is settled' * one.is_last()}",
         highlight=False,
     )
     verdict = verdict_on(one, with_outcomes(settings, store_of(settings), lambda reader: step_outcomes(reader, one)))

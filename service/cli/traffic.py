@@ -10,7 +10,7 @@ from service.cli.console import output, plain_table, waiting
 from service.errors import StackError
 from service.promotion import roll_back
 from service.settings import Settings, load
-from service.stack import valkey
+from service.stack import ray_head, valkey
 from service.traffic.document import Traffic
 from service.traffic.table import Report, TrafficTable, on_table
 
@@ -26,8 +26,10 @@ def register(app: typer.Typer) -> None:
 
 
 def store_of(settings: Settings) -> str:
-    """The store of what runs. Raises StackError: nothing does."""
+    """The store of what runs. Raises StackError: nothing does, or the store alone does not."""
     store = valkey.address(settings)
+    if store is None and ray_head.running(settings):
+        raise StackError("the store is away, and what answers goes on as it did; `riffle serve` starts it again")
     if store is None:
         raise StackError("nothing runs; `riffle serve` starts what answers")
     return store

@@ -4,6 +4,7 @@ All keys share a hash tag, so that on a Redis Cluster, too, a change and its his
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -21,6 +22,7 @@ HISTORY = "riffle:{traffic}:history"
 REPORTS = "riffle:{traffic}:replicas"
 LEASE_KEY = "riffle:{traffic}:lease"
 HISTORY_LENGTH = 10_000  # versions; the last before are kept in the document itself
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 LOOKED_BACK = 1_000  # versions in which the one that made a champion is looked for
 TELL_S = 1.0  # between reports of a replica
 FRESH_S = 5.0  # since its last report a replica counts as there
@@ -180,6 +182,8 @@ def check_named(who: str, reason: str) -> None:
         f"{who}{reason}".encode()
     except UnicodeEncodeError as error:
         raise TrafficError("the reason, or who gives it, is not valid UTF-8") from error
+    if CONTROL.search(who + reason):
+        raise TrafficError("the reason, or who gives it, has control characters; they would be shown to others")
 
 
 def on_table(url: str, work: Callable[[TrafficTable], Awaitable[Result]]) -> Result:

@@ -20,6 +20,7 @@ from service.experiments import basis_points, create
 from service.promotion import settle
 from service.settings import Settings
 from service.shadow import STREAM, Compared
+from service.stack import ray_head
 from service.traffic import changes
 from service.traffic.document import Arm, Traffic, Variant
 from service.traffic.table import TrafficTable, on_table
@@ -236,6 +237,14 @@ def test_where_nothing_runs_the_sentence_says_so(home: Home, words: tuple[str, .
     assert "nothing runs" in refused(home.riffle(*words))
 
 
+@pytest.mark.parametrize("words", [("traffic",), ("rollback", *WHY), ("experiments", "list")], ids=" ".join)
+def test_where_the_store_alone_is_away_the_sentence_says_so(
+    home: Home, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_head, "running", lambda _: True)
+    assert "the store is away" in refused(home.riffle(*words))
+
+
 def test_what_comes_up_in_the_middle_of_a_rollout_goes_on_with_it(running: Shop) -> None:
     running.says("rollout", "start", running.other, "--force", *WHY)
     before = running.table
@@ -296,6 +305,7 @@ def test_a_change_needs_a_reason(running: Shop) -> None:
         assert "--reason" in running.home.riffle(*words).err
         assert "needs a reason" in running.refuses(*words, "--reason", " ")
         assert "not valid UTF-8" in running.refuses(*words, "--reason", "\udcff")
+        assert "has control characters" in running.refuses(*words, "--reason", "fine\x1b[2J")
     assert running.table.version == 1
 
 

@@ -141,6 +141,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     ),
     "an unknown field": ({"speed": 3}, 400, "unknown field"),
     "nobody": ({"who": ""}, 400, "/who"),
+    "what would move a terminal": ({"reason": "fine\x1b[2J"}, 400, "/reason"),
     "no name": ({"name": "No Name"}, 409, "is no name"),
     "one variant": ({"variants": CLOSER["variants"][:1]}, 400, "variants"),
 }  # fmt: skip
