@@ -23,9 +23,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryFile() as said:
         stack = subprocess.Popen(stack_tests, stdout=said, stderr=subprocess.STDOUT)
-        others = subprocess.Popen(
-            [*others_tests, "-n", "auto", "--dist", "loadfile"], preexec_fn=lambda: os.nice(NICENESS)
-        )
+        # Native tracebacks: to cut the others out of the source pytest parses it, and that once ended a whole run
+        # ("AST constructor recursion depth mismatch", CPython 3.11). What fails is shown in full the second time.
+        beside = ["-n", "auto", "--dist", "loadfile", "--tb", "native"]
+        others = subprocess.Popen([*others_tests, *beside], preexec_fn=lambda: os.nice(NICENESS))
         try:
             codes = others.wait(), stack.wait()
         finally:

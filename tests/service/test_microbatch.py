@@ -525,10 +525,11 @@ async def test_who_has_less_time_left_is_refused_sooner() -> None:
         await outcomes(*(asking(queue, n) for n in range(4)))
     tasks = [asking(queue, n) for n in range(6)]
     await settle()
-    now = monotonic()
+    wait_s = queue.wait_s()
+    assert wait_s > 0.02
     with pytest.raises(Overloaded):
-        await queue.ask(6, deadline=now + 0.2, latest=now + 0.06)
-    assert await queue.ask(7, deadline=now + 0.2, latest=now + 0.15) == 14
+        await queue.ask(6, deadline=monotonic() + LATER_S, latest=monotonic() + 0.7 * wait_s)
+    assert await queue.ask(7, deadline=monotonic() + LATER_S, latest=monotonic() + 2 * wait_s) == 14
     await outcomes(*tasks)
 
 
