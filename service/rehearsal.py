@@ -54,7 +54,7 @@ class Rehearsal:
     """Tries out experiments, one at a time.
 
     Args:
-        store: Of the item stats. load: Verifies and maps a bundle, or gives one that is held; called in a thread.
+        store: Of the item stats. load: Verifies and maps a bundle; called in a thread.
     """
 
     def __init__(

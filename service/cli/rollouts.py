@@ -101,9 +101,10 @@ def status() -> None:
     state = "paused" if one.paused else "under way"
     ahead = one.next_share()
     output.print(f"{one.name} of {one.bundle}, {state}: {percent(one.share)} of all users", highlight=False)
+    settled = ", and once it is settled" if one.is_last() and one.margin < 1 else ""
     output.print(
         f"  next: {'champion' if ahead in (None, BUCKETS) else percent(ahead or 0)}, "
-        f"after {one.hold_s:g} s and {one.hold_users:,} users at least{', and once it is settled' * one.is_last()}",
+        f"after {one.hold_s:g} s and {one.hold_users:,} users at least{settled}",
         highlight=False,
     )
     verdict = verdict_on(one, with_outcomes(settings, store_of(settings), lambda reader: step_outcomes(reader, one)))

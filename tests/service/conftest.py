@@ -5,9 +5,10 @@ import inspect
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from recsys.datasets.dataset import Dataset
@@ -20,6 +21,7 @@ from service.settings import Settings
 from service.stack import processes, valkey
 from service.world import load_world
 from tests.free_ports import free_port
+from tests.service.traffic.tables import A, B
 
 HANG_S = 60.0  # far above what any test takes
 
@@ -55,6 +57,16 @@ def published_home(trained: Trained, synthetic_dataset: Dataset, tmp_path_factor
 def served(published_home: Settings) -> World:
     """The champion as a replica maps it."""
     return load_world(published_home)
+
+
+@pytest.fixture(scope="session")
+def two(served: World) -> dict[str, World]:
+    """The same model, and one that looks at the last interaction only."""
+    recipe = msgspec.structs.replace(served.bundle.recipe, recent=1)
+    return {
+        A: replace(served, bundle=replace(served.bundle, id=A)),
+        B: replace(served, bundle=replace(served.bundle, id=B, recipe=recipe)),
+    }
 
 
 @pytest.fixture(scope="session")

@@ -40,16 +40,6 @@ ODD = Decision(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def two(served: World) -> dict[str, World]:
-    """The same model, and one that looks at the last interaction only."""
-    recipe = msgspec.structs.replace(served.bundle.recipe, recent=1)
-    return {
-        A: replace(served, bundle=replace(served.bundle, id=A)),
-        B: replace(served, bundle=replace(served.bundle, id=B, recipe=recipe)),
-    }
-
-
 @asynccontextmanager
 async def rehearsed(
     two: dict[str, World],

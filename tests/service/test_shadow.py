@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import pytest
 
 from recsys.types import World
@@ -22,16 +21,6 @@ from tests.service.gateways import KeptDecisions, colocated
 from tests.service.traffic.tables import A, B, table
 
 pytestmark = pytest.mark.valkey
-
-
-@pytest.fixture(scope="module")
-def two(served: World) -> dict[str, World]:
-    """The same model, and one that looks at the last interaction only."""
-    recipe = msgspec.structs.replace(served.bundle.recipe, recent=1)
-    return {
-        A: replace(served, bundle=replace(served.bundle, id=A)),
-        B: replace(served, bundle=replace(served.bundle, id=B, recipe=recipe)),
-    }
 
 
 @asynccontextmanager

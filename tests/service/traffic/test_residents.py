@@ -19,7 +19,7 @@ from service.lanes import Lanes
 from service.round_trips import RoundTrips
 from service.stages import StageUnavailable
 from service.traffic import changes, residents, switching
-from service.traffic.document import Rollout, decode, encode
+from service.traffic.document import Rollout, Traffic, decode, encode
 from service.traffic.residents import Residents
 from service.traffic.table import TrafficTable
 from tests.service.conftest import BreakableStore
@@ -78,6 +78,14 @@ async def replica_at(
         yield one, TrafficTable(store)
     finally:
         await store.close()
+
+
+async def better(one: Residents, traffic: TrafficTable) -> Traffic:
+    """A first table, and the next one with another champion, which the replica has taken."""
+    await traffic.begin(A, who="ann", reason="first")
+    after = await traffic.change(lambda now: changes.promoted(now, B), who="ann", reason="better")
+    await until(lambda: one.traffic == after, one)
+    return after
 
 
 async def until(done: Callable[[], bool], one: Residents) -> None:
@@ -175,9 +183,7 @@ async def test_a_table_that_is_damaged_or_out_of_reach_changes_nothing_and_a_los
     breakable_store: BreakableStore, shelf: Shelf, tmp_path: Path
 ) -> None:
     async with replica_at(breakable_store.url, shelf, tmp_path) as (one, traffic):
-        await traffic.begin(A, who="ann", reason="first")
-        after = await traffic.change(lambda now: changes.promoted(now, B), who="ann", reason="better")
-        await until(lambda: one.traffic == after, one)
+        after = await better(one, traffic)
         store = one._store
         await store.demand([("SET", "riffle:{traffic}", "{}")])
         with pytest.raises(TrafficError):
@@ -216,9 +222,7 @@ async def test_a_replica_that_starts_beside_a_table_it_cannot_read_goes_by_the_c
     breakable_store: BreakableStore, shelf: Shelf, tmp_path: Path
 ) -> None:
     async with replica_at(breakable_store.url, shelf, tmp_path) as (one, traffic):
-        await traffic.begin(A, who="ann", reason="first")
-        after = await traffic.change(lambda now: changes.promoted(now, B), who="ann", reason="better")
-        await until(lambda: one.traffic == after, one)
+        after = await better(one, traffic)
         await one._store.demand([("SET", "riffle:{traffic}", '{"of a later version": true}')])
     async with replica_at(breakable_store.url, shelf, tmp_path, name="two") as (two, _):
         for _ in range(2):
