@@ -72,7 +72,7 @@ def invent(n: int, recipe: Recipe, *, users: int, threads: int = 1) -> Invented:
         index=_index(factors, seed, threads),
         **{
             name: _neighbours(tastes, order, row_of, recipe.neighbours, reach)
-            for name, reach in (("transitions", 1.0), ("nearby", 0.8), ("similar", 0.6))
+            for name, reach in (("transitions", 1.0), ("nearby", 0.8), ("similar", 0.6), ("content", 0.4))
         },
         spectral=Spectral(spectral, tastes.taken[order]),
         spectral_index=_index(spectral, seed, threads),

@@ -19,7 +19,7 @@ from recsys.types import ItemStats, Ragged
 from recsys.verbs import Objective
 from recsys.vocabulary import Vocabulary
 
-SourceName = Literal["ALS", "TRANSITIONS", "NEARBY", "SIMILAR", "HISTORY", "SPECTRAL", "POPULAR"]
+SourceName = Literal["ALS", "TRANSITIONS", "NEARBY", "SIMILAR", "HISTORY", "SPECTRAL", "CONTENT", "POPULAR"]
 Loss = Literal["QueryRMSE", "PairLogit", "QuerySoftMax", "YetiRank"]  # as CatBoost names them
 Window = Literal["day", "month", "year", "ever"]  # half-lives of a day, 30 days and a year; none
 FLAGS = 64  # categories that are features; all of them can be filtered by
@@ -35,6 +35,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "SIMILAR",
         "HISTORY",
         "SPECTRAL",
+        "CONTENT",
         "POPULAR",
     )
     factors: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 64
@@ -54,6 +55,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     loss: Loss = "QueryRMSE"  # of the ranker, as is what follows down to l2_leaf_reg: decision 0018
     linear: bool = True  # whether trees correct a linear model, as only that loss can: decision 0027
     trees: Annotated[int, msgspec.Meta(ge=0)] = 200
+    tree_seeds: Annotated[int, msgspec.Meta(ge=1, le=8)] = 2  # so many times these trees, their mean: decision 0038
     choose_ranker: bool = True  # training may take fewer trees, or trees alone
     learning_rate: float = 0.05
     depth: Annotated[int, msgspec.Meta(ge=1, le=DEPTH)] = 6
@@ -90,6 +92,7 @@ class Bundle:
     transitions: Neighbours
     nearby: Neighbours
     similar: Neighbours
+    content: Neighbours
     spectral: Spectral
     spectral_index: Index
     item_stats: ItemStats

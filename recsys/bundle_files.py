@@ -54,7 +54,7 @@ _ARRAYS = (
     _Array("gram", "float32", ("d", "d")),
     *(
         one
-        for table in ("transitions", "nearby", "similar")
+        for table in ("transitions", "nearby", "similar", "content")
         for one in (
             _Array(f"{table}.item", "int32", ("N", "*"), below="N", least=-1),
             _Array(f"{table}.weight", "float32", ("N", "*")),
@@ -150,6 +150,7 @@ def load(directory: Path, trusted: TrustedKeys | None = None) -> tuple[Bundle, M
             transitions=_neighbours(directory, "transitions", arrays),
             nearby=_neighbours(directory, "nearby", arrays),
             similar=_neighbours(directory, "similar", arrays),
+            content=_neighbours(directory, "content", arrays),
             spectral=_spectral(directory, arrays),
             spectral_index=_index(directory, "spectral_index.faiss", sides, "s"),
             item_stats=ItemStats(

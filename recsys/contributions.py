@@ -10,12 +10,13 @@ from recsys.training.evidence import Table
 from recsys.types import Source, World
 from recsys.users import Users
 
-TABLE_OF: dict[Source, Table] = {
+TABLE_OF: dict[Source, Table] = {  # that events make
     Source.TRANSITIONS: "transitions",
     Source.NEARBY: "nearby",
     Source.SIMILAR: "similar",
     Source.HISTORY: "similar",
 }
+_TABLE = {**TABLE_OF, Source.CONTENT: "content"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ def contributions(world: World, users: Users, row: int, item: int, source: Sourc
         row: The user's, in `users`. item: A row of the bundle.
     """
     bundle, recipe, history = world.bundle, world.bundle.recipe, users.history
-    if source in TABLE_OF:
-        table: Neighbours = getattr(bundle, TABLE_OF[source])
+    if source in _TABLE:
+        table: Neighbours = getattr(bundle, _TABLE[source])
         weight = history.weight[row] if source is Source.HISTORY else recency(recipe.recent, recipe.recent_decay, 1)[0]
         return _of_table(table, history.item[row, : len(weight)], weight, item)
     if source is Source.ALS:

@@ -72,6 +72,7 @@ def overlaid(bundle: Bundle, descriptions: Mapping[str, Description]) -> Bundle:
         nearby=_moved(bundle.nearby, row_of[:n], len(ids)),
         fresh=_read_only(np.sort(fresh)),
         similar=_moved(bundle.similar, row_of[:n], len(ids)),
+        content=_moved(bundle.content, row_of[:n], len(ids)),
         spectral=_spread(bundle.spectral, row_of[:n], len(ids)),
         spectral_index=bundle.spectral_index.extended(
             row_of[:n], np.zeros((0, bundle.spectral.vector.shape[1])), fresh[:0]

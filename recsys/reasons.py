@@ -7,8 +7,8 @@ from recsys.types import Source, World
 
 
 def reasons(world: World, recent: np.ndarray, item: int, sources: int) -> list[str]:
-    """Reason codes of one item, e.g. `follows:<item_id>`, `near:<item_id>`, `similar_to:<item_id>`, `similar_taste`,
-    `new`, `popular`.
+    """Reason codes of one item, e.g. `follows:<item_id>`, `near:<item_id>`, `similar_to:<item_id>`,
+    `described_like:<item_id>`, `similar_taste`, `new`, `popular`.
 
     Args:
         recent: int32 [h], the user's newest interactions in rows of the bundle, newest first, -1 for unknown.
@@ -21,6 +21,7 @@ def reasons(world: World, recent: np.ndarray, item: int, sources: int) -> list[s
         (Source.NEARBY, "near", world.bundle.nearby, recipe.recent, recipe.recent_decay),
         (Source.SIMILAR, "similar_to", world.bundle.similar, recipe.recent, recipe.recent_decay),
         (Source.HISTORY, "similar_to", world.bundle.similar, len(recent), 1.0),
+        (Source.CONTENT, "described_like", world.bundle.content, recipe.recent, recipe.recent_decay),
     ):
         if sources >> source & 1:
             cause = _strongest(table, recent[:depth], item, decay)

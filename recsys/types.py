@@ -31,6 +31,7 @@ class Source(IntEnum):
     HISTORY = 5  # what users of all the items like that this user liked
     SPECTRAL = 6  # nearest in the smooth part of the graph of users and items
     NEARBY = 7  # what is met shortly before or after the user's last interactions
+    CONTENT = 8  # what is described like the user's last interactions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -248,7 +249,7 @@ class CandidateSet:
     Attributes:
         indptr: int64 [b + 1], where the cells of each request start.
         item: int32 [m], rows of the bundle, distinct within a request.
-        sources: uint8 [m], bit `Source` set where that source brought the item.
+        sources: uint16 [m], bit `Source` set where that source brought the item.
         retrieval_score: float32 [m], reciprocal-rank fusion of the sources; falling within a request.
         source_score: float32 [len(Source), m], each source's own score, 0 where it did not bring the item.
     """
@@ -269,7 +270,7 @@ class CandidateSet:
 
     def by_chance(self) -> np.ndarray:
         """Whether no source found a cell, only the draw of a new item, bool [m]."""
-        return self.sources == np.uint8(1 << Source.NEW)
+        return self.sources == np.uint16(1 << Source.NEW)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -280,7 +281,7 @@ class Slates:
         indptr: int64 [b + 1].
         item: int32 [t], rows of the bundle.
         score: float64 [t], the ranker's score.
-        sources: uint8 [t], bits of `Source`.
+        sources: uint16 [t], bits of `Source`.
         personal: bool [b], false where nothing of the user was known (cold start).
         removed: int64 [b, 4], items of the bundle ruled out, by `filtering.Reason`.
         propensity: float32 [b], with which the item on the last place was drawn from the new ones; 0 where it was not.

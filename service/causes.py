@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from recsys.bundle import Bundle
 from recsys.contributions import TABLE_OF, Contribution, contributions
 from recsys.datasets.dataset import Dataset
 from recsys.features.codec import unpack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.recommend import retrieve
+from recsys.retrieval.content import in_common
 from recsys.training.evidence import pair, positives_of
 from recsys.training.log import Log
 from recsys.types import Source, World
@@ -98,11 +100,13 @@ def _cause(
 ) -> dict[str, Any]:
     """One interaction of the user, and who of the training data tied it to the item.
 
-    A cell of a table comes with the weight that its events give. Vectors are made from all events at once: beside them
-    stand the users who liked both, who come nearest to a reason.
+    A cell of a table comes with the weight that its events give; that of descriptions, with what is in both. Vectors
+    are made from all events at once: beside them stand the users who liked both, who come nearest to a reason.
     """
     cause_id = world.bundle.vocabulary.item_id[one.item]
     said: dict[str, Any] = {"item_id": cause_id, "adds": one.adds, "weight": one.weight}
+    if source is Source.CONTENT:
+        return said | {"evidence": None, "in_common": _in_common(world.bundle, one.item, item_id)}
     if learnt is None:
         return said | {"evidence": None}
     tied = pair(learnt.past, TABLE_OF.get(source, "similar"), item_key(cause_id), item_key(item_id))
@@ -116,6 +120,12 @@ def _cause(
         ],
     }
     return said | {"evidence": evidence}
+
+
+def _in_common(bundle: Bundle, one: int, item_id: str) -> list[str]:
+    other = int(bundle.vocabulary.rows(np.array([item_key(item_id)], np.uint64))[0])
+    names = [[bundle.category_name[number] for number in bundle.item_category[row].tolist()] for row in (one, other)]
+    return in_common((bundle.title[one], bundle.title[other]), (names[0], names[1]))
 
 
 def _event(learnt: Learnt, place: int) -> dict[str, Any]:

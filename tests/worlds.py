@@ -139,6 +139,7 @@ def tiny_world() -> World:
         spectral=Spectral(factors, np.array([1, 2, 4, 1, 1], np.float32)),
         spectral_index=FaissIndex.build(factors),
         similar=Neighbours(alike, np.where(alike >= 0, [[0.75, 0]], 0).astype(np.float32)),
+        content=Neighbours(alike, np.where(alike >= 0, [[0.375, 0]], 0).astype(np.float32)),
         item_stats=stats,
     )
     return World(bundle, stats)

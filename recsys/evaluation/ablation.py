@@ -44,8 +44,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "cross_transitions",
         "cross_nearby",
         "cross_similar",
+        "cross_content",
     ),
     "features of nearness": ("cross_nearby",),
+    "features of descriptions": ("cross_content",),
     "features among the candidates": tuple(name for name in NAMES if name.endswith("_among")),
     "category features": ("cross_category",),
     "fused score as a feature": ("cross_retrieval",),
@@ -101,6 +103,7 @@ def variants(recipe: Recipe, candidates: int) -> list[Variant]:
     rankers = [
         Variant("linear ranker", {"linear": True, "trees": 0}, candidates),
         Variant("linear ranker with 50 trees", {"linear": True, "trees": 50}, candidates),
+        Variant("trees of one seed", {"tree_seeds": 1}, candidates),
         Variant("trees alone", trees, candidates),
     ]
     losses = [Variant(f"trees alone, loss {loss}", {"loss": loss, **trees}, candidates) for loss in LOSSES]

@@ -10,10 +10,11 @@ from types import MappingProxyType
 
 import numpy as np
 
+from recsys.contributions import contributions
 from recsys.explanations.explanation import Explanation
 from recsys.features import item, user
 from recsys.features.matrix import NAMES
-from recsys.types import World
+from recsys.types import Source, World
 from recsys.verbs import Verb
 
 NAMED = 2  # items that the user met, in one sentence
@@ -35,6 +36,7 @@ _OF_CROSS = {
     "cross_factor": "similar_items",
     "cross_als": "taste",
     "cross_spectral": "taste",
+    "cross_content": "content",
     "cross_category": "categories",
     "cross_retrieval": "sources",
 }
@@ -131,6 +133,10 @@ def _text(explained: Explanation, group: str, row: int, *, named: bool) -> str:
     if group == "categories":
         shared = _shared_categories(explained, row)
         return f"you often choose {' and '.join(shared)}" if shared else ""
+    if group == "content":
+        users = explained.trace.retrieved.users_of(world, explained.trace.batch)
+        alike = contributions(world, users, 0, row, Source.CONTENT)
+        return "its title and categories are like those of an item that you met" if alike else ""
     if group == "taste":
         return "close to your taste as a whole"
     if group in ("last_interactions", "similar_items") and not named:

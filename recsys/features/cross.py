@@ -67,6 +67,18 @@ def _history(frame: "Frame") -> np.ndarray:
     return frame.similar_sums[2]
 
 
+def _content_last(frame: "Frame") -> np.ndarray:
+    return frame.content_sums[0]
+
+
+def _content(frame: "Frame") -> np.ndarray:
+    return frame.content_sums[1]
+
+
+def _content_long(frame: "Frame") -> np.ndarray:
+    return frame.content_sums[2]
+
+
 def _retrieval(frame: "Frame") -> np.ndarray:
     return frame.candidates.retrieval_score
 
@@ -113,6 +125,15 @@ FEATURES = (
     Feature("cross_similar_last", 1, 0.0, "co-occurrence with the newest interaction", "cell", _similar_last),
     Feature("cross_similar", 2, 0.0, "decayed co-occurrence with the newest interactions", "cell", _similar),
     Feature("cross_history", 1, 0.0, "co-occurrence with all positives of the ring", "cell", _history),
+    Feature(
+        "cross_content_last", 1, 0.0, "likeness of its description to the newest interaction", "cell", _content_last
+    ),
+    Feature(
+        "cross_content", 1, 0.0, "decayed likeness of its description to the newest interactions", "cell", _content
+    ),
+    Feature(
+        "cross_content_long", 1, 0.0, "slowly decayed likeness of its description to the ring", "cell", _content_long
+    ),
     Feature(
         "cross_retrieval", 3, 0.0, "reciprocal-rank fusion of the eligible items of each source", "cell", _retrieval
     ),

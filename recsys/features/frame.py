@@ -72,11 +72,7 @@ class Frame:
     @cached_property
     def nearby_sums(self) -> np.ndarray:
         """Nearness to the newest interaction, decayed to the newest, slowly decayed to the ring: float32 [3, m]."""
-        recent, b = self._last_and_recent, len(self.now_s)
-        ring = self.history.item.shape[1]
-        weights = np.zeros((3, b, ring), np.float32)
-        weights[:2, :, : recent.shape[2]], weights[2] = recent, recency(ring, LONG_DECAY, b)
-        return self._related(self.world.bundle.nearby, weights)
+        return self._related(self.world.bundle.nearby, self._last_recent_and_ring)
 
     @cached_property
     def similar_sums(self) -> np.ndarray:
@@ -87,12 +83,25 @@ class Frame:
         return self._related(self.world.bundle.similar, weights)
 
     @cached_property
+    def content_sums(self) -> np.ndarray:
+        """Likeness of descriptions, with the weights of `nearby_sums`: float32 [3, m]."""
+        return self._related(self.world.bundle.content, self._last_recent_and_ring)
+
+    @cached_property
     def _last_and_recent(self) -> np.ndarray:
         recipe = self.world.bundle.recipe
         step = recency(recipe.recent, recipe.recent_decay, len(self.now_s))
         last = np.zeros_like(step)
         last[:, 0] = 1
         return np.stack([last, step])
+
+    @cached_property
+    def _last_recent_and_ring(self) -> np.ndarray:
+        recent, b = self._last_and_recent, len(self.now_s)
+        ring = self.history.item.shape[1]
+        weights = np.zeros((3, b, ring), np.float32)
+        weights[:2, :, : recent.shape[2]], weights[2] = recent, recency(ring, LONG_DECAY, b)
+        return weights
 
     def _related(self, table: "Neighbours", weight: np.ndarray) -> np.ndarray:
         seed, candidates = self.history.item[:, : weight.shape[2]], self.candidates

@@ -23,7 +23,7 @@ class Measured:
 
     Attributes:
         known: int64 [b], interactions known of the user, session included.
-        indptr: int64 [b + 1], candidates of each request. matrix: float32 [m, F]. sources: uint8 [m].
+        indptr: int64 [b + 1], candidates of each request. matrix: float32 [m, F]. sources: uint16 [m].
         score: float64 [b], of the best candidate; NaN where it is not finite, or there is none.
         lists: int32 [b, HEAD], rows of the bundle, -1 for an empty place.
     """

@@ -6,7 +6,7 @@ from threadpoolctl import threadpool_limits
 
 from recsys.ranking.linear import Linear
 
-QUESTIONS = 4_000  # that it learns from: it has two weights a feature
+QUESTIONS = 8_000  # that it learns from: it has two weights a feature; decision 0038
 PENALTY = 100.0  # of the squares of the standardised weights, beside the sum over questions; 1 to 1,000 rank alike
 TAIL = 0.001  # share of the rows beyond each bound
 _STEPS = 150

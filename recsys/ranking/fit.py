@@ -1,6 +1,7 @@
 """Training of the ranker: the linear part first, then trees on what it leaves."""
 
 import numpy as np
+from msgspec.structs import replace
 
 from recsys.bundle import Recipe
 from recsys.errors import TrainingError
@@ -8,6 +9,7 @@ from recsys.ranking.catboost import fit_trees
 from recsys.ranking.conditional_logit import fit_linear
 from recsys.ranking.linear import Linear
 from recsys.ranking.ranker import Ranker
+from recsys.ranking.trees import Trees
 
 _SCORED = 50_000  # rows, about, that importance is measured on
 
@@ -28,9 +30,9 @@ def fit_ranker(
         features: float32 [m, F]. label: float32 [m], 1 for a right answer, else 0.
         group: int64 [m], the request of each row; rows of a group stand together.
         weight: float32 [m], above 0, of each row in the loss; only ratios count. None: all the same.
-        recipe: Its linear, loss, ignored_features, trees, learning_rate, depth, l2_leaf_reg and seed are taken. The
-            linear part gives shares between 0 and 1, which only QueryRMSE can start from: with another loss, trees
-            learn alone.
+        recipe: Its linear, loss, ignored_features, trees, tree_seeds, learning_rate, depth, l2_leaf_reg and seed are
+            taken. The linear part gives shares between 0 and 1, which only QueryRMSE can start from: with another
+            loss, trees learn alone.
         threads: None: one for each processor. The number changes not a bit of the result.
     Raises:
         TrainingError: no group, or none with a positive.
@@ -44,8 +46,21 @@ def fit_ranker(
         alike = np.ones(len(label), np.float32) if weight is None else weight
         linear = fit_linear(features, label, indptr, alike, ignored=ignored, seed=recipe.seed)
         before = linear.share(np.ascontiguousarray(features.T), indptr)
-    trees = fit_trees(features, label, group, weight, before=before, names=names, recipe=recipe, threads=threads)
-    return Ranker(names, linear, trees)
+    seeds = range(recipe.seed, recipe.seed + (recipe.tree_seeds if recipe.trees else 1))
+    trees = [
+        fit_trees(
+            features,
+            label,
+            group,
+            weight,
+            before=before,
+            names=names,
+            recipe=replace(recipe, seed=seed),
+            threads=threads,
+        )
+        for seed in seeds
+    ]
+    return Ranker(names, linear, Trees.mean(trees) if len(trees) > 1 else trees[0])
 
 
 def bounds(group: np.ndarray) -> np.ndarray:

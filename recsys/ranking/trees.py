@@ -5,6 +5,7 @@ CatBoost trains them (`recsys.ranking.catboost`). Its own `predict` takes 328 us
 like all others of a bundle, so serving runs no model parser.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,14 @@ class Trees:
     leaf: np.ndarray
     bias: float
 
+    @classmethod
+    def mean(cls, parts: Sequence["Trees"]) -> "Trees":
+        """The trees of all parts, whose sum is the mean of the parts' sums."""
+        feature, border, leaf = (
+            np.concatenate([getattr(one, name) for one in parts]) for name in ("feature", "border", "leaf")
+        )
+        return cls(feature, border, leaf / len(parts), sum(one.bias for one in parts) / len(parts))
+
     def __len__(self) -> int:
         return len(self.feature)
 
@@ -39,7 +48,7 @@ class Trees:
         return self.feature.shape[1]
 
     def first(self, count: int) -> "Trees":
-        """What boosting had after so many trees."""
+        """What boosting had after so many trees; of trees that are no mean."""
         return Trees(self.feature[:count], self.border[:count], self.leaf[:count], self.bias)
 
     def sum(self, columns: np.ndarray) -> np.ndarray:

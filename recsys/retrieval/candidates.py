@@ -10,7 +10,7 @@ from recsys.users import Users
 
 DEPTH = 128  # items that each personal source brings
 POPULAR_MIN = 64
-TIED = {Source.TRANSITIONS, Source.NEARBY, Source.SIMILAR, Source.HISTORY}  # by tables of neighbours
+TIED = {Source.TRANSITIONS, Source.NEARBY, Source.SIMILAR, Source.HISTORY, Source.CONTENT}  # by tables of neighbours
 SEARCHED = 0.5  # quality; below it vectors are not searched: the two searches take a third of all, .003 of NDCG@10 each
 
 
@@ -65,6 +65,7 @@ def read(
         (Source.NEARBY, bundle.nearby, recent),
         (Source.SIMILAR, bundle.similar, recent),
         (Source.HISTORY, bundle.similar, history.weight),
+        (Source.CONTENT, bundle.content, recent),
     ):
         if source in sources:
             seed = history.item[:, : weight.shape[1]]

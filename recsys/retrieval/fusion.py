@@ -32,7 +32,7 @@ def fuse(
             nothing to the score that is returned, or a draw would change what is thought of other candidates.
     Returns:
         Bounds int64 [b + 1] and per cell, by falling fused score and then rising item: item int32 [m], source bits
-        uint8 [m], fused score float32 [m] = sum of 1 / (RRF_K + position), weights float32 [n_sources, m] summed in
+        uint16 [m], fused score float32 [m] = sum of 1 / (RRF_K + position), weights float32 [n_sources, m] summed in
         order of the columns.
     """
     b, width = len(wanted), 0
@@ -43,13 +43,13 @@ def fuse(
         size *= 2
     table = np.empty(size, np.int32)  # open addressing: item -> its cell
     at_item, at_fused = np.empty(width, np.int32), np.empty(width, np.float64)
-    at_bits, at_weight = np.empty(width, np.uint8), np.empty((width, n_sources), np.float64)
+    at_bits, at_weight = np.empty(width, np.uint16), np.empty((width, n_sources), np.float64)
     keys = np.empty(width, np.int64)
     share = 1.0 / (RRF_K + np.arange(width))
     bounds = np.zeros(b + 1, np.int64)
     most = int(np.minimum(wanted, width).sum())
     out_item, out_fused = np.empty(most, np.int32), np.empty(most, np.float32)
-    out_bits, out_weight = np.empty(most, np.uint8), np.empty((n_sources, most), np.float32)
+    out_bits, out_weight = np.empty(most, np.uint16), np.empty((n_sources, most), np.float32)
     for row in range(b):
         table[:] = -1
         cells = _collect(row, item, weight, length, source, share, table, at_item, at_fused, at_bits, at_weight)
@@ -105,7 +105,7 @@ def _collect(
                 at_item[cell], at_fused[cell], at_bits[cell] = found, 0.0, 0
                 at_weight[cell, :] = 0.0
             at_fused[cell] += share[position]
-            at_bits[cell] |= np.uint8(1 << own)
+            at_bits[cell] |= np.uint16(1 << own)
             at_weight[cell, own] += weights[column]
     return cells
 

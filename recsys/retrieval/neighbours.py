@@ -25,9 +25,13 @@ class Neighbours:
     weight: np.ndarray
 
     @classmethod
-    def from_matrix(cls, matrix: sparse.csr_array, k: int) -> "Neighbours":
-        """Keep the k strongest of each row of a non-negative [N, N] matrix but the diagonal; ties by item row."""
-        return cls(*_strongest(matrix.indptr, matrix.indices, matrix.data.astype(np.float32), k))
+    def from_matrix(cls, matrix: sparse.csr_array, k: int, *, first: int = 0) -> "Neighbours":
+        """Keep the k strongest of each row of a non-negative matrix but the diagonal; ties by item row.
+
+        Args:
+            matrix: [n, N], of all items or of `n` that stand together. first: Row of the first of them.
+        """
+        return cls(*_strongest(matrix.indptr, matrix.indices, matrix.data.astype(np.float32), k, first))
 
 
 def transitions(user: np.ndarray, item: np.ndarray, positive: np.ndarray, n_items: int, *, k: int) -> Neighbours:
@@ -100,14 +104,16 @@ def co_occurrence(user: np.ndarray, item: np.ndarray, n_items: int, *, k: int) -
 
 
 @njit(cache=True)
-def _strongest(indptr: np.ndarray, column: np.ndarray, value: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _strongest(
+    indptr: np.ndarray, column: np.ndarray, value: np.ndarray, k: int, first: int
+) -> tuple[np.ndarray, np.ndarray]:
     n = len(indptr) - 1
     item, weight = np.full((n, k), -1, np.int32), np.zeros((n, k), np.float32)
     for row in range(n):
         start, end = indptr[row], indptr[row + 1]
         own = value[start:end].copy()
         for cell in range(start, end):
-            if column[cell] == row:
+            if column[cell] == first + row:
                 own[cell - start] = 0  # an item is no neighbour of its own
         size = len(own)
         least = np.partition(own, size - k)[size - k] if size > k else np.float32(0)

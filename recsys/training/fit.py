@@ -11,6 +11,7 @@ from recsys.bundle import Bundle, Recipe
 from recsys.datasets.dataset import Dataset
 from recsys.errors import TrainingError
 from recsys.features.item_counts import ItemCounts
+from recsys.retrieval.content import content
 from recsys.retrieval.index import Index, build_index
 from recsys.retrieval.neighbours import co_occurrence, nearby, transitions
 from recsys.retrieval.spectral import Spectral
@@ -49,6 +50,7 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
         dataset.item_category[dataset.item_category_indptr[i] : dataset.item_category_indptr[i + 1]] for i in source_of
     ]
     item_category = Ragged.of(lists, np.int32)
+    title = [dataset.item_title[i] for i in source_of]
     by_category = np.argsort(item_category.values, kind="stable")
     owners = np.repeat(np.arange(n, dtype=np.int32), counts)[by_category]
     bounds = np.searchsorted(item_category.values[by_category], np.arange(len(dataset.categories) + 1))
@@ -56,7 +58,7 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
         id="",
         recipe=recipe,
         vocabulary=vocabulary,
-        title=TextColumn.of([dataset.item_title[i] for i in source_of]),
+        title=TextColumn.of(title),
         category_name=tuple(dataset.categories),
         item_category=item_category,
         category_item=Ragged(bounds.astype(np.int64), owners),
@@ -68,6 +70,7 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
         spectral=spectral,
         spectral_index=spectral_index,
         similar=co_occurrence(past.user[liked], item[liked], n, k=recipe.neighbours),
+        content=content(title, item_category, k=recipe.neighbours),
         item_stats=item_stats(vocabulary.key, past, until_s=until_s),
     )
 

@@ -156,6 +156,8 @@ def _of_sources(found: dict[str, Any]) -> Iterator[str]:
         for cause in one["because_of"]:
             weight = "" if cause["weight"] is None else f", weight {cause['weight']:.4g}"
             yield f"  {cause['item_id']} adds {cause['adds']:.4g}{weight}"
+            if shared := cause.get("in_common"):
+                yield f"    both are described with {', '.join(shared)}"
             if evidence := cause["evidence"]:
                 made = {True: ", which give that weight", False: ", which give another weight"}
                 same = made.get(evidence["same_weight"], "")

@@ -38,6 +38,8 @@ PER_ITEM = [
         "nearby.weight",
         "similar.item",
         "similar.weight",
+        "content.item",
+        "content.weight",
     ),
     *(
         f"item_stats.{part}"

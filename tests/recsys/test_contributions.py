@@ -13,7 +13,15 @@ from recsys.types import Source, World
 from recsys.users import Users
 from tests.worlds import batch_of, random_asks
 
-PERSONAL = [Source.ALS, Source.TRANSITIONS, Source.SIMILAR, Source.HISTORY, Source.SPECTRAL, Source.NEARBY]
+PERSONAL = [
+    Source.ALS,
+    Source.TRANSITIONS,
+    Source.SIMILAR,
+    Source.HISTORY,
+    Source.SPECTRAL,
+    Source.NEARBY,
+    Source.CONTENT,
+]
 
 
 @pytest.mark.parametrize("source", PERSONAL)

@@ -15,7 +15,7 @@ def bits(*sources: Source) -> int:
 def test_every_source_has_its_code_strongest_cause_first(tiny: World) -> None:
     recent = np.array([A, -1, -1], np.int32)
     found = reasons(tiny, recent, C, bits(*Source))
-    assert found == ["follows:a", "near:a", "similar_to:a", "similar_taste", "new"]
+    assert found == ["follows:a", "near:a", "similar_to:a", "described_like:a", "similar_taste", "new"]
 
 
 def test_cause_is_the_interaction_that_contributed_most_after_decay(tiny: World) -> None:

@@ -51,12 +51,12 @@ def rankers() -> dict[str, Ranker]:
 def test_kinds_are_what_they_are_called(rankers: dict[str, Ranker]) -> None:
     assert {kind: (len(one.trees), bool(one.linear.plain.any())) for kind, one in rankers.items()} == {
         "linear alone": (0, True),
-        "trees alone": (30, False),
-        "linear and trees": (30, True),
-        "shallow": (30, True),
-        "PairLogit": (30, False),
-        "QuerySoftMax": (30, False),
-        "YetiRank": (30, False),
+        "trees alone": (60, False),
+        "linear and trees": (60, True),
+        "shallow": (60, True),
+        "PairLogit": (60, False),
+        "QuerySoftMax": (60, False),
+        "YetiRank": (60, False),
     }
 
 

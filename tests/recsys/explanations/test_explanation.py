@@ -175,7 +175,8 @@ def test_sources_and_their_places_are_those_of_the_candidates(world: World) -> N
 def test_every_feature_is_in_one_group() -> None:
     assert set(GROUP) == set(NAMES)
     assert set(GROUP.values()) == {
-        *("last_interactions", "similar_items", "taste", "categories", "demand", "reception", "sources", "user")
+        *("last_interactions", "similar_items", "taste", "content", "categories", "demand", "reception"),
+        *("sources", "user"),
     }
 
 

@@ -16,7 +16,7 @@ from recsys.types import CandidateSet, Source, World
 from recsys.verbs import Verb
 from tests.worlds import START_S, Ask, batch_of
 
-GOLDEN_SCHEMA_HASH = "012fdf8d6f675d20d49d0146303f453d722d59f6aac753b23048c8d82d71b036"
+GOLDEN_SCHEMA_HASH = "5d777c37d5c97d77e003cc9995d2de3b86b66633747f251eaa5faff1f58e8670"
 
 # One user liked a an hour and two seconds ago and hid b an hour ago, the other is unknown; both are offered c, e.
 # (name, version) -> values for (user 1, c), (user 1, e), (user 2, c), (user 2, e).
@@ -45,6 +45,9 @@ GOLDEN: dict[tuple[str, int], list[float]] = {
     ("cross_similar_last", 1): [0.0, 0.0, 0.0, 0.0],
     ("cross_similar", 2): [0.7 * 0.75, 0.0, 0.0, 0.0],
     ("cross_history", 1): [0.75, 0.0, 0.0, 0.0],
+    ("cross_content_last", 1): [0.0, 0.0, 0.0, 0.0],
+    ("cross_content", 1): [0.7 * 0.375, 0.0, 0.0, 0.0],
+    ("cross_content_long", 1): [0.9 * 0.375, 0.0, 0.0, 0.0],
     ("cross_retrieval", 3): [0.05, 0.03, 0.02, 0.01],
     ("cross_als_among", 1): [1.0, 0.0, 0.0, 0.0],
     ("cross_spectral_among", 1): [1.0, 0.0, 0.0, 0.0],
@@ -62,7 +65,7 @@ def frame_by_hand(tiny: World) -> Frame:
     cells = CandidateSet(
         indptr=np.array([0, 2, 4]),
         item=np.array([2, 4, 2, 4], np.int32),
-        sources=np.full(4, 15, np.uint8),
+        sources=np.full(4, 15, np.uint16),
         retrieval_score=np.array([0.05, 0.03, 0.02, 0.01], np.float32),
         source_score=np.zeros((len(Source), 4), np.float32),
     )

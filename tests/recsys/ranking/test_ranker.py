@@ -10,6 +10,7 @@ from recsys.bundle import Loss, Recipe
 from recsys.errors import TrainingError
 from recsys.ranking.catboost import as_arrays
 from recsys.ranking.fit import bounds, fit_ranker, importance
+from recsys.ranking.trees import Trees
 
 NAMES = tuple("abcdefgh")
 
@@ -42,7 +43,7 @@ def test_a_request_is_scored_alike_whatever_its_neighbours_and_layout() -> None:
     features, label, group = _data(2000)
     ranker = fit_ranker(features, label, group, names=NAMES, recipe=Recipe(trees=20, seed=1))
     assert ranker.linear.plain.any()
-    assert len(ranker.trees) == 20
+    assert len(ranker.trees) == 2 * 20
     indptr = np.array([0, 1, 255, 258, 300, 300, 2000])
     whole = ranker.score(features, indptr)
     assert np.array_equal(ranker.score(np.asfortranarray(features), indptr), whole)
@@ -73,7 +74,20 @@ def test_trees_learn_alone_where_the_recipe_or_the_loss_wants_it(loss: Loss, lin
     recipe = Recipe(trees=10, loss=loss, linear=linear, seed=1)
     ranker = fit_ranker(features, label, group, names=NAMES, recipe=recipe)
     assert ranker.linear.plain.any() == used
-    assert len(ranker.trees) == 10
+    assert len(ranker.trees) == 2 * 10
+
+
+def test_trees_of_several_seeds_are_averaged() -> None:
+    features, label, group = _data(2000)
+    columns = np.ascontiguousarray(features.T)
+
+    def trees(seed: int, seeds: int) -> Trees:
+        recipe = Recipe(trees=15, linear=False, seed=seed, tree_seeds=seeds)
+        return fit_ranker(features, label, group, names=NAMES, recipe=recipe).trees
+
+    alone = [trees(seed, 1).sum(columns) for seed in (4, 5, 6)]
+    assert not np.array_equal(alone[0], alone[1])
+    np.testing.assert_allclose(trees(4, 3).sum(columns), np.mean(alone, axis=0), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("trees", [0, 40])

@@ -49,6 +49,7 @@ def wide(tiny: World) -> World:
         transitions=nothing,
         nearby=nothing,
         similar=nothing,
+        content=nothing,
         spectral=Spectral(factors, np.ones(WIDE, np.float32)),
         spectral_index=FaissIndex.build(factors),
         item_stats=stats,
@@ -96,6 +97,7 @@ def lists_of(world: World, batch: QueryBatch, users: Users, row: int) -> Lists:
         (Source.NEARBY, bundle.nearby, newest),
         (Source.SIMILAR, bundle.similar, newest),
         (Source.HISTORY, bundle.similar, history.weight[row].tolist()),
+        (Source.CONTENT, bundle.content, newest),
     ):
         total: dict[int, float] = {}
         for item, counts in zip(history.item[row].tolist(), weights, strict=False):
@@ -152,7 +154,7 @@ def test_union_is_reciprocal_rank_fusion_of_all_lists(world: World) -> None:
 def test_union_of_hand_made_lists(tiny: World) -> None:
     """Who liked a has the vector (42, -24) / 129, so ALS says c, b; spectral (1, 0) says c; a leads to b and c.
 
-    a is like c, by its last item and by its history.
+    a is like c, by its last item, by its history and by its description.
 
     Popular are b, c, e. a is seen and d cannot be had, so nothing counts them.
     """
@@ -161,10 +163,10 @@ def test_union_of_hand_made_lists(tiny: World) -> None:
     by_name = {"abcde"[item]: cell for cell, item in enumerate(found.item)}
     assert list(by_name) == ["c", "b", "e"]
     c = by_name["c"]
-    assert found.sources[c] == 0b1101111
-    assert found.retrieval_score[c] == pytest.approx(1 / 60 + 1 / 61 + 1 / 60 + 1 / 61 + 1 / 60 + 1 / 60)
+    assert found.sources[c] == 0b101101111
+    assert found.retrieval_score[c] == pytest.approx(5 / 60 + 2 / 61)
     als = (3 * 42 - 4 * 24) / 129
-    np.testing.assert_allclose(found.source_score[:, c], [als, 0.25, 0.75, 0, 0, 0.75, 3, 0], rtol=1e-5)
+    np.testing.assert_allclose(found.source_score[:, c], [als, 0.25, 0.75, 0, 0, 0.75, 3, 0, 0.375], rtol=1e-5)
     assert found.retrieval_score[by_name["b"]] == pytest.approx(1 / 61 + 1 / 60 + 1 / 60 + 1 / 60 + 1 / 61)
     assert found.sources[by_name["e"]] == 1 << Source.POPULAR
 
@@ -230,7 +232,8 @@ def test_user_without_a_positive_gets_what_follows_and_what_is_popular(tiny: Wor
     found, _ = unite(tiny, batch_of(tiny, [Ask([("a", Verb.HIDE, START_S)])]))
     sources = dict(zip(found.item.tolist(), found.sources.tolist(), strict=True))
     follows, near, alike, popular = (1 << Source[s] for s in ("TRANSITIONS", "NEARBY", "SIMILAR", "POPULAR"))
-    assert sources == {1: follows | near | popular, 2: follows | alike | popular, 4: popular}
+    described = 1 << Source.CONTENT
+    assert sources == {1: follows | near | popular, 2: follows | alike | described | popular, 4: popular}
 
 
 def test_wanted_candidates_are_those_of_the_world_or_half_more_than_the_count(world: World) -> None:
@@ -298,7 +301,7 @@ def test_list_comes_back_short_only_where_the_catalogue_is(
 def test_low_quality_ranks_its_share_without_searching_vectors_where_neighbours_are_known(world: World) -> None:
     asks = [Ask(likes(*(world.bundle.vocabulary.item_id[row] for row in range(k, k + 9)))) for k in range(12)]
     whole = batch_of(world, asks)
-    vectors = np.uint8(1 << Source.ALS | 1 << Source.SPECTRAL)
+    vectors = np.uint16(1 << Source.ALS | 1 << Source.SPECTRAL)
     for quality, searched in ((1.0, True), (0.5, True), (0.25, False)):
         batch = replace(whole, quality=np.full(len(asks), quality, np.float32))
         found, _ = unite(world, batch)
@@ -320,4 +323,4 @@ def test_low_quality_searches_vectors_where_nothing_else_is_personal_and_within_
         (world, Ask(likes(ids[0], ids[1]), categories=[world.bundle.category_name[0]])),
     ):
         found, _ = unite(one, replace(batch_of(one, [ask]), quality=np.array([0.25], np.float32)))
-        assert np.any(found.sources & np.uint8(1 << Source.ALS | 1 << Source.SPECTRAL))
+        assert np.any(found.sources & np.uint16(1 << Source.ALS | 1 << Source.SPECTRAL))

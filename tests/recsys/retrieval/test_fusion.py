@@ -59,7 +59,7 @@ def test_fusion_is_the_sum_of_reciprocal_ranks_and_keeps_the_best(
     assert bits.tolist() == [cell[2] for cell in cells]
     np.testing.assert_allclose(fused, [cell[1] for cell in cells], rtol=1e-6)
     np.testing.assert_allclose(weights, np.array([cell[3] for cell in cells]).reshape(-1, SOURCES).T, rtol=1e-5)
-    types = (np.int64, np.int32, np.uint8, np.float32, np.float32)
+    types = (np.int64, np.int32, np.uint16, np.float32, np.float32)
     assert [one.dtype for one in (bounds, items, bits, fused, weights)] == list(types)
 
 

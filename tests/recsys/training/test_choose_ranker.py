@@ -16,6 +16,7 @@ from recsys.training.splits import temporal_next
 from tests import worlds
 
 RECIPE = Recipe(trees=120, depth=4, seed=3)
+EAGER = Recipe(trees=120, learning_rate=0.3, l2_leaf_reg=1.0, seed=3)  # whose trees learn what is chance
 
 
 def lesson(truth: str, questions: int, seed: int) -> Examples:
@@ -31,8 +32,7 @@ def lesson(truth: str, questions: int, seed: int) -> Examples:
 
 
 def test_where_the_truth_is_linear_no_tree_is_kept() -> None:
-    eager = Recipe(trees=120, learning_rate=0.3, l2_leaf_reg=1.0, seed=3)  # trees that learn what is chance
-    found = choose_ranker([lesson("linear", 300, 1)], lesson("linear", 1000, 2), eager)
+    found = choose_ranker([lesson("linear", 300, 1)], lesson("linear", 1000, 2), EAGER)
     assert (found.linear, found.trees, found.choose_ranker) == (True, 0, False)
 
 
@@ -40,6 +40,11 @@ def test_where_no_linear_model_knows_the_answer_trees_are_kept() -> None:
     found = choose_ranker([lesson("near", 600, 1), lesson("near", 600, 3)], lesson("near", 500, 2), RECIPE)
     assert found.trees >= 50
     assert not found.choose_ranker
+
+
+def test_what_is_ahead_by_chance_is_not_chosen() -> None:
+    found = choose_ranker([lesson("linear", 300, 1)], lesson("linear", 20, 2), EAGER)
+    assert (found.linear, found.trees) == (True, choose_ranker_module.USUAL)
 
 
 def test_no_ranker_has_more_trees_than_the_recipe() -> None:
@@ -72,7 +77,7 @@ def test_training_chooses_on_one_lesson_more_than_the_ranker_learns_from(choose:
     taught = teach(models, models.fitted.recipe).bundle
     assert not taught.recipe.choose_ranker
     assert taught.ranker is not None
-    assert len(taught.ranker.trees) == taught.recipe.trees
+    assert len(taught.ranker.trees) == taught.recipe.trees * taught.recipe.tree_seeds
     if not choose:
         assert (taught.recipe.linear, taught.recipe.trees) == (True, 60)
 
