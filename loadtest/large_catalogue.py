@@ -41,7 +41,7 @@ _DAY_S = 86_400
 def needed_bytes(n: int, recipe: Recipe) -> int:
     """Size of the files, nearly."""
     vectors = 5 * (recipe.factors + recipe.spectral_factors)  # 32 bits, and 8 in the index
-    return n * (vectors + 3 * 8 * recipe.neighbours + 150)
+    return n * (vectors + 4 * 8 * recipe.neighbours + 150)
 
 
 def write(invented: Invented, directory: Path) -> str:
@@ -112,9 +112,7 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--factors", type=int, default=default.factors)
     parser.add_argument("--spectral-factors", type=int, default=default.spectral_factors)
-    parser.add_argument(
-        "--neighbours", type=int, default=default.neighbours, help="of an item, in each of three tables"
-    )
+    parser.add_argument("--neighbours", type=int, default=default.neighbours, help="of an item, in each of four tables")
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--threads", type=int, default=2, help="of k-means")
     parser.add_argument("--promote", action="store_true", help="make it the champion")

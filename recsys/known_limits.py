@@ -66,7 +66,7 @@ def _catalogue(fields: Mapping[str, Any], report: Report) -> Iterator[Limit]:
         yield Limit(
             "items",
             f"{unmet:,} of {items:,} items ({unmet / items:.0%}) had no positive in what was learnt from: nothing but "
-            "their categories speaks for them.",
+            "their titles and categories speaks for them.",
         )
     coverage = report.rows[0].beyond["coverage"]
     if coverage < 1:

@@ -16,7 +16,7 @@ from recsys.known_limits import Limit, known_limits
 from recsys.manifest import Manifest, verify
 
 CHECKS = "data_checks.json"
-_RANKER = ("linear", "loss", "trees", "depth", "learning_rate")
+_RANKER = ("linear", "loss", "trees", "tree_seeds", "depth", "learning_rate")
 _USE = (
     "Orders the items of one catalogue for a user whose last interactions are known at the moment of asking, as "
     "`recommend()` of the commit above does.",

@@ -33,7 +33,7 @@ class Costs:
     store_cpu_ms: float = 0.025
     event_cpu_ms: float = 0.064
     store_event_cpu_ms: float = 0.022
-    bundle_bytes_per_item: float = 3_200.0
+    bundle_bytes_per_item: float = 4_000.0
     gateway_bytes: float = 200e6
     node_bytes: float = 1.5e9
     state_bytes: float = 1_300.0

@@ -9,9 +9,11 @@ from scipy import sparse
 from recsys.retrieval.neighbours import Neighbours
 from recsys.types import Ragged
 
-PAIRS = 500_000_000  # of items that share a word; words are read from the rarest on, as many as give no more than that
+PAIRS = (
+    500_000_000  # of items that share a term: read from the rarest on, as many as give no more; none of 22,360 items
+)
 _WORD = re.compile(r"\w+")
-_BLOCK = 4096  # items whose products with all others are in memory
+_BLOCK = 1024  # items whose products with all others are in memory: 8 bytes each, 180 MB where all 22,360 share a word
 
 
 def words(title: str) -> set[str]:
@@ -64,7 +66,9 @@ def _terms(title: Sequence[str], item_category: Ragged) -> sparse.csr_array:
     matrix = sparse.csr_array((weight[of.values], of.values, of.indptr), shape=(n, len(having)))
     matrix.eliminate_zeros()
     length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    return (sparse.diags_array(1 / np.where(length > 0, length, 1)) @ matrix).astype(np.float32).tocsr()
+    scaled = (sparse.diags_array(1 / np.where(length > 0, length, 1)) @ matrix).astype(np.float32).tocsr()
+    scaled.indices, scaled.indptr = scaled.indices.astype(np.int32), scaled.indptr.astype(np.int32)  # half the memory
+    return scaled
 
 
 def _of_each(title: Sequence[str], item_category: Ragged) -> Iterator[list[str | int]]:

@@ -31,7 +31,7 @@ class Neighbours:
         Args:
             matrix: [n, N], of all items or of `n` that stand together. first: Row of the first of them.
         """
-        return cls(*_strongest(matrix.indptr, matrix.indices, matrix.data.astype(np.float32), k, first))
+        return cls(*_strongest(matrix.indptr, matrix.indices, matrix.data.astype(np.float32, copy=False), k, first))
 
 
 def transitions(user: np.ndarray, item: np.ndarray, positive: np.ndarray, n_items: int, *, k: int) -> Neighbours:

@@ -22,12 +22,15 @@ ALONE = (100, 200)
 TAUGHT = 6_000  # questions of each older lesson: with all of MovieLens 1M training took 249 s, not 181
 FEW = 25  # trees beside a linear model where nothing can be chosen
 USUAL = 50  # trees beside a linear model, unless another ranker is surely better: decision 0038
-SURELY = 2.0  # standard errors of the mean difference over the judge's questions
+SURELY = 2.0  # standard errors of the mean difference, users drawn anew
+USERS_MIN = 30  # below, nothing is sure
 JUDGED = 2_000  # questions
 _K = 10
 
 
-def choose_ranker(older: Sequence[Examples], judge: Examples, recipe: Recipe, *, threads: int | None = None) -> Recipe:
+def choose_ranker(
+    older: Sequence[Examples], judge: Examples, user: np.ndarray, recipe: Recipe, *, threads: int | None = None
+) -> Recipe:
     """The recipe with USUAL trees beside a linear model, or with that which, taught by older lessons, surely beats it.
 
     Of several the one with the highest NDCG@10, the first of equals. What another draw of questions could turn round
@@ -35,7 +38,7 @@ def choose_ranker(older: Sequence[Examples], judge: Examples, recipe: Recipe, *,
 
     Args:
         older: Lessons before that of the judge. judge: Its questions with all their candidates. Without an answer in
-            both, few trees correct a linear model.
+            both, few trees correct a linear model. user: int [q], who asks each question that `judge.group` numbers.
         recipe: Its trees are as many as any ranker may have.
     """
     if not judge.label.any() or not any(one.label.any() for one in older):
@@ -43,10 +46,11 @@ def choose_ranker(older: Sequence[Examples], judge: Examples, recipe: Recipe, *,
     taught = Examples.concatenate([_limited(one) for one in older])
     tried = [(kind, _ndcg(judge, ranker)) for kind, ranker in _rankers(taught, recipe, threads)]
     usual = next((one for one in tried if one[0].linear and one[0].trees == min(USUAL, recipe.trees)), tried[-1])
+    asking = user[judge.group[bounds(judge.group)[:-1]]]
     best, most = usual[0], 0.0
     for kind, value in tried:
         gain = value - usual[1]
-        if gain.mean() > max(most, SURELY * gain.std() / np.sqrt(len(gain))):
+        if gain.mean() > max(most, SURELY * _standard_error(gain, asking)):
             best, most = kind, gain.mean()
     return best
 
@@ -77,6 +81,19 @@ def _limited(lesson: Examples) -> Examples:
     rows = np.repeat(chosen, np.diff(start))
     of = lesson.features[rows], lesson.label[rows], lesson.group[rows], lesson.weight[rows]
     return Examples(*of, lesson.asked, lesson.found)
+
+
+def _standard_error(gain: np.ndarray, user: np.ndarray) -> float:
+    """Of the mean of the gains of questions, float64 [q], of which those of one user go together.
+
+    The variance of a ratio of sums over clusters: Cochran, "Sampling Techniques", 1977, chapter 6. Without end for
+    fewer than USERS_MIN users.
+    """
+    number, asked = np.unique(user, return_inverse=True, return_counts=True)[1:]
+    if len(asked) < USERS_MIN:
+        return np.inf
+    off = np.bincount(number, gain) - gain.mean() * asked
+    return float(np.sqrt(len(asked) / (len(asked) - 1) * np.square(off).sum()) / len(gain))
 
 
 def _ndcg(judge: Examples, ranker: Ranker) -> np.ndarray:

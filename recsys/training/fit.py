@@ -51,6 +51,7 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
     ]
     item_category = Ragged.of(lists, np.int32)
     title = [dataset.item_title[i] for i in source_of]
+    named = ["" if title[row] == one else title[row] for row, one in enumerate(vocabulary.item_id.tolist())]
     by_category = np.argsort(item_category.values, kind="stable")
     owners = np.repeat(np.arange(n, dtype=np.int32), counts)[by_category]
     bounds = np.searchsorted(item_category.values[by_category], np.arange(len(dataset.categories) + 1))
@@ -70,7 +71,7 @@ def fit(dataset: Dataset, past: Log, recipe: Recipe, *, until_s: int, threads: i
         spectral=spectral,
         spectral_index=spectral_index,
         similar=co_occurrence(past.user[liked], item[liked], n, k=recipe.neighbours),
-        content=content(title, item_category, k=recipe.neighbours),
+        content=content(named, item_category, k=recipe.neighbours),
         item_stats=item_stats(vocabulary.key, past, until_s=until_s),
     )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 
 import msgspec
+import numpy as np
 
 from recsys.bundle import Bundle, Recipe
 from recsys.datasets.dataset import Dataset
@@ -162,7 +163,7 @@ def teach(models: Models, recipe: Recipe, *, threads: int | None = None, step: S
         ]
     with timed(seconds, "ranker"), step("Training the ranker", 1) as done:
         if recipe.choose_ranker:
-            recipe = choose_ranker(made[1:], _judge(models, recipe), recipe, threads=threads)
+            recipe = choose_ranker(made[1:], *_judge(models, recipe), recipe, threads=threads)
         rows = Examples.concatenate(made[:LESSONS])
         ranker = fit_ranker(
             rows.features, rows.label, rows.group, rows.weight, names=NAMES, recipe=recipe, threads=threads
@@ -173,12 +174,13 @@ def teach(models: Models, recipe: Recipe, *, threads: int | None = None, step: S
     return Learnt(bundle, shares, {}, seconds, rows.found / rows.asked, models.position_bias)
 
 
-def _judge(models: Models, recipe: Recipe) -> Examples:
-    """Some questions of the newest lesson, with all their candidates."""
+def _judge(models: Models, recipe: Recipe) -> tuple[Examples, np.ndarray]:
+    """Some questions of the newest lesson, with all their candidates, and who asks them."""
     lesson = models.lessons[0]
     questions = lesson.questions.limited(JUDGED, seed=recipe.seed)
     known = questions.known(lesson.split.history)
-    return _examples(models.worlds[0], questions, known, recipe, models.worlds[0].candidates, lambda _: None)
+    judge = _examples(models.worlds[0], questions, known, recipe, models.worlds[0].candidates, lambda _: None)
+    return judge, questions.user
 
 
 def _examples(

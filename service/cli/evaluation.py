@@ -210,7 +210,7 @@ def _protocol(
         "ALS": f"alpha {recipe.als_alpha:g}, regularisation {recipe.als_regularization:g}",
         "popular by": recipe.popular,
         "ranker": f"{'linear, ' if recipe.linear else ''}{recipe.trees} trees"
-        + f" of {recipe.tree_seeds} seeds" * (recipe.tree_seeds > 1),
+        + f" of {recipe.tree_seeds} seeds" * (recipe.trees > 0 and recipe.tree_seeds > 1),
     }
     report = judge(world, split, protocol, beside=beside, seed=settings.seed, step=step)
     report = replace(report, conditions=under)

@@ -57,7 +57,7 @@ def lists_of(shop: Shop, requests: Sequence[Request]) -> tuple[list[list[int]], 
     item = np.array([i for one in requests for i in one.items], np.int32)
     score = np.array([s for one in requests for s in one.scores], np.float64)
     none = np.zeros(len(item), np.float32)
-    candidates = CandidateSet(indptr, item, none.astype(np.uint8), none, none[None])
+    candidates = CandidateSet(indptr, item, none.astype(np.uint16), none, none[None])
     controls = Controls(
         np.array([one.diversity for one in requests], np.float32),
         np.array([one.damping for one in requests], np.float32),

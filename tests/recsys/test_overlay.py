@@ -55,7 +55,7 @@ def test_known_items_keep_their_factors_neighbours_titles_and_categories(tastes:
     assert np.all(rows >= 0)
     assert len(after.vocabulary) == len(before.vocabulary) + len(NEW)
     assert np.array_equal(after.factors[rows], before.factors)
-    for table in ("transitions", "similar"):
+    for table in ("transitions", "nearby", "similar", "content"):
         old, new = getattr(before, table), getattr(after, table)
         assert np.array_equal(new.item[rows], np.where(old.item >= 0, rows[old.item], -1))
         assert np.array_equal(new.weight[rows], old.weight)

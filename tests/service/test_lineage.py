@@ -17,7 +17,8 @@ from recsys.types import World
 from recsys.verbs import Verb
 from service.archives import erased_users, event_archive, event_rows
 from service.autopilot import snapshots
-from service.cli.lineage import data_of, records_of
+from service.causes import sources_of
+from service.cli.lineage import _of_sources, data_of, records_of
 from service.decisions import Decision, DecisionLog, Erased
 from service.errors import NotFound
 from service.event_log import Event
@@ -118,6 +119,8 @@ def test_walk_reaches_the_events_behind_an_item(
     liked = {synthetic_dataset.item_id[row] for row in synthetic_dataset.events.item.tolist()}
     for source in links["sources"].found["sources"]:
         for cause in source["because_of"]:
+            if source["source"] == "content":  # no event made it
+                continue
             evidence = cause["evidence"]
             assert evidence["same_weight"] in (True, None)
             assert len(evidence["newest"]) <= 3
@@ -131,6 +134,23 @@ def test_walk_reaches_the_events_behind_an_item(
     assert [one["lies_in"] for one in user["newest"]] == ["log"] * 3
     own = synthetic_dataset.user_id.index(USER)
     assert user["events"] == int((synthetic_dataset.events.user == own).sum()) + 4
+
+
+def test_what_is_described_alike_is_tied_by_what_is_in_both(served: World, breakable_store: BreakableStore) -> None:
+    recipe = msgspec.structs.replace(served.bundle.recipe, sources=("CONTENT", "POPULAR"))
+    world = changed(served, bundle=changed(served.bundle, recipe=recipe))
+    ask = RecommendationRequest(user_id=USER)
+    (record,) = asyncio.run(served_to(world, breakable_store.url, ask, events=4))
+    found = [sources_of(record, world, item, None, events=3) for item in record.items]
+    sources = [source for one in found for source in one["sources"] if source["source"] == "content"]
+    causes = [cause for source in sources for cause in source["because_of"]]
+    assert causes
+    assert all(cause["evidence"] is None and cause["weight"] > 0 for cause in causes)
+    categories = set(world.bundle.category_name)
+    assert all(cause["in_common"] for cause in causes)
+    assert any(categories & set(cause["in_common"]) for cause in causes)
+    said = [line for one in found for line in _of_sources(one)]
+    assert f"    both are described with {', '.join(causes[0]['in_common'])}" in said
 
 
 def test_item_of_the_list_is_walked_from_and_another_is_refused(

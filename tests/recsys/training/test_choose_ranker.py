@@ -8,7 +8,7 @@ from recsys.features.matrix import NAMES
 from recsys.ranking.fit import fit_ranker
 from recsys.ranking.ranker import Ranker
 from recsys.training import choose_ranker as choose_ranker_module
-from recsys.training.choose_ranker import choose_ranker
+from recsys.training.choose_ranker import USERS_MIN, USUAL, _standard_error, choose_ranker
 from recsys.training.examples import Examples
 from recsys.training.learn import LESSONS, fit_models, teach
 from recsys.training.log import Log
@@ -31,25 +31,51 @@ def lesson(truth: str, questions: int, seed: int) -> Examples:
     return Examples(rows, label, group, np.ones(len(label), np.float32), questions, questions)
 
 
+def chosen(older: list[Examples], judge: Examples, recipe: Recipe) -> Recipe:
+    """The choice where each question is another user's."""
+    return choose_ranker(older, judge, np.arange(judge.asked), recipe)
+
+
+def tried(older: list[Examples], judge: Examples) -> list[tuple[Recipe, np.ndarray]]:
+    """Every ranker that the choice is among, and NDCG@10 of each question."""
+    module = choose_ranker_module
+    return [(kind, module._ndcg(judge, ranker)) for kind, ranker in module._rankers(older[0], EAGER, None)]
+
+
 def test_where_the_truth_is_linear_no_tree_is_kept() -> None:
-    found = choose_ranker([lesson("linear", 300, 1)], lesson("linear", 1000, 2), EAGER)
+    found = chosen([lesson("linear", 300, 1)], lesson("linear", 1000, 2), EAGER)
     assert (found.linear, found.trees, found.choose_ranker) == (True, 0, False)
 
 
 def test_where_no_linear_model_knows_the_answer_trees_are_kept() -> None:
-    found = choose_ranker([lesson("near", 600, 1), lesson("near", 600, 3)], lesson("near", 500, 2), RECIPE)
+    found = chosen([lesson("near", 600, 1), lesson("near", 600, 3)], lesson("near", 500, 2), RECIPE)
     assert found.trees >= 50
     assert not found.choose_ranker
 
 
 def test_what_is_ahead_by_chance_is_not_chosen() -> None:
-    found = choose_ranker([lesson("linear", 300, 1)], lesson("linear", 20, 2), EAGER)
-    assert (found.linear, found.trees) == (True, choose_ranker_module.USUAL)
+    older, judge = [lesson("linear", 300, 1)], lesson("linear", 40, 2)
+    values = {kind.trees: value for kind, value in tried(older, judge) if kind.linear}
+    assert values[0].mean() > values[USUAL].mean()
+    assert chosen(older, judge, EAGER).trees == USUAL
+
+
+def test_few_users_settle_nothing_however_much_they_ask() -> None:
+    older, judge = [lesson("linear", 300, 1)], lesson("linear", 1000, 2)
+    assert chosen(older, judge, EAGER).trees == 0
+    assert choose_ranker(older, judge, np.arange(1000) % (USERS_MIN - 1), EAGER).trees == USUAL
+
+
+def test_what_one_user_asks_counts_together() -> None:
+    gain = np.tile([0.1, -0.05, 0.3, 0.0], 25)
+    assert _standard_error(gain, np.arange(100)) == pytest.approx(gain.std(ddof=1) / 10)
+    twice = _standard_error(np.repeat(gain, 2), np.repeat(np.arange(100), 2))
+    assert twice == pytest.approx(gain.std(ddof=1) / 10)
 
 
 def test_no_ranker_has_more_trees_than_the_recipe() -> None:
     recipe = Recipe(trees=10, depth=4, seed=3)
-    assert choose_ranker([lesson("near", 300, 1)], lesson("near", 300, 2), recipe).trees <= 10
+    assert chosen([lesson("near", 300, 1)], lesson("near", 300, 2), recipe).trees <= 10
 
 
 @pytest.mark.parametrize("silent", ["older", "judge", "no older"])
@@ -57,13 +83,13 @@ def test_where_nothing_can_be_chosen_few_trees_correct_a_linear_model(silent: st
     spoken, none = lesson("linear", 20, 1), lesson("linear", 20, 1)
     none.label[:] = 0
     older = {"older": [none], "judge": [spoken], "no older": []}[silent]
-    found = choose_ranker(older, none if silent == "judge" else spoken, RECIPE)
+    found = chosen(older, none if silent == "judge" else spoken, RECIPE)
     assert (found.linear, found.trees, found.choose_ranker) == (True, 25, False)
 
 
 def test_a_loss_that_cannot_correct_a_linear_model_gets_trees_alone() -> None:
     recipe = Recipe(trees=20, depth=2, loss="PairLogit", seed=3)
-    found = choose_ranker([lesson("linear", 100, 1)], lesson("linear", 100, 2), recipe)
+    found = chosen([lesson("linear", 100, 1)], lesson("linear", 100, 2), recipe)
     assert (found.linear, found.trees) == (False, 20)
 
 
@@ -91,6 +117,6 @@ def test_of_a_long_lesson_some_questions_are_taken_spread_evenly(monkeypatch: py
         return fit_ranker(features, label, group, *rest, **named)
 
     monkeypatch.setattr(choose_ranker_module, "fit_ranker", fitted)
-    choose_ranker([lesson("linear", 100, 1)], lesson("linear", 50, 2), RECIPE)
+    chosen([lesson("linear", 100, 1)], lesson("linear", 50, 2), RECIPE)
     assert np.unique(seen[0]).tolist() == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]
     assert len(seen[0]) == 200
