@@ -31,7 +31,7 @@ from service.decoding import (
     decode_why_not,
 )
 from service.errors import HttpError, InternalError
-from service.request_body import Message, Receive, read_body
+from service.request_body import Message, Receive, expect_none, read_body
 from service.routes import Answer, Headers, Methods, Route, Routes
 from service.schemas import Problem
 from service.telemetry.requests import CLIENT_LEFT, UNKNOWN, RequestWatch
@@ -125,7 +125,11 @@ class HttpEdge:
             try:
                 route, ids = self.routes.find(method, scope["path"], scope.get("raw_path", b""))
                 template = route.template
-                body = await read_body(headers, receive, self._max_body_bytes) if route.reads_body else b""
+                body: bytes | None = b""
+                if route.reads_body:
+                    body = await read_body(headers, receive, self._max_body_bytes)
+                elif method == "POST":
+                    body = await expect_none(receive, self._max_body_bytes)
                 if body is None:
                     return
                 answer = await (route.handler(body, waited) if route.waited else route.handler(body, *ids))

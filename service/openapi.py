@@ -64,6 +64,7 @@ _REFUSALS: tuple[type[errors.HttpError], ...] = (
 _LIST_REFUSALS = (*_REFUSALS, errors.Unprocessable, errors.BatchFailed)
 _EVENT_REFUSALS = (*_REFUSALS, errors.LogUnavailable)
 _ITEM_REFUSALS = (*_REFUSALS, errors.Unprocessable, errors.CatalogueUnavailable)
+_BODY_REFUSALS = (errors.RequestError, errors.PayloadTooLarge)  # of what takes no fields
 _RECORD_REFUSALS = (errors.NotFound, errors.Overloaded, errors.InternalError, errors.RecordsUnavailable)
 
 _STORE_REFUSALS = (errors.Overloaded, errors.InternalError, errors.StoreUnavailable)
@@ -147,7 +148,7 @@ def _records() -> dict[str, Any]:
         None,
         "Identical, different, or why it cannot be made again",
         content(ref(Replay), examples.REPLAY),
-        _RECORD_REFUSALS,
+        (*_BODY_REFUSALS, *_RECORD_REFUSALS),
     )
     explain = operation(
         "explainRecommendation",
@@ -155,7 +156,7 @@ def _records() -> dict[str, Any]:
         None,
         "The explanation, or why it cannot be given any more",
         content(ref(RecordedExplanation), examples.RECORDED_EXPLANATION),
-        _RECORD_REFUSALS,
+        (*_BODY_REFUSALS, *_RECORD_REFUSALS),
     )
     why_not = operation(
         "whyNotRecommended",

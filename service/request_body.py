@@ -38,6 +38,18 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes:
     return body
 
 
+async def expect_none(receive: Receive, max_bytes: int) -> bytes | None:
+    """b"" where a request that takes no fields has sent none, as no body or as `{}`; None if the client left.
+
+    Raises:
+        PayloadTooLarge: over `max_bytes`. RequestError: it says something, which would go unheard.
+    """
+    body = await _receive_all(receive, max_bytes)
+    if body and body.strip() not in (b"", b"{}"):
+        raise request_error([FieldError("", "unknown_field", "this takes no fields; send no body, or {}")])
+    return None if body is None else b""
+
+
 async def _receive_all(receive: Receive, max_bytes: int) -> bytes | None:
     chunks: list[bytes] = []
     size = 0

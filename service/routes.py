@@ -29,7 +29,8 @@ class Route(NamedTuple):
 
     Attributes:
         handler: Of the body and the ids in the path, in order.
-        reads_body: Whether a JSON body is read and has to be there; without, the handler gets b"".
+        reads_body: Whether a JSON body is read and has to be there; without, the handler gets b"", and a POST
+            that has fields is refused.
         waited: Whether the handler gets, after the body, how long the request has waited, in seconds.
         template: Of its path, which `Routes` fills in: what a request is called where ids must not be.
     """

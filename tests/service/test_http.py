@@ -220,6 +220,31 @@ def test_earlier_answers_are_asked_for_by_the_id_in_the_path_and_without_a_body(
     assert recommender.asked == [asked]
 
 
+@pytest.mark.parametrize("verb", ["replay", "explain"])
+@pytest.mark.parametrize("nothing", [[b""], [b"{}"], [b" {", b"} "]])
+def test_post_that_takes_no_fields_may_send_an_empty_object(verb: str, nothing: list[bytes]) -> None:
+    edge, recommender = edge_of()
+    assert call(edge, "POST", f"{RECOMMEND}/019ab1f2:{verb}", chunks=nothing, headers=[]).status == 200
+    assert recommender.asked == [(verb, "019ab1f2")]
+
+
+@pytest.mark.parametrize("body", [b'{"counterfactuals": 3}', b"[]", b"{"])
+def test_post_that_takes_no_fields_refuses_what_would_go_unheard(body: bytes) -> None:
+    edge, recommender = edge_of()
+    refused = call(edge, "POST", f"{RECOMMEND}/019ab1f2:explain", chunks=[body])
+    assert (refused.status, refused.json["errors"][0]["code"]) == (400, "unknown_field")
+    assert "send no body" in refused.json["detail"]
+    assert recommender.asked == []
+
+
+def test_client_that_leaves_while_it_sends_an_unwanted_body_gets_nothing() -> None:
+    edge, recommender = edge_of()
+    path = f"{RECOMMEND}/x:replay"
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": []}
+    assert sent_by(edge, scope, [{"type": "http.disconnect"}]) == []
+    assert recommender.asked == []
+
+
 def test_user_is_forgotten_by_the_id_in_the_path_and_the_order_is_only_accepted() -> None:
     edge, recommender = edge_of()
     response = call(edge, "DELETE", "/v1/users/a%2Fb", headers=[])
