@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from recsys.archive import Position
 from recsys.erased_users import ErasedUsers, user_digest
-from service.archives import catalogue_rows, decision_rows, event_rows, user_of
+from service.archives import catalogue_rows, decision_rows, event_rows
 from service.catalogue_entries import changes_in
-from service.decision_stream import record_of
-from service.decisions import STREAM, Decision, Erased
+from service.decision_stream import heading_of
+from service.decisions import STREAM, Erased, Heading
 from service.event_log import stream_key
 from service.item_snapshot import CATALOGUE, HEAD_BYTES, horizon_of, snapshot_key
 from service.log_entries import Entry, Run, position_of, text_of
@@ -122,16 +122,16 @@ class DecisionStreams:
         """Rows of the decision archive; entries that are no records are passed over."""
         ((_, found),) = entries
         erased = await asyncio.to_thread(self._erased.read)  # after the entries: who was listed before them is known
-        logged: list[tuple[Position, Decision | Erased, bytes | None]] = []
+        logged: list[tuple[Position, Heading | Erased, bytes | None]] = []
         gone = []
         for position, fields in found:
             value = dict(zip((fields or [])[::2], (fields or [])[1::2], strict=False)).get(b"d", b"")
-            record, at = record_of(value), position_of(position)
-            if record and at[0] < erased.get(user_digest(user_of(record) or ""), 0):
-                logged.append((at, Erased(id=record.id, time_ms=record.time_ms), None))
+            heading, at = heading_of(value), position_of(position)
+            if heading and at[0] < erased.get(user_digest(heading.query.user_id or ""), 0):
+                logged.append((at, Erased(id=heading.id, time_ms=heading.time_ms), None))
                 gone.append(position)
-            elif record:
-                logged.append((at, record, value))
+            elif heading:
+                logged.append((at, heading, value))
         if gone:  # a death after this costs a stub, one before would keep the record
             await self._store.demand([("XDEL", STREAM, *gone)])
         return decision_rows(logged)

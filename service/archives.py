@@ -12,7 +12,7 @@ from recsys.errors import ArchiveError
 from recsys.items import Item
 from recsys.withdrawn_events import WithdrawnEvents
 from service.catalogue_entries import Change
-from service.decisions import Decision, Erased
+from service.decisions import Decision, Erased, Heading
 from service.event_log import Event
 from service.settings import Settings
 from service.state_keys import SHARDS
@@ -86,10 +86,10 @@ def event_rows(logged: Sequence[tuple[int, Position, Event]]) -> pa.Table:
     return pa.table(columns | {"properties": pa.array(properties, pa.string())})
 
 
-def decision_rows(logged: Sequence[tuple[Position, Decision | Erased, bytes | None]]) -> pa.Table:
-    """Rows of a decision archive, from (position, record, its bytes); what is left of an erased one has none."""
+def decision_rows(logged: Sequence[tuple[Position, Heading | Erased, bytes | None]]) -> pa.Table:
+    """Rows of a decision archive, from (position, heading, the record's bytes); of an erased one there are none."""
     records = [record for _, record, _ in logged]
-    users = [user_of(record) for record in records]
+    users = [None if isinstance(record, Erased) else record.query.user_id for record in records]
     return pa.table(
         _positions([(0, position) for position, _, _ in logged])
         | {

@@ -93,6 +93,20 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return of is not None and of.experiment == experiment and len(of.variants) == 2 and not self.degraded
 
 
+class Asker(msgspec.Struct, frozen=True):
+    """Of a query alone: whose list it asks for; None of items like others, which are nobody's."""
+
+    user_id: str | None = None
+
+
+class Heading(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a decision record alone: what it is filed under in the archive."""
+
+    id: str
+    time_ms: int
+    query: Asker
+
+
 class Erased(msgspec.Struct, frozen=True, kw_only=True):
     """What is left of a record whose user was forgotten: that there was an answer, and when."""
 

@@ -147,6 +147,23 @@ async def test_what_is_left_of_an_erased_record_is_that_there_was_one(
         assert [one async for one in found.newest()] == [left]
 
 
+async def test_record_that_another_version_wrote_is_archived_under_its_user_and_read_by_that_version_alone(
+    breakable_store: BreakableStore, tmp_path: Path
+) -> None:
+    left = recommendation_id(START_MS).text
+    later = {"id": left, "time_ms": START_MS, "query": {"user_id": "ann"}, "items": "packed in another way"}
+    with redis.Redis.from_url(breakable_store.url) as server:
+        server.xadd(STREAM, {"d": msgspec.msgpack.encode(later)})
+        server.xadd(STREAM, {"d": msgspec.msgpack.encode(later | {"query": {"user_id": 7}})})  # of no version
+    async with records_at(breakable_store.url, tmp_path) as (found, archiver):
+        await archive_all(archiver)
+        drop(breakable_store.url, kept=0)
+        assert archiver.counts["passed_over"] == 1
+        rows = archiver.archive.read(columns=("user_id", "record"))
+        assert rows.to_pylist() == [{"user_id": "ann", "record": msgspec.msgpack.encode(later)}]
+        assert [one async for one in found.newest()] == []
+
+
 async def test_archive_that_cannot_be_read_and_a_store_that_is_gone_are_said(
     breakable_store: BreakableStore, tmp_path: Path
 ) -> None:
