@@ -136,7 +136,7 @@ def _text(explained: Explanation, group: str, row: int, *, named: bool) -> str:
     if group == "content":
         users = explained.trace.retrieved.users_of(world, explained.trace.batch)
         alike = contributions(world, users, 0, row, Source.CONTENT)
-        return "described with words or categories of an item that you met" if alike else ""
+        return f"described like {_title(world, alike[0].item)}" if alike else ""
     if group == "taste":
         return "close to your taste as a whole"
     if group in ("last_interactions", "similar_items") and not named:

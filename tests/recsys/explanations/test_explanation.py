@@ -163,6 +163,23 @@ def test_categories_that_most_of_what_one_liked_has_are_named(tastes: World) -> 
     assert texts <= {"you often choose left"}
 
 
+def test_item_that_is_described_like_one_that_was_met_says_like_which(world: World, tastes: World) -> None:
+    told = 0
+    for shop in (world, tastes):
+        ids = shop.bundle.vocabulary.item_id.tolist()
+        called = [shop.bundle.title[row] or ids[row] for row in range(len(ids))]
+        for ask in controlled_asks(shop, np.random.default_rng(31), 40):
+            found = explain(shop, ask)
+            for place, row in enumerate(found.trace.listed(0).tolist()):
+                for one in reasons(found, place):
+                    if one.code == "content":
+                        of = called.index(one.text.removeprefix("described like "))
+                        assert row in shop.bundle.content.item[of]
+                        assert of in found.trace.retrieved.users_of(shop, found.trace.batch).history.item[0]
+                        told += 1
+    assert told
+
+
 def test_sources_and_their_places_are_those_of_the_candidates(world: World) -> None:
     for ask in controlled_asks(world, np.random.default_rng(30), 10):
         found = explain(world, ask)
