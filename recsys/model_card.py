@@ -16,6 +16,7 @@ from recsys.known_limits import Limit, known_limits
 from recsys.manifest import Manifest, verify
 
 CHECKS = "data_checks.json"
+_OF_TREES = ("loss", "tree_seeds", "depth", "learning_rate")
 _RANKER = ("linear", "loss", "trees", "tree_seeds", "depth", "learning_rate")
 _USE = (
     "Orders the items of one catalogue for a user whose last interactions are known at the moment of asking, as "
@@ -32,7 +33,7 @@ class Card:
     Attributes:
         details: Origin, recipe, sizes. data: What was learnt from, and on what terms. evaluation: How it was asked.
         features: Name -> share of the changes of the ranker's score, percent, and what the feature says.
-        sources: Name -> share of the right answers that are candidates only because of it.
+        sources: Name -> share of the right answers that are no candidates without it; below 0 where there are more.
     """
 
     id: str
@@ -74,7 +75,11 @@ class Card:
                 "feature schema": fields["feature_schema_hash"],
                 "sources": ", ".join(recipe["sources"]),
                 "factors": recipe["factors"],
-                "ranker": ", ".join(f"{name} {recipe[name]}" for name in _RANKER if name in recipe),
+                "ranker": ", ".join(
+                    f"{name} {recipe[name]}"
+                    for name in _RANKER
+                    if name in recipe and (recipe["trees"] or name not in _OF_TREES)
+                ),
                 "objective": recipe["objective"] or "a positive is worth 1",
                 "seed": recipe["seed"],
                 "files": len(manifest.files),
@@ -136,7 +141,9 @@ class Card:
     def _inputs(self) -> list[str]:
         lines = ["What the ranker's score changes with, percent:", ""]
         lines += [f"- {name} {one['percent']:.1f}" for name, one in list(self.features.items())[:10]]
-        lines += ["", *(f"- right answers that only {name} finds: {one:.1%}" for name, one in self.sources.items())]
+        if self.sources:
+            lines += ["", "Right answers among the candidates, as many as ever, without one source:", ""]
+            lines += [f"- {name}: {-one:+.1%}" for name, one in self.sources.items()]
         return [*lines, ""]
 
     def _ethics(self) -> list[str]:

@@ -14,6 +14,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from recsys.bundle import Bundle
 from recsys.bundle_files import load
 from recsys.durable import put
 from recsys.errors import ArchiveError, BundleError, RecsysError
+from recsys.manifest import read_manifest
 from recsys.monitoring.alarms import Alarm, alarms_of
 from recsys.monitoring.causes import IDLE, Aged, Cause, Remedy, causes
 from recsys.monitoring.figures import Figure, expected_distinct, figures_of, not_compared
@@ -57,6 +59,7 @@ LOST, FEW_LISTS = 0.5, 20  # of so many lists at least: more that cannot be made
 OLD_S = 30 * 24 * HOUR_S  # data that end before may be why idle times are long
 TIMEOUT_MS = 10_000
 
+OTHERS = "lists of other bundles"
 _log = logging.getLogger(__name__)
 
 
@@ -115,7 +118,7 @@ def look(
         found.problems.append(str(error))
         return found
     folder = settings.home_path / "drift"
-    with alone(folder):
+    with alone(folder) if remember else nullcontext():
         watch = remembered(folder / f"{path.name}.json", path.name, found.problems)
         end_s = (now_ms // 1000 - OUTCOME_S - SETTLED_S if remember else now_ms // 1000 + HOUR_S) // HOUR_S * HOUR_S
         if watch.until_s > end_s + HOUR_S:
@@ -135,7 +138,8 @@ def look(
             asyncio.run(_read(settings, store_url, path.name, read, start_s, end_s, now_ms, found))
         watcher = watcher_of(watch, reference, found.problems)
         shelf, examination = shelf_of(loaded), examined(reference.examination)
-        for hour in read.hours(start_s, end_s):
+        served = read.lists or watch.until_s  # events alone say nothing of a bundle that has answered nothing
+        for hour in read.hours(start_s, end_s) if served else ():
             found.hours += 1
             watcher.see(hour.start_s, series_of(hour, loaded, reference.bins, shelf, examination))
         _tell(found, watcher, read, reference, end_s, window)
@@ -150,7 +154,7 @@ def _known(path: Path) -> tuple[Bundle, Reference, tuple[float, float] | None]:
 
     The last is when its data begin and end; None where their times say nothing.
     """
-    if not (path / FILE).exists():
+    if not (path / FILE).exists() and FILE not in read_manifest(path).files:
         Reference.load(path)  # says so, before all other files are verified for nothing
     bundle, manifest = load(path)
     fields = manifest.fields
@@ -193,7 +197,7 @@ def _tell(
         found.distinct = {"now": len(read.distinct), "usual": round(usual, 1), "lists": read.distinct_lists}
     if not watch.until_s and not read.lists:
         found.problems.append("nothing was looked at yet: no hour with lists of this bundle is over")
-    lost = sum(read.not_measured.values())
+    lost = sum(read.not_measured.values()) - read.not_measured[OTHERS]
     if lost > LOST * read.lists:
         found.problems.append(f"{lost} of {read.lists} lists could not be made again; why is under `not_measured`")
         if read.lists >= FEW_LISTS:
@@ -239,7 +243,7 @@ async def _read(
             elif one.time_ms > now_ms + EARLY_MS:
                 others["records from the future: a clock is wrong"] += 1
             elif one.bundle != bundle:
-                others["lists of other bundles"] += 1
+                others[OTHERS] += 1
             elif one.time_ms < end_s * 1000:
                 read.add(one)
         moment = datetime.fromtimestamp(start_s, UTC)

@@ -9,6 +9,7 @@ import msgspec
 
 from recsys.monitoring.reference import Reference
 from recsys.monitoring.watch import LAYOUT_OF_WATCH, Watch, Watcher, new_watch
+from service.errors import StackError
 
 
 def remembered(path: Path, bundle: str, problems: list[str]) -> Watch:
@@ -37,8 +38,14 @@ def watcher_of(watch: Watch, reference: Reference, problems: list[str]) -> Watch
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """One look at a time: two at once would count the same hours twice."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "look.lock").open("ab") as lock:
+    """One look at a time: two at once would count the same hours twice. Raises StackError: the disk refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "look.lock").open("ab")
+    except OSError as error:
+        raise StackError(
+            f"{folder} cannot be written to: {error.strerror}; `riffle drift report --now` writes nothing"
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -49,7 +49,10 @@ class ItemExplanation(msgspec.Struct, frozen=True, kw_only=True):
     because: list[Because]
     contributions: list[Contribution]
     sources: Annotated[dict[str, int], Meta(description="Who found it, and its place in the list of each.")]
-    counterfactuals: Annotated[list[Counterfactual], Meta(description="The deepest falls; none where no one item is.")]
+    counterfactuals: Annotated[
+        list[Counterfactual],
+        Meta(description="The deepest falls; none where no one item is. The item left out is still not offered."),
+    ]
     rank_of_unknown_user: Annotated[
         int | None, Meta(description="Where nothing but what is not to be offered again was known; null as in `to`.")
     ]

@@ -1,6 +1,7 @@
 """A verdict about an item that is not on a list, in a sentence or two."""
 
 from recsys.explanations.why_not import Verdict, WhyNot
+from recsys.explanations.words import GROUP
 from recsys.filtering import Reason
 
 _FILTERED = {
@@ -8,6 +9,17 @@ _FILTERED = {
     Reason.CATEGORY: "it has none of the categories asked for",
     Reason.SEEN: "the user has met it already",
     Reason.EXCLUDED: "the request excludes it",
+}
+_CAUSES = {  # of a lower score, by the group of the features
+    "last_interactions": "what the user did last",
+    "similar_items": "its ties to what the user met",
+    "taste": "the user's taste as a whole",
+    "content": "how it is described",
+    "categories": "its categories",
+    "demand": "how much it is asked for",
+    "reception": "how it was received",
+    "sources": "the sources that found it, and where",
+    "user": "who asks",
 }
 
 
@@ -66,8 +78,8 @@ def _displaced(found: WhyNot) -> str:
 
 
 def _outranked(found: WhyNot) -> str:
-    costs = ", ".join(f"{name} {value:.3g}" for name, value in found.costs.items())
+    causes = " and ".join(dict.fromkeys(_CAUSES[GROUP[name]] for name in found.costs))
     return (
         f"Ranked at {found.rank} of {found.ranked}, for {found.count} places; its score is {found.gap:.3g} below that "
-        f"of the last place{f', most of it from {costs}' if costs else ''}."
+        f"of the last place{f', most of it by {causes}' if causes else ''}."
     )

@@ -126,8 +126,10 @@ def _text(explained: Explanation, group: str, row: int, *, named: bool) -> str:
     if group == "demand":
         return _demand(world, row)
     if group == "reception":
-        rate = world.item_stats.positive_rate[row]
-        return f"well received: {rate:.0%} of what people did with it was positive"
+        rates, rate = world.item_stats.positive_rate, world.item_stats.positive_rate[row]
+        if rate <= np.median(rates[explained.trace.by_score(0)]):  # a ranker may have learnt to like a low one
+            return ""
+        return f"better received than most: {rate:.0%} of what people did with it was positive"
     if not knows:
         return ""
     if group == "categories":

@@ -15,6 +15,7 @@ from recsys.features.item_counts import ItemCounts
 from recsys.features.matrix import NAMES
 from recsys.monitoring.bins import Bins
 from recsys.monitoring.measured import BATCH, COUNT, Measured, measure
+from recsys.monitoring.segments import ALL
 from recsys.monitoring.series import SCORE, Key, Series, bins_of, of_events, of_lists, rising_of, shelf_of
 from recsys.training.log import Log
 from recsys.training.questions import Questions
@@ -96,9 +97,22 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             found = msgspec.json.decode(raw, type=cls)
         except msgspec.DecodeError as error:
             raise BundleError(f"{path} holds no reference distributions: {error}; {again}") from error
-        if missing := {*NAMES, SCORE} - {*found.bins}:
+        known = {one.subject for one in found.shapes if one.kind == "feature" and one.segment == ALL}
+        if missing := {*NAMES, SCORE} - {*found.bins} | {*NAMES} - known:
             raise BundleError(f"{path} knows nothing of {', '.join(sorted(missing))}: {again}")
+        for one in found.shapes:
+            if not _is_sound(one):
+                raise BundleError(
+                    f"{path} says of {one.kind} {one.subject} ({one.segment}) what no shares are: {again}"
+                )
         return found
+
+
+def _is_sound(shape: Shape) -> bool:
+    """Whether its means are shares, and its errors errors."""
+    mean, error = np.array(shape.mean), np.array(shape.error)
+    fits = len(mean) == len(error) == len(shape.components) and min(shape.rows, shape.users) >= 0
+    return fits and bool(np.all((mean >= 0) & (mean <= 1)) and np.all(error >= 0))
 
 
 class _Layout(msgspec.Struct, frozen=True):

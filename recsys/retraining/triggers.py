@@ -67,7 +67,7 @@ def not_due(policy: Policy, seen: Seen) -> str:
         return f"{seen.new:,} new events; fewer than {policy.least:,} are never reason enough"
     since_s = seen.since_s or 0.0
     if since_s < policy.rest_s:
-        return f"the last began {since_s / 60:.0f} min ago, and {policy.rest_s / 60:.0f} min lie between two"
+        return f"the last training began {since_s / 60:.0f} min ago, and {policy.rest_s / 60:.0f} min lie between two"
     enough = policy.share * seen.known
     return (
         f"{seen.new:,} new events of {enough:,.0f} that are reason enough, no harmful drift, and the next is due by "

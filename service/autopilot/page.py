@@ -37,9 +37,9 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     if run.snapshot:
         facts.append(("data", f"{run.events:,} interactions, snapshot `{run.snapshot[:12]}`"))
     if run.bundle:
-        facts.append(("challenger", f"`{run.bundle}` (`riffle bundles show {run.bundle}`)"))
+        facts.append(("challenger", f"`{run.bundle}` (`riffle bundles card {run.bundle}`)"))
     if run.champion:
-        facts.append(("champion then", f"`{run.champion}`"))
+        facts.append(("champion then", f"`{run.champion}` (`riffle drift report --bundle {run.champion}`)"))
     if run.canary:
         facts.append(("canary", f"{run.canary} (`riffle traffic history`)"))
     return facts

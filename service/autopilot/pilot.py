@@ -119,7 +119,9 @@ class Pilot:
             return run, f"run {run.id} tries {run.step} again in {run.not_before_s - now_s:.0f} s"
         if run.tries >= TRIES:
             return self._ended(run, "failed", f"{run.step} was begun {run.tries} times and never finished")
-        begun = msgspec.structs.replace(run, tries=run.tries + 1)
+        begun = msgspec.structs.replace(run, tries=run.tries + 1, not_before_s=0.0)
+        if run.tries and not run.not_before_s:  # what failed says when it is tried again; what was killed says nothing
+            begun = begun.saying(f"its process had ended in the middle of it; try {begun.tries} of {TRIES}")
         self._runs.save(begun)
         try:
             after: Run = getattr(self._works, run.step)(begun)

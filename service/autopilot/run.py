@@ -92,6 +92,7 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._runs, self._paused = root / "runs", root / "paused.json"
+        self._leads = False
 
     def all(self) -> list[Run]:
         """Every run, the oldest first. Raises AutopilotError: one cannot be read."""
@@ -129,12 +130,16 @@ class Runs:
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as error:
-            return Pause("", "nobody knows", f"{self._paused} cannot be read: {error}")
+            return Pause("nobody knows when", "nobody knows whom", f"{self._paused} cannot be read: {error}")
 
     def pause(self, *, who: str, reason: str) -> None:
-        """Do nothing from now on. Raises AutopilotError: no reason."""
+        """Do nothing from now on. Raises AutopilotError: no reason, or it is paused already."""
         if not reason.strip():
             raise AutopilotError("say why it is paused: --reason TEXT")
+        if already := self.paused():
+            raise AutopilotError(
+                f"paused already by {already.who}: {already.reason}; `riffle autopilot resume` ends that"
+            )
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self._write(self._paused, msgspec.json.encode(Pause(now, who, reason)))
 
@@ -147,15 +152,29 @@ class Runs:
 
     @contextmanager
     def led(self) -> Iterator[bool]:
-        """Whether this process leads: at most one does, and where it dies the system lets another."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "lead.lock").open("ab") as held:
+        """Whether this process leads: at most one does, and where it dies the system lets another.
+
+        Who leads already goes on to lead. Raises AutopilotError: the disk refuses.
+        """
+        if self._leads:
+            yield True
+            return
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            held = (self.root / "lead.lock").open("ab")
+        except OSError as error:
+            raise AutopilotError(f"{self.root} cannot be written to: {error.strerror}") from error
+        with held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 yield False
                 return
-            yield True
+            self._leads = True
+            try:
+                yield True
+            finally:
+                self._leads = False
 
     def _read(self, path: Path) -> Run:
         try:

@@ -237,7 +237,8 @@ def trained(settings: Settings, name: str, since_ms: int) -> tuple[str, str]:
     champion = comparable_champion(settings, dataset)
     report, bundle_id = published(settings, dataset, check(dataset), champion=champion)
     own = report.rows[0].metrics["NDCG@10"]
-    return bundle_id, f"{bundle_id}: NDCG@10 {own.mean:.4f} [{own.low:.4f}, {own.high:.4f}] of what was held out"
+    said = f"{bundle_id}: NDCG@10 {own.mean:.4f} [{own.low:.4f}, {own.high:.4f}]"
+    return bundle_id, f"{said} on questions held out of its own training; the judge asks others"
 
 
 def lines_of(settings: Settings, bundle_id: str, name: str, since_ms: int) -> list[Line]:

@@ -17,6 +17,7 @@ from service.cli.console import output, plain_table
 from service.drift import worth_retraining
 from service.errors import AutopilotError
 from service.settings import Settings, load
+from service.stack import application
 
 WAIT_S = 2.0
 RunId = Annotated[str, typer.Argument(help="The id of a run or its beginning; none: the newest.")]
@@ -43,7 +44,10 @@ def autopilot_(
     settings = load()
     runs, pilot = _of(settings)
     if once:
-        _run(runs, pilot, reason)
+        with runs.led() as leads:  # to the end of the run: who only led each step would lose it to another in between
+            if not leads:
+                raise AutopilotError("another autopilot leads; `riffle autopilot` shows what it does")
+            _run(runs, pilot, reason)
         return
     if reason:
         raise AutopilotError("--reason is for --once")
@@ -121,8 +125,12 @@ def _run(runs: Runs, pilot: Pilot, reason: str) -> None:
 
 
 def _status(settings: Settings, runs: Runs, pilot: Pilot) -> None:
-    on = "on, beside the service" if settings.autopilot else "off; RIFFLE_AUTOPILOT=true has `riffle serve` start it"
-    output.print(f"The autopilot is {on}", highlight=False, markup=False)
+    runs_now = application.serves_autopilot(settings)
+    wanted = settings.autopilot if runs_now is None else runs_now
+    on = "on, beside the service" if wanted else "off; RIFFLE_AUTOPILOT=true has `riffle serve` start it"
+    _say(f"The autopilot is {on}")
+    if wanted != settings.autopilot:
+        _say(f"The setting here is {str(settings.autopilot).lower()}: the next `riffle serve` with it changes that")
     if paused := runs.paused():
         _say(f"Paused by {paused.who} since {paused.time}: {paused.reason}")
     last = runs.newest()

@@ -10,9 +10,10 @@ from rich.markup import escape
 
 from service.archives import decision_archive
 from service.cli.console import output, step, waiting
-from service.cli.moments import SINCE, moment_ms
+from service.cli.moments import NOTHING, SINCE, moment_ms
 from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
+from service.errors import StackError
 from service.record_schemas import Outcome, Replay
 from service.replay import replay as make_again
 from service.round_trips import RoundTrips
@@ -41,6 +42,8 @@ def replay(
     since_ms = 0 if since is None else moment_ms(since, time.time_ns() // 1_000_000)
     most = SAMPLE if sample is None and since is None else sample
     verdicts = asyncio.run(_replays(recommendation_id, most, since_ms))
+    if not verdicts:
+        raise StackError(NOTHING)
     _print(verdicts)
     if any(one.outcome is Outcome.DIFFERENT for one in verdicts):
         raise typer.Exit(1)

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from recsys.errors import RecsysError
+from recsys.monitoring.figures import ORDERED, Figure
 from recsys.monitoring.page import page
 from recsys.monitoring.plots import strength
 from service.cli.console import output, plain_table, waiting
@@ -63,10 +64,10 @@ def _parity(settings: Settings, most: int) -> str:
         found = verified(settings, most)
     except (RecsysError, ServiceError) as error:
         return f"could not be asked: {error}"
-    good = found.verified - len(found.findings)
+    good, of = found.verified - len(found.findings), found.verified + found.not_verified.total()
     behind = f", {found.behind} behind the log" if found.behind else ""
     return (
-        f"{good} of the {most} newest answers verified to the bit, {len(found.findings)} without parity, "
+        f"{good} of the {of} newest answers verified to the bit, {len(found.findings)} without parity, "
         f"{found.not_verified.total()} not verified{behind}"
     )
 
@@ -109,11 +110,16 @@ def _print(found: Look, parity: str) -> None:
         return
     table = plain_table("Nearest to an alarm", "what", "segment", "PSI", "KS", "rows", "evidence", "")
     for figure in sorted(found.figures, key=lambda one: (not one.alarm, -strength(one), -one.psi))[:SHOWN]:
-        cells = (f"{figure.kind} {figure.subject}", figure.segment, f"{figure.psi:.3f}", f"{figure.ks:.3f}")
+        cells = (f"{figure.kind} {figure.subject}", figure.segment, f"{figure.psi:.3f}", _ks(figure))
         table.add_row(*cells, f"{figure.rows:,}", f"{figure.evidence:.1e}", "alarm" if figure.alarm else "")
     output.print(table)
-    on = f"{len(found.alarms)} alarms" if found.alarms else "no alarm"
+    on = f"{len(found.alarms)} alarm{'s' * (len(found.alarms) > 1)}" if found.alarms else "no alarm"
     output.print(f"{found.bundle}: {on}", highlight=False)
+
+
+def _ks(figure: Figure) -> str:
+    """Nothing where the components have no order."""
+    return f"{figure.ks:.3f}" if figure.kind in ORDERED else "-"
 
 
 def _plain(found: Look, parity: str) -> dict[str, Any]:

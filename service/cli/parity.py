@@ -15,9 +15,10 @@ from recsys.digests import Stage
 from recsys.features.parity import Difference
 from service.archives import event_archive
 from service.cli.console import output, plain_table, step, waiting
-from service.cli.moments import SINCE, moment_ms
+from service.cli.moments import NOTHING, SINCE, moment_ms
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
+from service.errors import StackError
 from service.imports import current_dataset
 from service.parity import Finding, Parity, PastEvent, verify
 from service.round_trips import RoundTrips
@@ -55,6 +56,8 @@ def verify_(
     since_ms = 0 if since is None else moment_ms(since, time.time_ns() // 1_000_000)
     most = SAMPLE if sample is None and since is None else sample
     parity = verified(load(), most, since_ms, user)
+    if not parity.verified and not parity.not_verified:
+        raise StackError(NOTHING)
     _print(parity)
     if parity.findings:
         raise typer.Exit(1)

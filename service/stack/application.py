@@ -159,6 +159,16 @@ def store_url(settings: Settings) -> str:
         raise StackError("nothing is deployed; `riffle serve` or `riffle up` does it") from error
 
 
+def serves_autopilot(settings: Settings) -> bool | None:
+    """Whether what answers was deployed with an autopilot beside it; None where nothing answers."""
+    if not readiness(settings):
+        return None
+    try:
+        return bool(json.loads(_record(settings).read_text("utf-8"))["settings"]["autopilot"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _head_identity(settings: Settings) -> list[Any]:
     recorded = processes.load(settings.home_path / "run" / "ray.json")
     return [recorded.pid, recorded.birth] if recorded else []

@@ -44,6 +44,9 @@ def test_events_begin_a_run_that_ends_with_a_reason_though_its_driver_was_killed
     try:
         riffle.must("serve", **ON)
         assert "The autopilot is on" in riffle.must("autopilot", **ON)
+        told = riffle.must("autopilot")  # in a shell without the variable
+        assert "The autopilot is on" in told
+        assert "The setting here is false" in told
         assert "There was no run yet" in riffle.must("autopilot", **ON)
         shown = colocated.post("/v1/recommendations", json={"user_id": "somebody", "count": EVENTS}).json()["items"]
         now = datetime.now(UTC).isoformat()

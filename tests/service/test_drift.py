@@ -235,6 +235,55 @@ def test_reference_that_is_none_is_named(served: Served) -> None:
     assert_not_compared(served, b"[]", "holds no reference distributions")
 
 
+def test_reference_without_a_distribution_of_a_feature_is_named(served: Served) -> None:
+    reference = msgspec.json.decode(
+        (Registry(served.settings.home_path / "registry").path("champion") / FILE).read_bytes()
+    )
+    assert_not_compared(
+        served, msgspec.json.encode(reference | {"shapes": reference["shapes"][:1]}), "knows nothing of"
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"mean": [-5.0]}, {"mean": [1e308]}, {"error": [-1.0]}, {"components": ["a"]}, {"rows": -1}]
+)
+def test_reference_of_which_a_distribution_is_none_is_named(served: Served, change: dict[str, Any]) -> None:
+    reference = msgspec.json.decode(
+        (Registry(served.settings.home_path / "registry").path("champion") / FILE).read_bytes()
+    )
+    first = reference["shapes"][0]
+    for name, value in change.items():
+        first[name] = value * len(first[name]) if name in ("mean", "error") else value
+    assert_not_compared(served, msgspec.json.encode(reference), "what no shares are")
+
+
+def test_reference_that_was_deleted_is_a_damaged_bundle_and_no_older_one(served: Served) -> None:
+    (Registry(served.settings.home_path / "registry").path("champion") / FILE).unlink()
+    found = served.look()
+    assert not found.compared
+    assert "the manifest lists it, the folder lacks it" in found.problems[0]
+
+
+def test_bundle_that_has_answered_nothing_raises_no_alarm_over_what_others_did(served: Served) -> None:
+    records = served.records()
+    served.answer(*(msgspec.structs.replace(one, bundle="another") for one in records))
+    served.log(*(click(one) for one in records))
+    found = served.look(remember=False)
+    assert found.alarms == []
+    assert found.not_measured == {"lists of other bundles": len(records)}
+    assert found.problems == ["nothing was looked at yet: no hour with lists of this bundle is over"]
+
+
+def test_home_that_cannot_be_written_to_is_said_and_a_look_that_remembers_nothing_needs_no_writing(
+    served: Served,
+) -> None:
+    served.answer(*served.records())
+    (served.settings.home_path / "drift").write_text("no folder")
+    with pytest.raises(StackError, match="cannot be written to"):
+        served.look()
+    assert served.look(remember=False).rows > 0
+
+
 def assert_not_compared(served: Served, content: bytes | None, why: str) -> None:
     bundles = Registry(served.settings.home_path / "registry")
     folder = served.settings.home_path / "older"

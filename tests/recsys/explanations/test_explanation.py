@@ -10,7 +10,7 @@ from recsys.explanations.counterfactuals import DEPTH, TRIED, met
 from recsys.explanations.explanation import Explanation, explanation, finished
 from recsys.explanations.removal import remove
 from recsys.explanations.trace import Trace
-from recsys.explanations.words import GROUP, falls, grouped, reasons
+from recsys.explanations.words import GROUP, _text, falls, grouped, reasons
 from recsys.features.matrix import NAMES
 from recsys.recommend import Ranked, rank, recommend, retrieve, slate
 from recsys.types import QueryBatch, Ragged, Source, World
@@ -161,6 +161,19 @@ def test_categories_that_most_of_what_one_liked_has_are_named(tastes: World) -> 
     found = explain(tastes, Ask(history=likes("left-01", "left-02", "left-03"), count=8))
     texts = {one.text for place in range(8) for one in reasons(found, place) if one.code == "categories"}
     assert texts <= {"you often choose left"}
+
+
+def test_item_is_well_received_only_where_it_is_better_received_than_most(world: World) -> None:
+    rates, told = world.item_stats.positive_rate, set()
+    for ask in controlled_asks(world, np.random.default_rng(32), 10):
+        found = explain(world, ask)
+        usual = np.median(rates[found.trace.by_score(0)])
+        for row in found.trace.listed(0).tolist():  # whatever the ranker makes of it: it may like a low rate
+            text = _text(found, "reception", row, named=True)
+            better = f"better received than most: {rates[row]:.0%} of what people did with it was positive"
+            assert text == (better if rates[row] > usual else "")
+            told.add(bool(text))
+    assert told == {True, False}
 
 
 def test_item_that_is_described_like_one_that_was_met_says_like_which(world: World, tastes: World) -> None:

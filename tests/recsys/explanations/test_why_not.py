@@ -1,5 +1,6 @@
 """Why an item is not on a list: each verdict, and each claim, beside the full trace."""
 
+import re
 from dataclasses import replace
 
 import msgspec
@@ -7,8 +8,11 @@ import numpy as np
 import pytest
 
 from recsys.datasets.detect import read_dataset
+from recsys.explanations import verdict_words
 from recsys.explanations.verdict_words import sentence
 from recsys.explanations.why_not import Verdict, WhyNot, why_not
+from recsys.explanations.words import GROUP
+from recsys.features.matrix import NAMES
 from recsys.filtering import Reason
 from recsys.training.train import train
 from recsys.types import Source, World
@@ -112,6 +116,12 @@ def test_outranked_item_has_its_rank_its_gap_and_what_cost_it_most(world: World)
     assert found.costs
     assert list(found.costs.values()) == sorted(found.costs.values(), reverse=True)
     assert "Ranked at 41 of" in sentence(found)
+    assert not set(NAMES) & set(re.findall(r"\w+", sentence(found)))  # in words, not in names of features
+    assert any(words in sentence(found) for words in verdict_words._CAUSES.values())
+
+
+def test_every_group_of_features_has_words_for_what_it_costs() -> None:
+    assert set(verdict_words._CAUSES) == set(GROUP.values())
 
 
 def test_rule_that_keeps_an_item_off_is_named_and_the_list_without_it(world: World) -> None:

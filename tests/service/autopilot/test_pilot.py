@@ -93,7 +93,7 @@ def test_a_run_passes_every_step_once_and_leaves_a_page(runs: Runs) -> None:
     assert "**promoted**: no guard broken" in text
     assert "schedule: there was none before; 999 new events" in text
     assert all(f"{step} is made" in text for step in DOING[:-1])
-    assert "riffle bundles show 20261128-0123456789ab" in text
+    assert "riffle bundles card 20261128-0123456789ab" in text
 
 
 def test_nothing_begins_where_nothing_is_due(runs: Runs) -> None:
@@ -188,12 +188,37 @@ def test_waiting_is_no_try(runs: Runs) -> None:
 
 
 def test_of_two_autopilots_one_leads(runs: Runs) -> None:
+    other = Runs(runs.root)
     with runs.led() as leads:
         assert leads
-        run, said = pilot(runs, Recorded()).step()
+        run, said = pilot(other, Recorded()).step()
         with pytest.raises(Stop, match="another autopilot leads"):
-            pilot(runs, Recorded()).begin("now")
+            pilot(other, Recorded()).begin("now")
     assert (run, said) == (None, "another autopilot leads")
+
+
+def test_who_leads_a_whole_run_goes_on_to_lead_between_its_steps(runs: Runs) -> None:
+    works, other = Recorded(), Runs(runs.root)
+    with runs.led():
+        while (run := pilot(runs, works).step()[0]) is not None and run.outcome is None:
+            assert pilot(other, works).step() == (None, "another autopilot leads")
+    assert run is not None
+    assert run.outcome == "promoted"
+    with other.led() as leads:
+        assert leads
+
+
+def test_step_whose_process_was_killed_says_so_on_the_page(runs: Runs) -> None:
+    works, clock = Recorded(before={DOING[1]: [Killed()]}), Clock()
+    pilot(runs, works, clock).step()
+    pilot(runs, works, clock).step()
+    with pytest.raises(Killed):
+        pilot(runs, works, clock).step()
+    driven(runs, works, clock)
+    (run,) = runs.all()
+    killed = [one.step for one in run.said if one.text.startswith("its process had ended in the middle of it; try 2")]
+    assert killed == [DOING[1]]
+    assert "its process had ended" in runs.page(run).read_text("utf-8")
 
 
 def test_a_human_holds_it_and_lets_it_go_on(runs: Runs) -> None:

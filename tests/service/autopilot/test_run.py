@@ -66,6 +66,13 @@ def test_a_disk_that_refuses_is_said(runs: Runs) -> None:
         runs.save(Run(new_id(NOW), "asked", ""))
 
 
+def test_a_folder_that_refuses_is_said_by_who_would_lead(runs: Runs) -> None:
+    runs.root.parent.mkdir(parents=True, exist_ok=True)
+    runs.root.write_text("no folder")
+    with pytest.raises(AutopilotError, match="cannot be written to"), runs.led():
+        pytest.fail("it leads")
+
+
 def test_a_pause_holds_until_it_is_ended(runs: Runs) -> None:
     assert runs.paused() is None
     assert not runs.resume()
@@ -73,6 +80,8 @@ def test_a_pause_holds_until_it_is_ended(runs: Runs) -> None:
     paused = Runs(runs.root).paused()
     assert paused is not None
     assert (paused.who, paused.reason) == ("ann", "a sale")
+    with pytest.raises(AutopilotError, match="paused already by ann: a sale"):
+        runs.pause(who="bob", reason="a holiday")
     assert runs.resume()
     assert runs.paused() is None
     with pytest.raises(AutopilotError, match="say why"):
