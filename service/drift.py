@@ -168,7 +168,7 @@ def _tell(
     """Everything that a look says."""
     watch = watcher.watch()
     empty_s = end_s - watch.until_s
-    found.alarms = alarms_of(watcher)
+    found.alarms = [msgspec.structs.replace(one, since_s=min(one.since_s, found.at_s)) for one in alarms_of(watcher)]
     if window and len(read.newest_s) >= FEW_LISTS:
         watch.aged = _is_aged(found.at_s, window, read.newest_s)
     aged = Aged((found.at_s - window[1]) / 86_400, reference.bins[IDLE].names[-2:]) if window and watch.aged else None
@@ -188,7 +188,7 @@ def _tell(
         )
     if any("clock" in one for one in found.problems):
         watch.data["clocks"] = found.at_s
-    found.began_s, found.until_s, found.days = watch.began_s, watch.until_s, watch.days
+    found.began_s, found.until_s, found.days = watch.began_s, min(watch.until_s, found.at_s), watch.days
     found.lists, found.events, found.not_measured = read.lists, read.events, dict(read.not_measured)
     found.figures, found.not_compared = figures_of(watcher), not_compared(watcher)
     found.rows = max((one.rows for one in found.figures if one.segment == ALL and one.kind == "users"), default=0)
