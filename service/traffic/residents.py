@@ -101,6 +101,8 @@ class Residents:
         self._lanes.append(lanes)
         self._knowing += knowing
         self._obey()
+        for live in self.worlds.values():  # they were made of worlds of a while ago, and the next may be long in coming
+            lanes.use(live.world)
 
     async def begin(self) -> None:
         """Load what the table names, or what was deployed where there is none.

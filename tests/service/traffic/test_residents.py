@@ -11,11 +11,13 @@ import msgspec
 import pytest
 from redis.exceptions import RedisError
 
+from recsys.datasets.dataset import Dataset
 from recsys.errors import BundleError
 from recsys.types import World
 from recsys.vocabulary import Vocabulary
 from service.errors import TrafficError
 from service.lanes import Lanes
+from service.rebuild import rebuild
 from service.round_trips import RoundTrips
 from service.stages import StageUnavailable
 from service.traffic import changes, residents, switching
@@ -23,6 +25,7 @@ from service.traffic.document import Rollout, Traffic, decode, encode
 from service.traffic.residents import Residents
 from service.traffic.table import TrafficTable
 from tests.service.conftest import BreakableStore
+from tests.service.test_archiver import archive_in
 from tests.service.traffic.tables import A, B, C, experiment, table
 
 pytestmark = pytest.mark.valkey
@@ -94,6 +97,18 @@ async def until(done: Callable[[], bool], one: Residents) -> None:
         while not done():
             await one.look()
             await asyncio.sleep(0.01)
+
+
+async def test_item_stats_that_came_while_a_replica_was_being_made_are_those_it_answers_with(
+    breakable_store: BreakableStore, shelf: Shelf, synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
+    async with replica_at(breakable_store.url, shelf, tmp_path) as (one, _):
+        lanes = Lanes(one.champion.world)  # whoever has these warms up now, for seconds
+        await asyncio.to_thread(rebuild, breakable_store.url, synthetic_dataset, archive_in(tmp_path))
+        await one.refresh()
+        assert one.champion.world is not one.champion.built
+        one.follow(lanes)
+        assert lanes.champion.serving.world is one.champion.world
 
 
 async def test_without_a_table_a_replica_serves_what_was_deployed_and_makes_it_the_table(
