@@ -63,7 +63,7 @@ class Gateway:
         self.troubles: Callable[[], list[str]] = list
         self.sent: Sent = lambda *_: None
         self._most_s = PATIENCE["normal"] * settings.deadline_ms / 1000
-        limits = {"max_batch": settings.max_batch, "max_waiting": settings.max_waiting}
+        limits: dict[str, Any] = {"max_batch": settings.max_batch, "max_waiting": settings.max_waiting}
         self.batches, self.lists = BatchWatch(), ListWatch()
         personal = self.batches.by_lane("recommendations", self._run_personal)
         related = self.batches.by_lane("similar", self._run_related)

@@ -10,12 +10,18 @@ from time import monotonic
 
 import pytest
 
+from service import microbatch
 from service.errors import BatchFailed, HttpError, NotFound, Overloaded, Unprocessable
 from service.microbatch import MicroBatcher, Waiter
 
 LATER_S = 60.0
 Batcher = MicroBatcher[int, None, int]
 Summing = MicroBatcher[int, int, int]
+
+
+def free() -> float:
+    """A processor of one's own."""
+    return 0.0
 
 
 async def nothing(waiters: Sequence[Waiter[int, int]]) -> list[None]:
@@ -78,12 +84,12 @@ class Adding:
 
 
 def batcher(run: Doubling, *, max_batch: int = 32, max_waiting: int = 128) -> Batcher:
-    return MicroBatcher(nothing, run, max_batch=max_batch, max_waiting=max_waiting)
+    return MicroBatcher(nothing, run, max_batch=max_batch, max_waiting=max_waiting, crowded=free)
 
 
 def two_steps(*, max_batch: int = 32) -> tuple[Preparing, Adding, Summing]:
     prepare, run = Preparing(), Adding()
-    return prepare, run, MicroBatcher(prepare, run, max_batch=max_batch, max_waiting=128)
+    return prepare, run, MicroBatcher(prepare, run, max_batch=max_batch, max_waiting=128, crowded=free)
 
 
 def noted_timers() -> list[asyncio.TimerHandle]:
@@ -393,7 +399,7 @@ async def test_batch_with_a_wrong_number_of_answers_fails_instead_of_hanging(ans
     async def run(_: Sequence[Waiter[int, int]], __: Sequence[None]) -> list[int]:
         return answers
 
-    queue: Batcher = MicroBatcher(nothing, run, max_batch=8, max_waiting=8)
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=8, max_waiting=8, crowded=free)
     assert [type(one) for one in await outcomes(asking(queue, 1), asking(queue, 2))] == [BatchFailed] * 2
 
 
@@ -474,7 +480,7 @@ async def test_request_whose_deadline_passed_while_computation_held_the_loop_is_
             time.sleep(0.3)
         return [2 * waiter.asked for waiter in waiters]
 
-    queue: Batcher = MicroBatcher(nothing, run, max_batch=8, max_waiting=8)
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=8, max_waiting=8, crowded=free)
     first = asking(queue, 0, for_s=0.2)
     await settle()
     late, patient = asking(queue, 1, for_s=0.2), asking(queue, 2)
@@ -501,7 +507,7 @@ class Slow:
 
 async def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_back() -> None:
     run = Slow(0.01)
-    queue: Batcher = MicroBatcher(nothing, run, max_batch=4, max_waiting=1000)
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=4, max_waiting=1000, crowded=free)
     for _ in range(5):
         await outcomes(*(asking(queue, n) for n in range(4)))
     began = monotonic()
@@ -520,7 +526,7 @@ async def test_who_would_wait_too_long_is_refused_at_once_and_told_when_to_come_
 
 
 async def test_who_has_less_time_left_is_refused_sooner() -> None:
-    queue: Batcher = MicroBatcher(nothing, Slow(0.01), max_batch=4, max_waiting=1000)
+    queue: Batcher = MicroBatcher(nothing, Slow(0.01), max_batch=4, max_waiting=1000, crowded=free)
     for _ in range(5):
         await outcomes(*(asking(queue, n) for n in range(4)))
     tasks = [asking(queue, n) for n in range(6)]
@@ -535,7 +541,7 @@ async def test_who_has_less_time_left_is_refused_sooner() -> None:
 
 async def test_an_idle_batcher_refuses_nobody_and_so_learns_that_it_is_fast_again() -> None:
     run = Slow(0.2)
-    queue: Batcher = MicroBatcher(nothing, run, max_batch=4, max_waiting=8)
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=4, max_waiting=8, crowded=free)
     for n in range(10):
         await queue.ask(n, deadline=monotonic() + LATER_S)
     run.each_s = 0.0
@@ -547,7 +553,7 @@ async def test_an_idle_batcher_refuses_nobody_and_so_learns_that_it_is_fast_agai
 
 async def test_backlog_is_what_those_who_wait_will_take() -> None:
     run = Slow(0.01)
-    queue: Batcher = MicroBatcher(nothing, run, max_batch=4, max_waiting=100)
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=4, max_waiting=100, crowded=free)
     for _ in range(5):
         await outcomes(*(asking(queue, n) for n in range(4)))
     assert queue.backlog_s() == 0
@@ -559,7 +565,7 @@ async def test_backlog_is_what_those_who_wait_will_take() -> None:
 
 async def test_room_is_what_two_batches_answer_in_time_and_never_less_than_lets_it_learn() -> None:
     run = Slow(0.01)
-    queue: Batcher = MicroBatcher(nothing, run, max_batch=16, max_waiting=100)
+    queue: Batcher = MicroBatcher(nothing, run, max_batch=16, max_waiting=100, crowded=free)
     assert queue.room(0.1) == 32
     for size in (1, 8, 16) * 3:
         await outcomes(*(asking(queue, n) for n in range(size)))
@@ -570,7 +576,7 @@ async def test_room_is_what_two_batches_answer_in_time_and_never_less_than_lets_
 
 async def test_room_is_never_none_for_then_nobody_would_come_whom_to_tell_of_more() -> None:
     for max_batch in (1, 2, 3):
-        queue: Batcher = MicroBatcher(nothing, Slow(0.01), max_batch=max_batch, max_waiting=8)
+        queue: Batcher = MicroBatcher(nothing, Slow(0.01), max_batch=max_batch, max_waiting=8, crowded=free)
         await queue.ask(1, deadline=monotonic() + LATER_S)
         assert queue.room(0.001) == 2
 
@@ -604,7 +610,7 @@ async def test_of_ten_thousand_requests_each_gets_its_own_answer_or_its_own_fail
             raise NotFound("this batch has none")
         return [waiter.asked + one for waiter, one in zip(waiters, ready, strict=True)]
 
-    queue: Summing = MicroBatcher(prepare, run, max_batch=16, max_waiting=64)
+    queue: Summing = MicroBatcher(prepare, run, max_batch=16, max_waiting=64, crowded=free)
     tasks: list[asyncio.Task[int]] = []
     for asked in range(10_000):
         tasks.append(asking(queue, asked))
@@ -635,3 +641,59 @@ async def test_of_ten_thousand_requests_each_gets_its_own_answer_or_its_own_fail
     assert set(prepared.values()) == {1}
     assert calls["prepare"] - calls["unprepared"] - calls["run"] > 20  # so many batches were joined
     assert len(queue) == 0
+
+
+def held(run: Doubling, crowded: float) -> Batcher:
+    return MicroBatcher(nothing, run, max_batch=32, max_waiting=128, crowded=lambda: crowded)
+
+
+@pytest.mark.parametrize(("crowded", "batches"), [(0.0, [[0], [1], [2]]), (1.0, [[0], [1, 2]])])
+async def test_where_the_processor_is_shared_a_batch_waits_for_who_comes_soon_after(
+    monkeypatch: pytest.MonkeyPatch, crowded: float, batches: list[list[int]]
+) -> None:
+    monkeypatch.setattr(microbatch, "HELD_S", 0.2)
+    monkeypatch.setattr(microbatch, "REST_S", 30.0)
+    run = Doubling()
+    queue = held(run, crowded)
+    assert await asking(queue, 0) == 0  # after a rest nobody waits
+    first = asking(queue, 1)
+    await settle()
+    assert await outcomes(first, asking(queue, 2)) == [2, 4]
+    assert run.batches == batches
+
+
+async def test_after_a_rest_and_where_enough_wait_no_batch_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microbatch, "HELD_S", 30.0)
+    monkeypatch.setattr(microbatch, "REST_S", 0.0)
+    queue = held(Doubling(), 1.0)
+    for one in range(3):
+        assert await asking(queue, one) == 2 * one
+    monkeypatch.setattr(microbatch, "REST_S", 30.0)
+    enough = [asking(queue, one) for one in range(microbatch.GATHERED)]
+    assert await outcomes(*enough) == [2 * one for one in range(microbatch.GATHERED)]
+
+
+async def test_a_wait_too_short_to_gather_anybody_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microbatch, "REST_S", 30.0)
+    queue = held(Doubling(), microbatch.HELD_LEAST_S / microbatch.HELD_S / 2)
+    await asking(queue, 0)
+    assert queue._held_s() == 0.0
+    assert held(Doubling(), 0.5)._held_s() == 0.0  # no batch has run
+    queue._crowded = lambda: 0.5
+    assert queue._held_s() == microbatch.HELD_S / 2
+
+
+async def test_who_leaves_while_a_batch_waits_for_more_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microbatch, "HELD_S", 0.05)
+    monkeypatch.setattr(microbatch, "REST_S", 30.0)
+    run = Doubling()
+    queue = held(run, 1.0)
+    await asking(queue, 0)
+    gone = asking(queue, 1)
+    await settle()
+    gone.cancel()
+    await outcomes(gone)
+    await asyncio.sleep(0.1)
+    assert await asking(queue, 2) == 4
+    assert run.batches == [[0], [2]]
+    assert not queue.is_busy()
