@@ -18,8 +18,11 @@ from service.crowding import Crowding
 from service.errors import BatchFailed, HttpError, Overloaded
 from service.pace import Pace
 
-HELD_S = 0.008  # what a batch would wait where its thread never got to run; 2 to 3 ms at 70 % of two cores
-HELD_LEAST_S = 0.0005
+FREE = 0.15  # crowded by less a thread has its processor nearly to itself: that of a lone client is by .08
+HELD_S = (
+    0.016  # what a batch waits, times what it is crowded by beyond that: 1 ms at half of what two cores do, 2 at 70 %
+)
+HELD_LEAST_S, HELD_MOST_S = 0.0005, 0.004
 GATHERED = 8  # requests that need not wait for more: most of what larger batches save is saved
 REST_S = 0.05  # since the last batch began: after that nobody is expected
 _log = logging.getLogger(__name__)
@@ -154,8 +157,8 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
         """How long the next batch waits for more; not at all after a rest, nor where the processor is free."""
         if len(self._waiting) >= GATHERED or monotonic() - self._began > REST_S:
             return 0.0
-        held_s = HELD_S * self._crowded()
-        return held_s if held_s >= HELD_LEAST_S else 0.0
+        held_s = HELD_S * (self._crowded() - FREE)
+        return min(held_s, HELD_MOST_S) if held_s >= HELD_LEAST_S else 0.0
 
     def _next(self, most: int) -> list[Waiter[Asked, Answered]]:
         batch: list[Waiter[Asked, Answered]] = []

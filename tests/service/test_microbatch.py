@@ -651,7 +651,8 @@ def held(run: Doubling, crowded: float) -> Batcher:
 async def test_where_the_processor_is_shared_a_batch_waits_for_who_comes_soon_after(
     monkeypatch: pytest.MonkeyPatch, crowded: float, batches: list[list[int]]
 ) -> None:
-    monkeypatch.setattr(microbatch, "HELD_S", 0.2)
+    monkeypatch.setattr(microbatch, "HELD_MOST_S", 0.2)
+    monkeypatch.setattr(microbatch, "HELD_S", 1.0)
     monkeypatch.setattr(microbatch, "REST_S", 30.0)
     run = Doubling()
     queue = held(run, crowded)
@@ -663,7 +664,8 @@ async def test_where_the_processor_is_shared_a_batch_waits_for_who_comes_soon_af
 
 
 async def test_after_a_rest_and_where_enough_wait_no_batch_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(microbatch, "HELD_S", 30.0)
+    monkeypatch.setattr(microbatch, "HELD_MOST_S", 30.0)
+    monkeypatch.setattr(microbatch, "HELD_S", 100.0)
     monkeypatch.setattr(microbatch, "REST_S", 0.0)
     queue = held(Doubling(), 1.0)
     for one in range(3):
@@ -675,16 +677,18 @@ async def test_after_a_rest_and_where_enough_wait_no_batch_waits_for_more(monkey
 
 async def test_a_wait_too_short_to_gather_anybody_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(microbatch, "REST_S", 30.0)
-    queue = held(Doubling(), microbatch.HELD_LEAST_S / microbatch.HELD_S / 2)
+    queue = held(Doubling(), microbatch.FREE + microbatch.HELD_LEAST_S / microbatch.HELD_S / 2)
     await asking(queue, 0)
     assert queue._held_s() == 0.0
     assert held(Doubling(), 0.5)._held_s() == 0.0  # no batch has run
-    queue._crowded = lambda: 0.5
-    assert queue._held_s() == microbatch.HELD_S / 2
+    for crowded, held_s in ((0.0, 0.0), (microbatch.FREE + 0.1, microbatch.HELD_S / 10), (1.0, microbatch.HELD_MOST_S)):
+        queue._crowded = lambda crowded=crowded: crowded
+        assert queue._held_s() == pytest.approx(held_s)
 
 
 async def test_who_leaves_while_a_batch_waits_for_more_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(microbatch, "HELD_S", 0.05)
+    monkeypatch.setattr(microbatch, "HELD_MOST_S", 0.05)
+    monkeypatch.setattr(microbatch, "HELD_S", 1.0)
     monkeypatch.setattr(microbatch, "REST_S", 30.0)
     run = Doubling()
     queue = held(run, 1.0)
