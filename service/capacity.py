@@ -12,7 +12,7 @@ DAY_S = 86_400
 PEAK = 30_000 / 11_574  # of the average rate: about a billion a day, 30,000/s at its busiest
 UTILISATION = 0.6
 HOURS_A_MONTH = 730
-CPU_MS = {1_682: 1.15, 100_000: 1.53, 1_000_000: 1.66}
+CPU_MS = {1_682: 0.62, 100_000: 0.87, 1_000_000: 1.06, 10_000_000: 1.69}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +30,12 @@ class Costs:
     """
 
     cpu_ms: dict[int, float] = field(default_factory=lambda: dict(CPU_MS))
-    store_cpu_ms: float = 0.025
+    store_cpu_ms: float = 0.02
     event_cpu_ms: float = 0.064
     store_event_cpu_ms: float = 0.022
-    bundle_bytes_per_item: float = 4_000.0
+    bundle_bytes_per_item: float = 3_800.0
     gateway_bytes: float = 200e6
-    node_bytes: float = 1.5e9
+    node_bytes: float = 1.9e9
     state_bytes: float = 1_300.0
     request_bytes: float = 350.0
     answer_bytes: float = 3_600.0
