@@ -78,7 +78,7 @@ class Card:
                 "ranker": ", ".join(
                     f"{name} {recipe[name]}"
                     for name in _RANKER
-                    if name in recipe and (recipe["trees"] or name not in _OF_TREES)
+                    if name in recipe and (recipe.get("trees") or name not in _OF_TREES)
                 ),
                 "objective": recipe["objective"] or "a positive is worth 1",
                 "seed": recipe["seed"],
@@ -143,7 +143,7 @@ class Card:
         lines += [f"- {name} {one['percent']:.1f}" for name, one in list(self.features.items())[:10]]
         if self.sources:
             lines += ["", "Right answers among the candidates, as many as ever, without one source:", ""]
-            lines += [f"- {name}: {-one:+.1%}" for name, one in self.sources.items()]
+            lines += [f"- {name}: {0.0 - one:+.1%}" for name, one in self.sources.items()]
         return [*lines, ""]
 
     def _ethics(self) -> list[str]:

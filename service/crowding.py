@@ -1,10 +1,11 @@
 """Whether a thread has its processor to itself: the share of the time it could run in which another one ran."""
 
+from math import inf
 from pathlib import Path
 from threading import get_native_id
 from time import monotonic
 
-_EVERY_S = 0.1  # one reading of /proc takes 15 us
+_EVERY_S, _STALE_S = 0.1, 1.0  # one reading of /proc takes 15 us; one of long ago says nothing of now
 
 
 class Crowding:
@@ -14,7 +15,7 @@ class Crowding:
 
     def __init__(self) -> None:
         self._path: Path | None = None
-        self._at, self._share = 0.0, 0.0
+        self._at, self._share = -inf, 0.0
         self._ran = self._waited = 0
 
     def share(self) -> float:
@@ -22,11 +23,12 @@ class Crowding:
         now = monotonic()
         if now - self._at < _EVERY_S:
             return self._share
-        self._at = now
+        stale, self._at = now - self._at > _STALE_S, now
         ran, waited = self._read()
         more_ran, more_waited = ran - self._ran, waited - self._waited
         self._ran, self._waited = ran, waited
-        self._share = more_waited / (more_ran + more_waited) if more_ran + more_waited > 0 else 0.0
+        known = not stale and more_ran + more_waited > 0
+        self._share = more_waited / (more_ran + more_waited) if known else 0.0
         return self._share
 
     def _read(self) -> tuple[int, int]:

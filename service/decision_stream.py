@@ -119,11 +119,14 @@ def record_of(value: bytes) -> Decision | None:
 
 
 def heading_of(value: bytes) -> Heading | None:
-    """What a record is filed under, None where it is no record.
+    """What a record is filed under; None where it is no record, or one of a list for a user whom it does not name.
+
+    Nobody could find such a one again to forget its user.
 
     Cost: 0.9 us, and nothing for the collector to walk; `record_of` takes 6 us, 27 where thousands are held.
     """
     try:
-        return _decode_heading(value)
+        found = _decode_heading(value)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    return found if found.query.user_id is not None or found.kind == "similar" else None

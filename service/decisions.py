@@ -103,6 +103,7 @@ class Heading(msgspec.Struct, frozen=True, kw_only=True):
     """Of a decision record alone: what it is filed under in the archive."""
 
     id: str
+    kind: str
     time_ms: int
     query: Asker
 

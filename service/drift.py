@@ -138,8 +138,9 @@ def look(
             asyncio.run(_read(settings, store_url, path.name, read, start_s, end_s, now_ms, found))
         watcher = watcher_of(watch, reference, found.problems)
         shelf, examination = shelf_of(loaded), examined(reference.examination)
-        served = read.lists or watch.until_s  # events alone say nothing of a bundle that has answered nothing
-        for hour in read.hours(start_s, end_s) if served else ():
+        # What happened before the bundle answered anything is about others.
+        first_s = start_s if watch.until_s else read.first_s
+        for hour in read.hours(first_s, end_s) if first_s is not None else ():
             found.hours += 1
             watcher.see(hour.start_s, series_of(hour, loaded, reference.bins, shelf, examination))
         _tell(found, watcher, read, reference, end_s, window)

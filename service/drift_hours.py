@@ -144,6 +144,11 @@ class Read:
         self.received += 1
         self.skewed += abs(event.received_ms - event.ms) > SKEW_MS
 
+    @property
+    def first_s(self) -> int | None:
+        """When the first hour with a list of the bundle began; None without any."""
+        return min(self._lists) * HOUR_S if self._lists else None
+
     def hours(self, start_s: int, end_s: int) -> Iterator[Hour]:
         """Each hour in which there was anything, from `start_s` on and over by `end_s`."""
         drawn = self._draw()

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -19,9 +20,7 @@ from service.errors import BatchFailed, HttpError, Overloaded
 from service.pace import Pace
 
 FREE = 0.15  # crowded by less a thread has its processor nearly to itself: that of a lone client is by .08
-HELD_S = (
-    0.016  # what a batch waits, times what it is crowded by beyond that: 1 ms at half of what two cores do, 2 at 70 %
-)
+HELD_S = 0.016  # what a batch waits, times what it is crowded by beyond that: 1 ms where that is .06, 3 where .2
 HELD_LEAST_S, HELD_MOST_S = 0.0005, 0.004
 GATHERED = 8  # requests that need not wait for more: most of what larger batches save is saved
 REST_S = 0.05  # since the last batch began: after that nobody is expected
@@ -46,8 +45,8 @@ class Waiter(Generic[Asked, Answered]):
 class MicroBatcher(Generic[Asked, Prepared, Answered]):
     """Runs one batch at a time over whatever waits, and lets nobody wait in vain.
 
-    An idle batcher starts at once with a batch of one. A waiter that was cancelled, or whose deadline passed before
-    its batch began, is left out; that changes nothing for the others. A batch that raises fails each of its waiters.
+    A batcher that has rested starts at once with a batch of one. A waiter that was cancelled, or whose deadline passed
+    before its batch began, is left out; that changes nothing for the others. A batch that raises fails each of them.
 
     Args:
         prepare: Gets what each of some waiters needs, one result per waiter, in order.
@@ -76,7 +75,7 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
         self._waiting: deque[Waiter[Asked, Answered]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._pace = Pace()
-        self._began, self._size = 0.0, 0  # of the batch under way; none: size 0
+        self._began, self._size = -inf, 0  # of the batch under way; none: size 0
         self.shed = 0  # requests refused at the door or past their deadline in the queue
 
     def __len__(self) -> int:
@@ -154,11 +153,15 @@ class MicroBatcher(Generic[Asked, Prepared, Answered]):
             self._task, self._size = None, 0
 
     def _held_s(self) -> float:
-        """How long the next batch waits for more; not at all after a rest, nor where the processor is free."""
-        if len(self._waiting) >= GATHERED or monotonic() - self._began > REST_S:
+        """How long the next batch waits for more: not after a rest, on a free processor, or where time is short."""
+        now, waiting = monotonic(), len(self._waiting)
+        if waiting >= min(GATHERED, self._max_batch) or now - self._began > REST_S:
             return 0.0
-        held_s = HELD_S * (self._crowded() - FREE)
-        return min(held_s, HELD_MOST_S) if held_s >= HELD_LEAST_S else 0.0
+        held_s = min(HELD_S * (self._crowded() - FREE), HELD_MOST_S)
+        if held_s < HELD_LEAST_S:
+            return 0.0
+        left_s = min(waiter.deadline for waiter in self._waiting) - now - 2 * self._pace.takes_s(waiting)
+        return held_s if held_s < left_s else 0.0
 
     def _next(self, most: int) -> list[Waiter[Asked, Answered]]:
         batch: list[Waiter[Asked, Answered]] = []

@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 Command = tuple[str | bytes, ...]
+TURNS = 4  # of the loop, between the end of a timeout and giving up: one reads the socket, one wakes who reads on
 
 
 class NodeConnections:
@@ -87,15 +88,26 @@ def without_errors(replies: list[Any]) -> list[Any]:
 async def _patience(seconds: float) -> AsyncIterator[None]:
     """A timeout that a reply which is there already never meets.
 
-    When a process had to wait for the processor, a reply and the end of its time come up in the same turn of the loop;
-    asyncio.timeout would cancel who is about to read it. So the time is up one turn later.
+    When a process had to wait for the processor, or its loop was busy, a reply and the end of its time come up in the
+    same turn of the loop; asyncio.timeout would cancel who is about to read it. The turn after reads the socket, the
+    next one wakes who waits for that: so the time is up a few turns later.
     """
-    loop = asyncio.get_running_loop()
+    loop, over = asyncio.get_running_loop(), False
+
+    def end(turns: int) -> None:
+        if over:
+            return
+        if turns:
+            loop.call_soon(end, turns - 1)
+        else:
+            scope.reschedule(loop.time())
+
     async with asyncio.timeout(None) as scope:
-        timer = loop.call_later(seconds, lambda: scope.reschedule(loop.time()))
+        timer = loop.call_later(seconds, end, TURNS)
         try:
             yield
         finally:
+            over = True
             timer.cancel()
 
 

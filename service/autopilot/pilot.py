@@ -126,9 +126,9 @@ class Pilot:
         try:
             after: Run = getattr(self._works, run.step)(begun)
         except Stop as stop:
-            return self._ended(run, stop.outcome, stop.reason, **stop.known)
+            return self._ended(begun, stop.outcome, stop.reason, **stop.known)
         except TrainingError as error:  # the data are what they are: no second try makes them better
-            return self._ended(run, "refused", str(error))
+            return self._ended(begun, "refused", str(error))
         except Exception as error:  # whatever it is, its words are what a person needs
             if not isinstance(error, (ServiceError, RecsysError, OSError)):
                 _log.exception("run %s, %s", run.id, run.step)

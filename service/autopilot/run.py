@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import get_ident
 from typing import Any, Literal
 
 import msgspec
@@ -92,7 +93,7 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._runs, self._paused = root / "runs", root / "paused.json"
-        self._leads = False
+        self._leader: int | None = None  # the thread of this process that leads
 
     def all(self) -> list[Run]:
         """Every run, the oldest first. Raises AutopilotError: one cannot be read."""
@@ -154,9 +155,9 @@ class Runs:
     def led(self) -> Iterator[bool]:
         """Whether this process leads: at most one does, and where it dies the system lets another.
 
-        Who leads already goes on to lead. Raises AutopilotError: the disk refuses.
+        The thread that leads already goes on to lead. Raises AutopilotError: the disk refuses.
         """
-        if self._leads:
+        if self._leader == get_ident():
             yield True
             return
         try:
@@ -170,11 +171,11 @@ class Runs:
             except BlockingIOError:
                 yield False
                 return
-            self._leads = True
+            self._leader = get_ident()
             try:
                 yield True
             finally:
-                self._leads = False
+                self._leader = None
 
     def _read(self, path: Path) -> Run:
         try:

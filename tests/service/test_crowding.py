@@ -30,14 +30,14 @@ def share_beside(others: int) -> float:
         spin(1.0)  # they have started
         one = Crowding()
         one.share()
-        one._at = 0.0
         spin(0.5)
         return one.share()
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.join()
         os.sched_setaffinity(0, before)
+        for worker in workers:
+            if worker.pid is not None:
+                worker.kill()
+                worker.join()
 
 
 def test_thread_beside_others_on_its_processor_sees_a_crowd() -> None:
@@ -45,17 +45,19 @@ def test_thread_beside_others_on_its_processor_sees_a_crowd() -> None:
 
 
 def test_share_lies_between_none_and_all_and_is_read_ten_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    readings = iter([(100, 0), (200, 300), (200, 300)])
+    readings = iter([(100, 900), (200, 1200), (200, 1200), (300, 1500)])
     one = Crowding()
     monkeypatch.setattr(one.__class__, "_read", lambda _: next(readings))
     now = 1_000.0
     monkeypatch.setattr(crowding, "monotonic", lambda: now)
-    assert one.share() == 0.0
+    assert one.share() == 0.0  # of all its life: nothing about now
     now += 0.2
     assert one.share() == 0.75
     assert one.share() == 0.75  # too soon for another reading
     now += 0.2
     assert one.share() == 0.0  # it did not run, and nobody kept it
+    now += 60
+    assert one.share() == 0.0  # of the whole last minute
 
 
 def test_where_the_system_does_not_tell_there_is_no_crowd() -> None:

@@ -151,14 +151,16 @@ async def test_record_that_another_version_wrote_is_archived_under_its_user_and_
     breakable_store: BreakableStore, tmp_path: Path
 ) -> None:
     left = recommendation_id(START_MS).text
-    later = {"id": left, "time_ms": START_MS, "query": {"user_id": "ann"}, "items": "packed in another way"}
+    query = {"user_id": "ann"}
+    later = {"id": left, "kind": "recommendations", "time_ms": START_MS, "query": query, "items": "packed otherwise"}
     with redis.Redis.from_url(breakable_store.url) as server:
         server.xadd(STREAM, {"d": msgspec.msgpack.encode(later)})
         server.xadd(STREAM, {"d": msgspec.msgpack.encode(later | {"query": {"user_id": 7}})})  # of no version
+        server.xadd(STREAM, {"d": msgspec.msgpack.encode(later | {"query": {"who": "ann"}})})  # whom could one forget?
     async with records_at(breakable_store.url, tmp_path) as (found, archiver):
         await archive_all(archiver)
         drop(breakable_store.url, kept=0)
-        assert archiver.counts["passed_over"] == 1
+        assert archiver.counts["passed_over"] == 2
         rows = archiver.archive.read(columns=("user_id", "record"))
         assert rows.to_pylist() == [{"user_id": "ann", "record": msgspec.msgpack.encode(later)}]
         assert [one async for one in found.newest()] == []

@@ -274,6 +274,18 @@ def test_bundle_that_has_answered_nothing_raises_no_alarm_over_what_others_did(s
     assert found.problems == ["nothing was looked at yet: no hour with lists of this bundle is over"]
 
 
+def test_a_bundle_is_looked_at_from_its_first_list_on(served: Served) -> None:
+    records = served.records()
+    middle = START_MS + 3 * HOUR_MS
+    served.answer(
+        *(one if one.time_ms >= middle else msgspec.structs.replace(one, bundle="another") for one in records)
+    )
+    served.log(*(click(one) for one in records))
+    found = served.look()
+    assert found.began_s == middle // 1000
+    assert found.hours == 3
+
+
 def test_home_that_cannot_be_written_to_is_said_and_a_look_that_remembers_nothing_needs_no_writing(
     served: Served,
 ) -> None:

@@ -221,7 +221,7 @@ def test_earlier_answers_are_asked_for_by_the_id_in_the_path_and_without_a_body(
 
 
 @pytest.mark.parametrize("verb", ["replay", "explain"])
-@pytest.mark.parametrize("nothing", [[b""], [b"{}"], [b" {", b"} "]])
+@pytest.mark.parametrize("nothing", [[b""], [b"{}"], [b" {", b"\n} "]])
 def test_post_that_takes_no_fields_may_send_an_empty_object(verb: str, nothing: list[bytes]) -> None:
     edge, recommender = edge_of()
     assert call(edge, "POST", f"{RECOMMEND}/019ab1f2:{verb}", chunks=nothing, headers=[]).status == 200

@@ -651,7 +651,7 @@ def held(run: Doubling, crowded: float) -> Batcher:
 async def test_where_the_processor_is_shared_a_batch_waits_for_who_comes_soon_after(
     monkeypatch: pytest.MonkeyPatch, crowded: float, batches: list[list[int]]
 ) -> None:
-    monkeypatch.setattr(microbatch, "HELD_MOST_S", 0.2)
+    monkeypatch.setattr(microbatch, "HELD_MOST_S", 0.8)
     monkeypatch.setattr(microbatch, "HELD_S", 1.0)
     monkeypatch.setattr(microbatch, "REST_S", 30.0)
     run = Doubling()
@@ -681,9 +681,16 @@ async def test_a_wait_too_short_to_gather_anybody_is_none(monkeypatch: pytest.Mo
     await asking(queue, 0)
     assert queue._held_s() == 0.0
     assert held(Doubling(), 0.5)._held_s() == 0.0  # no batch has run
+    queue._waiting.append(Waiter(1, monotonic() + LATER_S, asyncio.get_running_loop().create_future()))
     for crowded, held_s in ((0.0, 0.0), (microbatch.FREE + 0.1, microbatch.HELD_S / 10), (1.0, microbatch.HELD_MOST_S)):
         queue._crowded = lambda crowded=crowded: crowded
         assert queue._held_s() == pytest.approx(held_s)
+    queue._waiting[0].deadline = monotonic() + microbatch.HELD_MOST_S  # it would have no time left for its batch
+    assert queue._held_s() == 0.0
+    full: Batcher = MicroBatcher(nothing, Doubling(), max_batch=1, max_waiting=8, crowded=lambda: 1.0)
+    full._waiting, full._began = queue._waiting, monotonic()
+    full._waiting[0].deadline = monotonic() + LATER_S
+    assert full._held_s() == 0.0  # nobody could join it
 
 
 async def test_who_leaves_while_a_batch_waits_for_more_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
