@@ -9,9 +9,9 @@ from scipy import sparse
 from recsys.retrieval.neighbours import Neighbours
 from recsys.types import Ragged
 
-PAIRS = (
-    500_000_000  # of items that share a term: read from the rarest on, as many as give no more; none of 22,360 items
-)
+# Of items that share a term: terms are read from the rarest on, as many as give no more; so none that
+# more than 22,360 items have.
+PAIRS = 500_000_000
 _WORD = re.compile(r"\w+")
 _BLOCK = 1024  # items whose products with all others are in memory: 8 bytes each, 180 MB where all 22,360 share a word
 
