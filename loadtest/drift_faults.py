@@ -32,7 +32,8 @@ from recsys.monitoring.reference import Reference, reference_of
 from recsys.monitoring.watch import ALPHA
 from recsys.simulation import DAY_S
 from recsys.simulation.faults import Fault, Trouble
-from recsys.simulation.served import Served, ServedHour, logged
+from recsys.simulation.hours import ServedHour, logged
+from recsys.simulation.served import Served
 from recsys.simulation.tastes import Drift
 from recsys.simulation.visits import Habits
 from recsys.simulation.watched import Noticed, watch, watcher_of

@@ -61,6 +61,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     depth: Annotated[int, msgspec.Meta(ge=1, le=DEPTH)] = 6
     l2_leaf_reg: float = 20.0
     objective: Objective = {}  # what the ranker was taught to find; see the setting
+    held_out: Annotated[float, msgspec.Meta(ge=0.01, le=0.5)] = 0.2  # newest events that judge it, and it never saw
     seed: int = 7
 
 

@@ -120,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # --- data and training ---
     objective: Objective = {}  # worth of a view, click, like, purchase to the ranker; unnamed: 1 (decision 0020)
+    held_out: Annotated[float, Meta(ge=0.01, le=0.5)] = 0.2  # share of the newest events: judge a bundle, teach none
     positive_rating: Annotated[float, Meta(ge=-1e9, le=1e9)] = 4.0  # a rating of at least this is a positive
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 7  # of training, evaluation and the synthetic world
 

@@ -22,7 +22,7 @@ from service.world import load_world, registry
 
 def base_recipe(settings: Settings) -> Recipe:
     """What training starts from; it chooses the rest by itself."""
-    return Recipe(seed=settings.seed, objective=settings.objective)
+    return Recipe(seed=settings.seed, objective=settings.objective, held_out=settings.held_out)
 
 
 def published(

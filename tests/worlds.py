@@ -25,6 +25,7 @@ SMALL = Recipe(
     als_iterations=5,
     neighbours=20,
     trees=25,
+    tree_seeds=1,
     choose_als=False,
     choose_older=False,
     choose_popularity=False,

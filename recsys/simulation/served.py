@@ -5,53 +5,27 @@ population without drift is the same for ever. Some items are met without a list
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from recsys.datasets.dataset import Dataset, Events, ImportReport
 from recsys.features.item_counts import ItemCounts
 from recsys.features.user import UserStates, update
 from recsys.plain_batch import plain_batch
 from recsys.recommend import recommend
 from recsys.simulation import DAY_S
 from recsys.simulation.faults import Trouble
+from recsys.simulation.hours import SHOWN, Lists, ServedHour
 from recsys.simulation.world import SimulatedWorld
-from recsys.types import QueryBatch, World
+from recsys.types import ItemStats, QueryBatch, World
 from recsys.verbs import Verb
 from recsys.vocabulary import item_keys
 
 HOUR_S = 3_600
-SHOWN = 10  # places of a list
 SEEN = 400  # fingerprints of a state
 ROWS = 64  # lists answered together
 _VERBS = (("click", Verb.CLICK), ("like", Verb.LIKE), ("purchase", Verb.PURCHASE), ("hide", Verb.HIDE))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ServedHour:
-    """What happened in an hour.
-
-    Attributes:
-        world: What answered. batch: Of the first list of each user who came, as it was asked, [b].
-        clicked: bool [b, SHOWN]. shown: int64 [b].
-        requests: int64 [users], lists of each user who came.
-        user, item, verb, ts_s: [e], what users did by rising time; `item` in rows of the catalogue.
-        item_age_s: How much older the item stats are than the newest event.
-    """
-
-    start_s: int
-    world: World | None
-    batch: QueryBatch | None
-    clicked: np.ndarray
-    shown: np.ndarray
-    requests: np.ndarray
-    user: np.ndarray
-    item: np.ndarray
-    verb: np.ndarray
-    ts_s: np.ndarray
-    item_age_s: float
 
 
 @dataclass(eq=False)
@@ -79,21 +53,44 @@ class Served:
         self.people = places
         self.counts = ItemCounts.empty()
         self.world: World | None = None
+        self._challenger: World | None = None
+        self._chosen: Callable[[np.ndarray], np.ndarray] = _nobody
+        self._brought: list[tuple[np.ndarray, ...]] = []
         self._stats_s = 0
 
     def install(self, world: World) -> None:
-        """From now on this answers, with item stats of its own time."""
-        self.world = world
-        vocabulary = world.bundle.vocabulary
-        self.row_of = np.array([vocabulary.rows(np.array([key]))[0] for key in self._keys()])
+        """From now on this answers everybody, with item stats of its own time."""
+        self.world, self._challenger, self._chosen = world, None, _nobody
+        self.row_of = world.bundle.vocabulary.rows(self._keys())
         self._item_of = np.argsort(self.row_of)
+
+    def canary(self, world: World, chosen: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Another bundle over the same items answers some people, int64 [b] -> bool [b], until one is installed."""
+        self._challenger, self._chosen = world, chosen
+
+    def bring(self, user: np.ndarray, item: np.ndarray, ts_s: np.ndarray) -> None:
+        """Clicks of somebody who is none of the users, such as a bot: int64 [e] each, `user` below 0.
+
+        They happen when their time comes, count for items, and came of no list.
+        """
+        self._brought.append(
+            (user, item, np.full(len(user), Verb.CLICK, np.uint8), ts_s, np.zeros(len(user), np.int64))
+        )
+
+    def expected(self, world: World, place: np.ndarray, at_s: int) -> np.ndarray:
+        """Clicks to expect of the lists of a bundle for those in some places now, float64 [b]; nothing happens."""
+        seed = np.arange(len(place), dtype=np.uint64)
+        at = np.full(len(place), at_s)
+        asked = plain_batch(self.states.take(place), now_s=at, seed=seed, count=SHOWN)
+        items = self._items(World(world.bundle, self._stats_at(at_s), world.candidates), asked)
+        return self.simulated.behaviour.expected_clicks(_of(self._truth(place, at), items))
 
     def copy(self) -> "Served":
         """The same service, which goes its own way from now on."""
         other = copy.copy(self)
         other.states = UserStates.concatenate([self.states])
         other.met, other.person = self.met.copy(), self.person.copy()
-        other.counts, other._rng = copy.deepcopy((self.counts, self._rng))
+        other.counts, other._rng, other._brought = copy.deepcopy((self.counts, self._rng, self._brought))
         return other
 
     def reseed(self, run: int) -> None:
@@ -111,7 +108,7 @@ class Served:
 
     def _hour(self, start_s: int) -> ServedHour:
         self._renew()
-        world = self._present(start_s)
+        world, challenger = self._present(start_s)
         visits = self.simulated.visits(start_s, HOUR_S)
         place, extra = visits.user, 0
         if self.trouble.on("new-user wave", start_s):
@@ -121,34 +118,51 @@ class Served:
         lists = np.concatenate([visits.lists, self._rng.geometric(1 / self.simulated.habits.mean_lists, extra)])
         events: list[tuple[np.ndarray, ...]] = []
         first, batch, clicked, shown = np.unique(place, return_index=True)[1], None, [], []
+        chosen, made = self._chosen(self.person[place]), list[Lists]()
         for step in range(int(lists.max(initial=0))):
             rows = np.flatnonzero(lists > step)
             asked = self._batch(place[rows], at_s[rows] + 20 * step)
-            reactions, items = self._react(world, asked, place[rows])
-            if step == 0:
+            items = self._shown(world, challenger, chosen[rows], asked, place[rows])
+            attraction = _of(self._truth(place[rows], asked.now_s), items)
+            reactions = self.simulated.behaviour.react(self._rng, attraction)
+            if step == 0 and not chosen[first].all():
+                first = first[~chosen[first]]
                 batch = take(asked, first)
                 clicked, shown = reactions.click[first], (items >= 0).sum(axis=1)[first]
+            clicks, likes = (of.sum(axis=1) for of in (reactions.click, reactions.like))
+            expected = self.simulated.behaviour.expected_clicks(attraction)
+            made.append(Lists(self.person[place[rows]], chosen[rows], items, clicks, likes, expected))
             events += self._done(place[rows], items, reactions, asked.now_s)
         events += self._without_lists(place, at_s)
+        events += self._come(start_s)
         requests = np.bincount(np.unique(place, return_inverse=True)[1], lists).astype(np.int64)
         if self.trouble.on("bot traffic", start_s):
             requests = np.append(requests, [self.trouble.bot_lists] * self.trouble.bots)
             events += self._robots(start_s)
-        user, item, verb, ts_s = self._applied(events)
+        user, item, verb, ts_s, position = self._applied(events)
         return ServedHour(
             start_s, world, batch, np.array(clicked, bool).reshape(-1, SHOWN), np.array(shown, np.int64), requests,
-            user, item, verb, ts_s, start_s - self._stats_s if world else np.nan,
+            Lists.joined(made) if made else None, user, item, verb, ts_s, position,
+            start_s - self._stats_s if world else np.nan,
         )  # fmt: skip
 
-    def _present(self, start_s: int) -> World | None:
-        """The world with the item stats of this hour."""
+    def _present(self, start_s: int) -> tuple[World | None, World | None]:
+        """What answers, with the item stats of this hour."""
         if self.world is None:
-            return None
+            return None, None
         if not self.trouble.on("frozen item stats", start_s):
-            key, nothing = self.world.bundle.vocabulary.key, np.zeros(0, np.uint64)
-            self._stats = self.counts.stats(key, now_s=start_s, version=f"sim.{start_s}000", unavailable=nothing)
-            self._stats_s = start_s
-        return World(self.world.bundle, self.trouble.broken(self._stats, start_s), self.world.candidates)
+            self._stats, self._stats_s = self._stats_at(start_s), start_s
+        stats = self.trouble.broken(self._stats, start_s)
+        both = (one and World(one.bundle, stats, one.candidates) for one in (self.world, self._challenger))
+        return next(both), next(both)
+
+    def _stats_at(self, at_s: int) -> ItemStats:
+        """What is known of items by now; those are not available that the catalogue does not have."""
+        assert self.world is not None
+        there = self.simulated.catalogue.available(np.array([at_s]))[0]
+        gone = np.sort(self._keys()[~there])
+        key = self.world.bundle.vocabulary.key
+        return self.counts.stats(key, now_s=at_s, version=f"sim.{at_s}000", unavailable=gone)
 
     def _renew(self) -> None:
         gone = np.flatnonzero(self._rng.random(len(self.person)) < HOUR_S / (self.life_days * DAY_S))
@@ -182,25 +196,34 @@ class Served:
         of = place % len(self.simulated.activity)  # strangers have somebody's taste
         return self.simulated.attraction(of, at_s.astype(np.float64), met=self.met[place])
 
-    def _react(self, world: World | None, asked: QueryBatch, place: np.ndarray):  # type: ignore[no-untyped-def]
-        truth = self._truth(place, asked.now_s)
-        items = np.full((len(place), SHOWN), -1, np.int64)
+    def _shown(
+        self, world: World | None, challenger: World | None, chosen: np.ndarray, asked: QueryBatch, place: np.ndarray
+    ) -> np.ndarray:
         if world is None:  # before there is any model: what is liked by some measure, and much chance
+            truth = self._truth(place, asked.now_s)
             noise = self._rng.gumbel(size=truth.shape)
-            items[:] = np.argsort(-(np.log(truth + 1e-9) * 0.7 + noise), axis=1)[:, :SHOWN]
-        else:
-            for start in range(0, len(place), ROWS):
-                slates = recommend(world, take(asked, np.arange(start, min(start + ROWS, len(place)))))
-                for row in range(len(slates.indptr) - 1):
-                    own = slates.item[slates.indptr[row] : slates.indptr[row + 1]]
-                    items[start + row, : len(own)] = self._item_of[own]
-        attraction = np.where(items >= 0, np.take_along_axis(truth, np.maximum(items, 0), axis=1), 0)
-        return self.simulated.behaviour.react(self._rng, attraction), items
+            return np.argsort(-(np.log(truth + 1e-9) * 0.7 + noise), axis=1)[:, :SHOWN]
+        items = np.full((len(place), SHOWN), -1, np.int64)
+        for of, rows in ((world, np.flatnonzero(~chosen)), (challenger, np.flatnonzero(chosen))):
+            if of is not None and len(rows):
+                items[rows] = self._items(of, take(asked, rows))
+        return items
+
+    def _items(self, world: World, asked: QueryBatch) -> np.ndarray:
+        """Lists in rows of the catalogue, int64 [b, SHOWN]; -1 beyond the end."""
+        b = len(asked.now_s)
+        items = np.full((b, SHOWN), -1, np.int64)
+        for start in range(0, b, ROWS):
+            slates = recommend(world, take(asked, np.arange(start, min(start + ROWS, b))))
+            for row in range(len(slates.indptr) - 1):
+                own = slates.item[slates.indptr[row] : slates.indptr[row + 1]]
+                items[start + row, : len(own)] = self._item_of[own]
+        return items
 
     def _done(self, place: np.ndarray, items: np.ndarray, reactions, now_s: np.ndarray) -> list[tuple[np.ndarray, ...]]:  # type: ignore[no-untyped-def]
         found = []
         for turn, (name, verb) in enumerate(_VERBS):
-            row, column = np.nonzero(getattr(reactions, name))
+            row, column = np.nonzero(getattr(reactions, name) & (items >= 0))
             item = items[row, column]
             self.met[place[row], item] = True
             found.append((place[row], item, np.full(len(row), verb, np.uint8), now_s[row] + 1 + turn, column + 1))
@@ -219,6 +242,15 @@ class Served:
         verb = np.full(len(place), Verb.VIEW, np.uint8)
         return self._apply([(place, item, verb, at_s.astype(np.int64) + 5, np.zeros(len(place), np.int64))])
 
+    def _come(self, start_s: int) -> list[tuple[np.ndarray, ...]]:
+        """What was brought for this hour."""
+        found = []
+        for one in self._brought:
+            rows = np.flatnonzero((one[3] >= start_s) & (one[3] < start_s + HOUR_S))
+            if len(rows):
+                found.append(tuple(column[rows] for column in one))
+        return found
+
     def _robots(self, start_s: int) -> list[tuple[np.ndarray, ...]]:
         count = self.trouble.bots * self.trouble.bot_lists
         robot = -1 - np.repeat(np.arange(self.trouble.bots), self.trouble.bot_lists)
@@ -236,13 +268,12 @@ class Served:
     def _applied(self, events: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
         """All events of an hour in the order of time, counted for their items."""
         if not events:
-            return (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.int64))
-        user, item, verb, ts_s, self.position = (np.concatenate(column) for column in zip(*events, strict=True))
-        order = np.argsort(ts_s, kind="stable")
-        user, item, verb, ts_s = user[order], item[order], verb[order], ts_s[order]
-        self.position = self.position[order]
+            return tuple(np.zeros(0, kind) for kind in (np.int64, np.int64, np.uint8, np.int64, np.int64))
+        columns = [np.concatenate(column) for column in zip(*events, strict=True)]
+        order = np.argsort(columns[3], kind="stable")
+        user, item, verb, ts_s, position = (column[order] for column in columns)
         self.counts.apply(item_key=self._key[item], verb=verb, ts_s=ts_s.astype(np.uint32))
-        return user, item, verb, ts_s
+        return user, item, verb, ts_s, position
 
 
 def take(batch: QueryBatch, rows: np.ndarray) -> QueryBatch:
@@ -250,24 +281,10 @@ def take(batch: QueryBatch, rows: np.ndarray) -> QueryBatch:
     return plain_batch(batch.states.take(rows), now_s=batch.now_s[rows], seed=batch.seed[rows], count=SHOWN)
 
 
-def logged(dataset: Dataset, hours: list[ServedHour]) -> Dataset:
-    """What happened in some hours as a data set over the items of another."""
-    user, item, verb, ts_s = (
-        np.concatenate([getattr(one, name) for one in hours]) for name in ("user", "item", "verb", "ts_s")
-    )
-    order = np.argsort(ts_s, kind="stable")
-    people, number = np.unique(user[order], return_inverse=True)
-    events = Events(
-        user=number.astype(np.int32),
-        item=item[order].astype(np.int32),
-        ts_ms=ts_s[order] * 1000,
-        verb=verb[order],
-        value=np.full(len(order), np.nan, np.float32),
-        position=np.zeros(len(order), np.int32),
-    )
-    return Dataset(
-        name="simulated", title="Simulated visits", synthetic=True, attribution="", fingerprint="0" * 64,
-        user_id=[f"person-{one}" for one in people], item_id=dataset.item_id, item_title=dataset.item_title,
-        categories=dataset.categories, item_category_indptr=dataset.item_category_indptr,
-        item_category=dataset.item_category, events=events, report=ImportReport(rows_read=len(order)),
-    )  # fmt: skip
+def _of(truth: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """The attraction of what is shown, float64 [b, SHOWN]."""
+    return np.where(items >= 0, np.take_along_axis(truth, np.maximum(items, 0), axis=1), 0)
+
+
+def _nobody(user: np.ndarray) -> np.ndarray:
+    return np.zeros(len(user), bool)

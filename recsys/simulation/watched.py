@@ -1,5 +1,6 @@
 """A simulated service as the monitor sees it: hours of `served` as hours of `monitoring`, day after day."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,8 @@ from recsys.monitoring.measured import HEAD, measure
 from recsys.monitoring.reference import Reference
 from recsys.monitoring.series import rising_of, shelf_of
 from recsys.monitoring.watch import Watcher, new_watch
-from recsys.simulation.served import Served, ServedHour
+from recsys.simulation.hours import ServedHour
+from recsys.simulation.served import Served
 
 SETTLE = 24  # hours from the first alarm to the name: so that what belongs together can show
 
@@ -58,15 +60,26 @@ def seen(hour: ServedHour, served: Served, reference: Reference) -> Hour:
     )
 
 
-def watch(served: Served, reference: Reference, watcher: Watcher, *, start_s: int, hours: int) -> Noticed | None:
-    """Serve and look every hour; what is said SETTLE hours after the first alarm, if there is one."""
+def looking(served: Served, reference: Reference, watcher: Watcher) -> Callable[[ServedHour], None]:
+    """Shows hours to a watcher, as long as this bundle answers."""
     assert served.world is not None
     bundle = served.world.bundle
     shelf, examination = shelf_of(bundle), examined(reference.examination)
+
+    def look(hour: ServedHour) -> None:
+        series = series_of(seen(hour, served, reference), bundle, reference.bins, shelf, examination)
+        watcher.see(hour.start_s, series)
+
+    return look
+
+
+def watch(served: Served, reference: Reference, watcher: Watcher, *, start_s: int, hours: int) -> Noticed | None:
+    """Serve and look every hour; what is said SETTLE hours after the first alarm, if there is one."""
+    look = looking(served, reference, watcher)
     lists = events = 0
     first: tuple[int, int, int] | None = None
     for number, hour in enumerate(served.hours(start_s, hours + SETTLE), 1):
-        watcher.see(hour.start_s, series_of(seen(hour, served, reference), bundle, reference.bins, shelf, examination))
+        look(hour)
         lists, events = lists + int(hour.requests.sum()), events + len(hour.user)
         if first is None and alarms_of(watcher):
             first = number, lists, events

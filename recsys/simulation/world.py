@@ -44,13 +44,26 @@ class Surge:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """Items that appeal to other people from a moment on: what was learnt of them no longer holds.
+
+    Args:
+        rows: int [i], of the catalogue. onset_s: UTC epoch seconds. traits: float64 [i, d], their new ones.
+    """
+
+    rows: np.ndarray
+    onset_s: float
+    traits: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class SimulatedWorld:
     """A catalogue and a population, immutable; every answer depends on the arguments alone.
 
     Attributes:
         traits: float64 [N, d]. tastes: of the users.
         activity: float64 [users], the share of the visits that each makes.
-        seed: Of all visits. surge: None where there is none.
+        seed: Of all visits. surge, turn: None where there is none.
     """
 
     catalogue: Catalogue
@@ -62,6 +75,7 @@ class SimulatedWorld:
     behaviour: Behaviour = field(default_factory=Behaviour)
     appeal: Appeal = field(default_factory=Appeal)
     surge: Surge | None = None
+    turn: Turn | None = None
 
     @classmethod
     def over(
@@ -107,7 +121,11 @@ class SimulatedWorld:
         Returns:
             Above 0 where there is the item and the user has not met it, else 0.
         """
-        match = np.sqrt(self.traits.shape[1]) * self.tastes.at(user, at_s) @ self.traits.T
+        taste = np.sqrt(self.traits.shape[1]) * self.tastes.at(user, at_s)
+        match = taste @ self.traits.T
+        if self.turn is not None:
+            late = np.asarray(at_s) >= self.turn.onset_s
+            match[np.ix_(late, self.turn.rows)] = taste[late] @ self.turn.traits.T
         log_rank = np.log(self.catalogue.rank)
         odds = np.exp(
             self.appeal.base - self.appeal.popularity * (log_rank - log_rank.mean()) + self.appeal.taste * match

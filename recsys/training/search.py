@@ -23,7 +23,7 @@ from recsys.training.log import Log
 from recsys.training.questions import Known, Questions
 from recsys.training.search_report import Winner
 from recsys.training.search_space import Space, Value, space_hash
-from recsys.training.splits import PROTOCOLS
+from recsys.training.splits import HELD_OUT, PROTOCOLS
 from recsys.training.train import BY_TIMING
 from recsys.types import World
 
@@ -49,15 +49,17 @@ class Validation:
     candidates: int
 
     @classmethod
-    def of(cls, dataset: Dataset, *, candidates: int, seed: int, protocol: str | None = None) -> "Validation":
-        """Divide the past that `train` would learn from, given the same protocol and seed.
+    def of(
+        cls, dataset: Dataset, *, candidates: int, seed: int, protocol: str | None = None, held_out: float = HELD_OUT
+    ) -> "Validation":
+        """Divide the past that `train` would learn from, given the same protocol, seed and share held out.
 
         Raises:
             TrainingError: too few events for a validation of their own.
         """
         protocol = protocol or BY_TIMING[dataset.timing]
         divide = PROTOCOLS[protocol]
-        outer = divide(Log.of(dataset), seed=seed)
+        outer = divide(Log.of(dataset), seed=seed, held_out=held_out)
         users = 0
         if len(outer.past):
             inner = divide(outer.past, seed=seed)

@@ -24,7 +24,7 @@ from recsys.training.log import Log
 from recsys.training.questions import Known, Questions
 from recsys.types import Ragged
 
-HELD_OUT = 0.2  # of the events, the items or the users
+HELD_OUT = 0.2  # of the events, the items or the users, where nothing else is said
 ASKED_PER_USER = 20
 LEAST_EVENTS = 3  # of a user who is asked for one of them
 
@@ -52,9 +52,13 @@ class Split:
 Divide = Callable[..., Split]
 
 
-def temporal_next(log: Log, *, per_user: int = ASKED_PER_USER, seed: int) -> Split:
-    """The newest HELD_OUT of the events is asked, up to `per_user` questions of each user, drawn uniformly."""
-    split_s = log.moment(1 - HELD_OUT)
+def temporal_next(log: Log, *, per_user: int = ASKED_PER_USER, seed: int, held_out: float = HELD_OUT) -> Split:
+    """The newest events are asked, up to `per_user` questions of each user, drawn uniformly.
+
+    Args:
+        held_out: Share of the events.
+    """
+    split_s = log.moment(1 - held_out)
     return after(log, split_s, per_user=per_user, seed=seed)
 
 
@@ -68,19 +72,19 @@ def after(log: Log, split_s: int, *, per_user: int, seed: int) -> Split:
     return Split(log.until(split_s), split_s, Questions.next_positives(log, rows), log)
 
 
-def temporal_static(log: Log, *, per_user: int = 0, seed: int) -> Split:
+def temporal_static(log: Log, *, per_user: int = 0, seed: int, held_out: float = HELD_OUT) -> Split:
     """One question a user at the split: all that is liked first after it. Users without a past are left out."""
     del seed, per_user  # nothing is drawn
-    split_s = log.moment(1 - HELD_OUT)
+    split_s = log.moment(1 - held_out)
     past = log.until(split_s)
     later = np.flatnonzero(log.positive & log.first_time() & (log.ts_s >= split_s))
     later = later[np.isin(log.user[later], past.user)]
     return Split(past, split_s, _at_once(log, later, past, split_s), past)
 
 
-def leave_one_out(log: Log, *, per_user: int = 1, seed: int) -> Split:
+def leave_one_out(log: Log, *, per_user: int = 1, seed: int, held_out: float = HELD_OUT) -> Split:
     """The last first-time positive of each user; what the user did after it is dropped."""
-    del seed, per_user
+    del seed, per_user, held_out
     rows = np.flatnonzero(log.positive & log.first_time())
     last = np.full(int(log.user.max(initial=-1)) + 1, -1, np.int64)
     last[log.user[rows]] = rows
@@ -91,17 +95,17 @@ def leave_one_out(log: Log, *, per_user: int = 1, seed: int) -> Split:
     return Split(past, _end_s(log), Questions.next_positives(log, asked), log)
 
 
-def held_out_items(log: Log, *, per_user: int = 0, seed: int) -> Split:
+def held_out_items(log: Log, *, per_user: int = 0, seed: int, held_out: float = HELD_OUT) -> Split:
     """A random HELD_OUT of the items of each user, rounded, of users with LEAST_EVENTS items or more."""
-    del per_user
+    del per_user, held_out
     held = _held_out(log, np.ones(len(log), bool), seed)
     past = log.take(np.flatnonzero(~held))
     return Split(past, _end_s(log), _at_once(log, np.flatnonzero(held & log.positive), past, _end_s(log)), past)
 
 
-def strong_generalisation(log: Log, *, per_user: int = 0, seed: int) -> Split:
+def strong_generalisation(log: Log, *, per_user: int = 0, seed: int, held_out: float = HELD_OUT) -> Split:
     """A random HELD_OUT of the users, of whose items the same share is asked."""
-    del per_user
+    del per_user, held_out
     users = np.unique(log.user)
     rng = np.random.default_rng(seed)
     chosen = np.isin(log.user, rng.choice(users, round(HELD_OUT * len(users)), replace=False))

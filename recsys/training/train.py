@@ -83,7 +83,7 @@ def train(
     log = Log.of(dataset)
     protocol = protocol or BY_TIMING[dataset.timing]
     divide = PROTOCOLS[protocol]
-    split = divide(log, seed=recipe.seed)
+    split = divide(log, seed=recipe.seed, held_out=recipe.held_out)
     judges = len(np.unique(split.questions.user))
     if judges < 2:
         raise TrainingError(

@@ -95,20 +95,24 @@ class Runs:
         self._runs, self._paused = root / "runs", root / "paused.json"
         self._leader: int | None = None  # the thread of this process that leads
 
+    def ids(self) -> list[str]:
+        """Of every run, the oldest first."""
+        return sorted(path.stem for path in self._runs.glob("*.json"))
+
     def all(self) -> list[Run]:
         """Every run, the oldest first. Raises AutopilotError: one cannot be read."""
-        return [self._read(path) for path in sorted(self._runs.glob("*.json"))]
+        return [self._read(one) for one in self.ids()]
 
     def newest(self) -> Run | None:
         """The run under way, or the last one. Raises AutopilotError."""
-        paths = sorted(self._runs.glob("*.json"))
-        return self._read(paths[-1]) if paths else None
+        ids = self.ids()
+        return self._read(ids[-1]) if ids else None
 
     def find(self, run_id: str) -> Run:
-        """A run by its id or the beginning of it. Raises AutopilotError: none, or several."""
-        found = [path for path in sorted(self._runs.glob("*.json")) if run_id and path.stem.startswith(run_id)]
+        """A run by its id or the beginning of it. Raises AutopilotError: none, several, or it cannot be read."""
+        found = [one for one in self.ids() if run_id and one.startswith(run_id)]
         if len(found) != 1:
-            known = ", ".join(path.stem for path in sorted(self._runs.glob("*.json"))[-5:]) or "there is none yet"
+            known = ", ".join(self.ids()[-5:]) or "there is none yet"
             raise AutopilotError(f"{'no' if not found else 'more than one'} run {run_id!r}; the newest: {known}")
         return self._read(found[0])
 
@@ -177,7 +181,8 @@ class Runs:
             finally:
                 self._leader = None
 
-    def _read(self, path: Path) -> Run:
+    def _read(self, run_id: str) -> Run:
+        path = self._runs / f"{run_id}.json"
         try:
             return msgspec.json.decode(path.read_bytes(), type=Run)
         except (OSError, msgspec.DecodeError) as error:

@@ -60,11 +60,19 @@ def list_() -> None:
     table = plain_table(None, "run (UTC)", "began for", "ended", "bundle", "because")
     for place in (0, 3):  # ids are for copying
         table.columns[place].no_wrap = True
-    for run in _of(load())[0].all():
+    runs, damaged = _of(load())[0], list[str]()
+    for run_id in runs.ids():
+        try:
+            run = runs.find(run_id)
+        except AutopilotError as error:
+            damaged.append(str(error))
+            continue
         table.add_row(
             *map(escape, (run.id, run.trigger, run.outcome or f"at {run.step}", run.bundle or "-", run.reason))
         )
     output.print(table)
+    if damaged:
+        raise AutopilotError("; ".join(damaged))
 
 
 @autopilot.command("show")

@@ -24,7 +24,7 @@ def search_recipe(
     Raises:
         TrainingError: the data are too few to search with. StackError: Ray does not start, or another process searches.
     """
-    validation = Validation.of(dataset, candidates=settings.candidates, seed=base.seed)
+    validation = Validation.of(dataset, candidates=settings.candidates, seed=base.seed, held_out=base.held_out)
     parallel = parallel or _processors()
     folder = settings.home_path / "searches" / validation.key(base, SPACE)
 

@@ -94,6 +94,30 @@ def test_noise_under_the_names_of_people_is_measured_and_named(shop: Dataset, se
     assert "look drawn from the catalogue" in mixed.sentence
 
 
+def turned(dataset: Dataset) -> Dataset:
+    """Seven in ten items come to appeal to others: from the newest fifth on they take each other's places."""
+    rng = np.random.default_rng(5)
+    items = rng.permutation(len(dataset.item_id))[: round(0.7 * len(dataset.item_id))]
+    takes = np.arange(len(dataset.item_id))
+    takes[items] = np.roll(items, 1)
+    item = np.where(dataset.events.ts_ms >= since_of(dataset), takes[dataset.events.item], dataset.events.item)
+    return replace(dataset, events=replace(dataset.events, item=item.astype(np.int32)), place=None)
+
+
+def test_items_that_appeal_to_others_than_before_are_not_taken_for_noise(shop: Dataset) -> None:
+    found = screened(turned(shop), since_of(shop))
+    mixed = next(one for one in found.findings if one.name == "blind interactions")
+    assert mixed.numbers["high"] < 0.25
+    assert len(found.blind) <= 3
+
+
+def test_noise_is_found_also_where_items_appeal_to_others_than_before(shop: Dataset) -> None:
+    assert levels(screened(with_junk(turned(shop), 0.5, bots=False), since_of(shop)))["blind interactions"] == "failure"
+    poisoned = with_junk(turned(shop), 0.1, bots=True)
+    bots = {one for one in poisoned.user_id if one.startswith("bot-")}
+    assert len(bots & {*screened(poisoned, since_of(shop)).blind}) > 0.8 * len(bots)
+
+
 def test_data_that_are_mostly_noise_are_refused(shop: Dataset) -> None:
     found = screened(with_junk(shop, 0.5, bots=False), since_of(shop))
     assert levels(found)["blind interactions"] == "failure"

@@ -13,7 +13,7 @@ from recsys.recommend import recommend
 from recsys.simulation import DAY_S
 from recsys.simulation.catalogue import Catalogue
 from recsys.simulation.tastes import Drift
-from recsys.simulation.world import Appeal, SimulatedWorld, Surge
+from recsys.simulation.world import Appeal, SimulatedWorld, Surge, Turn
 from recsys.types import QueryBatch, Ragged, World
 from recsys.verbs import Verb
 from recsys.vocabulary import item_keys
@@ -177,6 +177,16 @@ def test_lists_get_better_as_events_arrive(synthetic_dataset: Dataset, simulated
     gain = np.mean(share_of_best[-3:], axis=0) - share_of_best[0]
     assert stats.ttest_1samp(gain, 0, alternative="greater").pvalue < FALSE_ALARM
     assert np.mean(share_of_best[-3:]) > 1.3 * np.mean(share_of_best[0])
+
+
+def test_items_that_turn_are_to_everybody_from_then_on_what_others_were(simulated: SimulatedWorld) -> None:
+    flat = replace(simulated, appeal=Appeal(popularity=0.0))
+    turned = replace(flat, turn=Turn(np.array([3, 5]), START_S, flat.traits[[5, 3]]))
+    before, after = (of.attraction(EVERYBODY, NOW) for of in (flat, turned))
+    np.testing.assert_allclose(after[:, [3, 5]], before[:, [5, 3]])
+    others = np.setdiff1d(np.arange(before.shape[1]), [3, 5])
+    np.testing.assert_array_equal(after[:, others], before[:, others])
+    np.testing.assert_array_equal(turned.attraction(EVERYBODY, NOW - 1), flat.attraction(EVERYBODY, NOW - 1))
 
 
 def test_surge_lifts_the_odds_of_its_items_from_its_onset_on() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -200,6 +201,17 @@ def test_window_split_and_shares_are_those_of_the_log(trained: Trained, syntheti
     assert np.mean(log.ts_s >= trained.window[1]) == pytest.approx(HELD_OUT, abs=0.001)
     assert set(trained.learnt.seconds) == {"models", "sources", "examples", "ranker", "evaluation", "reference"}
     assert 0.5 < trained.learnt.found <= 1
+
+
+def test_a_bundle_that_holds_out_less_has_learnt_from_what_is_newer_and_its_questions_are_after_that(
+    trained: Trained, synthetic_dataset: Dataset
+) -> None:
+    log = Log.of(synthetic_dataset)
+    newer = train(synthetic_dataset, msgspec.structs.replace(worlds.SMALL, held_out=0.05))
+    assert newer.window[1] == log.moment(0.95) > trained.window[1]
+    assert newer.learnt_from["events"] == len(log.until(newer.window[1])) > trained.learnt_from["events"]
+    assert 0 < newer.report.questions < trained.report.questions
+    assert newer.bundle.recipe.held_out == 0.05
 
 
 @pytest.mark.parametrize(("timing", "protocol"), [("order", "leave-one-out"), ("none", "held-out-items")])

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from service.autopilot.run import STEPS, Run, Runs, new_id
+from service.cli.autopilot import list_
 from service.errors import AutopilotError
 
 NOW = datetime(2026, 11, 28, 0, 15, tzinfo=UTC)
@@ -57,6 +58,20 @@ def test_a_damaged_run_is_said_and_not_passed_over(runs: Runs, value: bytes) -> 
     next((runs.root / "runs").glob("*.json")).write_bytes(value)
     with pytest.raises(AutopilotError, match=r"cannot be read.*move it away"):
         runs.newest()
+
+
+def test_runs_are_listed_around_a_damaged_one_which_is_said(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RIFFLE_HOME", str(runs.root.parent))
+    for minute in (1, 2, 3):
+        runs.save(Run(new_id(NOW.replace(minute=minute)), "asked", ""))
+    (runs.root / "runs" / "20261128T000200Z.json").write_bytes(b"{")
+    with pytest.raises(AutopilotError, match=r"20261128T000200Z\.json cannot be read"):
+        list_()
+    said = capsys.readouterr().out
+    assert "20261128T000100Z" in said
+    assert "20261128T000300Z" in said
 
 
 def test_a_disk_that_refuses_is_said(runs: Runs) -> None:
