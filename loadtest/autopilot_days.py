@@ -124,21 +124,23 @@ def markdown(found: dict[str, Any]) -> str:
     worlds = found["worlds"]
 
     def mean(name: str, days: slice) -> list[float]:
-        return [float(np.mean(one["regimes"][name]["expected"][days] or [np.nan])) for one in worlds]
+        return [float(np.mean(one["regimes"][name]["expected"][days])) for one in worlds]
 
     def beside(name: str, days: slice) -> str:
         own, pilot = mean(name, days), mean("autopilot", days)
         return interval([b - a for a, b in zip(own, pilot, strict=True)])
 
-    whole, drifted, after = slice(None), slice(TURNS, 40), slice(42, None)
+    whole = slice(None)
+    known = {"days 15 to 39": slice(TURNS, 40), "from day 42 on": slice(42, None)}
+    stretches = {name: days for name, days in known.items() if found["days"] >= (days.stop or 43)}
     lines = [
         f"Clicks to expect of a list, mean of {len(worlds)} worlds and its 95 % interval:",
         "",
-        f"| regime | {found['days']} days | days 15 to 39 | from day 42 on | the autopilot's, less these |",
-        "|---|---|---|---|---|",
+        f"| regime | {found['days']} days | {' | '.join(stretches)} | the autopilot's, less these |",
+        "|---|---|---|" + "---|" * len(stretches),
     ]
     for name in REGIMES:
-        parts = [interval(mean(name, days)) for days in (whole, drifted, after)]
+        parts = [interval(mean(name, days)) for days in (whole, *stretches.values())]
         lines.append(f"| {name} | {' | '.join(parts)} | {'' if name == 'autopilot' else beside(name, whole)} |")
     columns = ("trainings", "champions", "needless", "worse", "missed")
     lines += ["", f"| all worlds | {' | '.join(columns)} |", "|---|---|---|---|---|---|"]
@@ -147,12 +149,13 @@ def markdown(found: dict[str, Any]) -> str:
         lines.append(f"| {name} | {' | '.join(str(of[column]) for column in columns)} |")
     lines += ["", "| run | began for | ended | because |", "|---|---|---|---|"]
     for run in worlds[0]["regimes"]["autopilot"]["runs"]:
-        lines.append(f"| {run['id'][:8]} | {run['trigger']} | {run['outcome']} | {(run['reason'] or '')[:160]} |")
+        cells = (run["id"][:8], run["trigger"], run["outcome"] or "under way", (run["reason"] or "")[:160])
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
-    """Clicks of each day, a line for each regime, what happened; below, when champions changed in each world."""
+    """Clicks of each day, a line for each regime, what happened; below, when the autopilot trained in each world."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5), layout="constrained")

@@ -1,7 +1,8 @@
 """A simulated service that is trained again by a rule: never, always, or when the autopilot says so.
 
 The autopilot is `service.autopilot.pilot` with its triggers, screening, gate, verdict and guards, and the monitor of
-drift that watches each hour; its steps act on this service in place of a home.
+drift that watches each hour; its steps act on this service in place of a home. With a few hundred users guards have
+next to no power (a side of fewer than a hundred is not judged at all): what protects here is the gate.
 """
 
 import tempfile
@@ -99,7 +100,7 @@ class Regime:
         self._watch()
 
     def live(self) -> Lists:
-        """A day of it."""
+        """A day of it, on which somebody comes."""
         lists = []
         for hour in self.served.hours(self.now_s, 24):
             if self.watched:
@@ -215,7 +216,7 @@ def world_of(trained: Trained) -> World:
 def outcomes(lists: list[Lists]) -> Outcomes:
     """What users of both bundles did, as guards want it."""
     one = Lists.joined(lists)
-    users, row = np.unique(one.user, return_inverse=True)
+    users, first, row = np.unique(one.user, return_index=True, return_inverse=True)
     variant = np.zeros(len(users), np.int64)
     variant[row] = one.challenger
     made = np.bincount(row).astype(float)
@@ -224,7 +225,7 @@ def outcomes(lists: list[Lists]) -> Outcomes:
         totals[METRICS.index(name)] = np.bincount(row, weights=np.minimum(of, 1))
     items, owners = [], []
     for arm in (False, True):
-        rows = np.flatnonzero(one.challenger == arm)
+        rows = first[one.challenger[first] == arm]
         shown = one.items[rows]
         items.append(shown[shown >= 0])
         owners.append(np.repeat(row[rows], (shown >= 0).sum(axis=1)))

@@ -95,7 +95,7 @@ def beginning(seed: int, users: int = USERS, first: int = FIRST, second: int = S
 def taught(dataset: Dataset) -> tuple[World, Reference]:
     """What `recsys.training.train` makes, without its evaluation, which takes as long again."""
     log, divide = Log.of(dataset), PROTOCOLS["temporal-next"]
-    split = divide(log, seed=RECIPE.seed)
+    split = divide(log, seed=RECIPE.seed, held_out=RECIPE.held_out)
     bundle = learn(dataset, split.past, divide, RECIPE, candidates=CANDIDATES).bundle
     world = World(bundle, bundle.item_stats, CANDIDATES)
     return world, reference_of(world, split.questions, split.history, diversity=0.05, seed=RECIPE.seed)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 from recsys.bundle import Recipe
@@ -10,9 +11,11 @@ from recsys.datasets.checks.checks import Checks
 from recsys.datasets.dataset import Dataset
 from recsys.errors import BundleError
 from recsys.evaluation.report import Report
+from recsys.known_limits import TEMPORAL
 from recsys.manifest import read_manifest
 from recsys.signature import private_key
 from recsys.training.learn import Step, quiet
+from recsys.training.log import Log
 from recsys.training.search_report import Search
 from recsys.training.train import BY_TIMING, train, write
 from recsys.types import World
@@ -67,7 +70,7 @@ def published(
 
 
 def comparable_champion(settings: Settings, dataset: Dataset) -> World | None:
-    """The champion, where it was trained on an older part of the same import and can be loaded."""
+    """The champion, where it learnt from nothing that a new bundle of this import is asked, and can be loaded."""
     found = registry(settings)
     champion = found.champion()
     if champion is None:
@@ -76,6 +79,9 @@ def comparable_champion(settings: Settings, dataset: Dataset) -> World | None:
         fields = read_manifest(found.path(champion)).fields
         if fields["dataset"]["fingerprint"] != dataset.fingerprint or fields["protocol"] != BY_TIMING[dataset.timing]:
             return None
+        learnt_until = datetime.fromisoformat(fields["data_window"]["split"]).timestamp()
+        if fields["protocol"] in TEMPORAL and learnt_until > Log.of(dataset).moment(1 - settings.held_out):
+            return None  # it held out less, and would be asked what it knows
         return load_world(settings)
     except (BundleError, KeyError):
         return None

@@ -10,7 +10,9 @@ the whole catalogue comes to look like it; so the mean over the picks has to be 
 What goes with what is learnt from all times, from lately (RECENT times as many interactions as are looked at) and from
 the newest alone, and only what is blind by each of them counts; of users by the first and the last, since by all three
 a twentieth of the bots more is missed. Where tastes or items have changed, today or weeks ago, what people pick now
-goes with what others pick now.
+goes with what others pick now. (Of 300 simulated users' 4,000 newest picks, five weeks after most items had changed, a
+third looked blind to who knew all times or these alone, a sixth to who knew three times as many.) Where either half of
+the users made fewer than TAUGHT of them, lately and the newest are not asked.
 
 Of the newest fifth of MovieLens 1M it takes 1 of 1,319 users for blind, and 364 of 445 invented ones of 40 picks each.
 What it does not see are users who push a few items on purpose: their picks are kin.
@@ -34,9 +36,7 @@ BLIND, REFUSED = 0.05, 0.25  # shares of blind picks, by the lower bound: more i
 BINS, SAMPLE, DIMENSIONS = 8, 256, 32
 SIZE = (BINS + 1) ** 2  # cells of popularity and kinship; the last of each: not known
 RESAMPLES = 200
-RECENT = (
-    3  # of 300 simulated users' 4,000 newest picks a third looks blind to who knows these alone, and a fifth with it
-)
+RECENT, TAUGHT = 3, 128  # times as many as are new; interactions of each half of the users at least
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +109,11 @@ def _newest(events: Events, known: np.ndarray, count: int) -> np.ndarray:
     return known & (events.ts_ms >= np.partition(time, -count)[-count])
 
 
+def _taught(events: Events, known: np.ndarray, half: np.ndarray) -> int:
+    """How many of the known interactions the half of the users made that made fewer."""
+    return int(np.bincount(half[events.user[known]], minlength=2).min())
+
+
 def _flooding(events: Events, new: np.ndarray) -> np.ndarray:
     return np.flatnonzero(_busiest_day(events.user[new], events.ts_ms[new]) > _limit(events, new))
 
@@ -129,7 +134,7 @@ class _Picks:
 
     @classmethod
     def of(cls, dataset: Dataset, new: np.ndarray, seed: int) -> "list[_Picks]":
-        """To who knows all times, lately, and the newest alone; none where people are too few to be known."""
+        """To who knows all times, and lately, and the newest alone, where enough of them are known; else none."""
         events = dataset.events
         old = events.ts_ms < events.ts_ms[new].min(initial=np.iinfo(np.int64).max)
         if old.sum() < BINS**3 or not new.any():
@@ -138,8 +143,11 @@ class _Picks:
         # new to others, and nobody vouches for himself.
         half = np.random.default_rng(seed).permutation(len(dataset.user_id)) % 2
         people = np.zeros(SIZE, np.int64)
-        knows = [every := old | new]
-        knows += [_newest(events, every, times * int(new.sum())) for times in (RECENT, 1) if new.sum() >= BINS**3]
+        every = old | new
+        lately = (_newest(events, every, times * int(new.sum())) for times in (RECENT, 1))
+        knows = [every, *(one for one in lately if _taught(events, one, half) >= TAUGHT)]
+        if not _taught(events, every, half):
+            return []
         cells, catalogue = np.zeros((len(knows), len(events)), np.int64), np.zeros((len(knows), SIZE))
         for one in (0, 1):
             own = half[events.user] == one

@@ -39,7 +39,8 @@ class ServedHour:
     """What happened in an hour.
 
     Attributes:
-        world: What answered. batch: Of the first list of each user whom it answered, as it was asked, [b].
+        world: What answered; None: before any bundle. batch: Of the first list of each user whom it answered, or whom
+            nothing did, as it was asked, [b]; None where there is no such user.
         clicked: bool [b, SHOWN]. shown: int64 [b].
         requests: int64 [users], lists of each user who came. lists: None where nobody came.
         user, item, verb, ts_s: [e], what users did by rising time; `item` in rows of the catalogue.
@@ -63,7 +64,11 @@ class ServedHour:
 
 
 def logged(dataset: Dataset, hours: Sequence[ServedHour], *, organic: bool = False) -> Dataset:
-    """What happened in some hours as a data set over the items of another; organic: without what came of lists."""
+    """What happened in some hours, at least one, as a data set over the items of another.
+
+    Args:
+        organic: Without what came of lists.
+    """
     names = ("user", "item", "verb", "ts_s", "position")
     user, item, verb, ts_s, position = (np.concatenate([getattr(one, name) for one in hours]) for name in names)
     if organic:

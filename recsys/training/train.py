@@ -88,7 +88,7 @@ def train(
     if judges < 2:
         raise TrainingError(
             f"too few positives to evaluate: {len(split.questions)} questions of {judges} users (2 are needed); "
-            "import more interactions, or lower positive_rating"
+            "import more interactions, lower positive_rating, or hold out more"
         )
     learnt = learn(dataset, split.past, divide, recipe, candidates=candidates, step=step)
     world = World(learnt.bundle, learnt.bundle.item_stats, candidates)

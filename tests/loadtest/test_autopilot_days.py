@@ -76,8 +76,10 @@ def test_interval_is_that_of_student() -> None:
 
 def test_users_of_both_bundles_are_counted_apart() -> None:
     items = np.full((4, SHOWN), -1)
-    items[:, 0] = [7, 7, 8, 9]
+    items[:, 0] = [7, 6, 8, 9]
     challenger, two = np.array([False, False, True, True]), np.array([2, 0, 1, 0])
     found = outcomes([Lists(np.array([5, 5, 6, 4]), challenger, items, two, two * 0, np.zeros(4))])
     assert found.variant.tolist() == [1, 0, 1]  # of users 4, 5, 6
     assert found.totals[METRICS.index("clicked")].tolist() == [0, 1, 1]
+    assert [part.tolist() for part in found.items] == [[7], [9, 8]]  # of the first list of each
+    assert [part.tolist() for part in found.owners] == [[1], [0, 2]]

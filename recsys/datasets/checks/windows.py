@@ -6,7 +6,7 @@ import numpy as np
 
 from recsys.datasets.dataset import Dataset
 
-NEWEST = 0.2  # of the events: what a temporal split asks, so what training does not see
+NEWEST = 0.2  # of the events: what a temporal split asks where nothing else is said (`held_out`)
 LEAST_EVENTS = 100  # of a window: below, a share is known to 10 points at best (two standard errors)
 
 

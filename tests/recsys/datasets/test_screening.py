@@ -118,6 +118,27 @@ def test_noise_is_found_also_where_items_appeal_to_others_than_before(shop: Data
     assert len(bots & {*screened(poisoned, since_of(shop)).blind}) > 0.8 * len(bots)
 
 
+@pytest.mark.parametrize("users", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 7])
+def test_few_users_who_made_all_that_is_new_teach_nobody_and_are_judged_all_the_same(users: int, seed: int) -> None:
+    shop = synthetic(7, users=100, items=100, sessions=6)
+    since_ms, rng = int(shop.events.ts_ms[-1]) + 1, np.random.default_rng(seed)
+    names = [f"new-{one}" for one in rng.integers(0, users, 600).tolist()]
+    found = screen(
+        with_events(shop, names, rng.integers(0, 100, 600), since_ms + rng.integers(0, DAY_MS, 600)),
+        since_ms=since_ms,
+        seed=seed,
+    )
+    assert {*found.blind} <= {*names}
+    assert {*levels(found)} == {"floods", "blind users", "blind interactions"}
+
+
+def test_log_of_one_user_is_not_judged() -> None:
+    shop = synthetic(7, users=100, items=100, sessions=6)
+    one = replace(shop, events=replace(shop.events, user=np.zeros_like(shop.events.user)))
+    assert screened(one, since_of(one)).blind == ()
+
+
 def test_data_that_are_mostly_noise_are_refused(shop: Dataset) -> None:
     found = screened(with_junk(shop, 0.5, bots=False), since_of(shop))
     assert levels(found)["blind interactions"] == "failure"

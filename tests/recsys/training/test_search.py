@@ -23,6 +23,16 @@ def validation_of(dataset: Dataset, protocol: str | None = None) -> Validation:
     return Validation.of(dataset, candidates=100, seed=SEED, protocol=protocol)
 
 
+def test_search_looks_at_no_more_of_the_past_than_training_with_the_same_share_held_out(
+    synthetic_dataset: Dataset,
+) -> None:
+    log = Log.of(synthetic_dataset)
+    for share in (0.05, 0.2):
+        searched = Validation.of(synthetic_dataset, candidates=100, seed=SEED, held_out=share)
+        past = temporal_next(temporal_next(log, seed=SEED, held_out=share).past, seed=SEED).past
+        assert len(searched.past) == len(past)
+
+
 @pytest.fixture(scope="module")
 def validation(synthetic_dataset: Dataset) -> Validation:
     return validation_of(synthetic_dataset)
