@@ -56,6 +56,7 @@ class Regime:
         dataset: Its items. hours: All that has happened. champion: What answers.
         watched: Whether the monitor looks, every hour.
         trainings: Of each, what is known here alone: how much better its bundle is than the champion at that moment.
+        alarms: What was on at the end of each day, where the monitor looks.
     """
 
     dataset: Dataset
@@ -108,6 +109,9 @@ class Regime:
             self.hours.append(hour)
             if hour.lists is not None:
                 lists.append(hour.lists)
+        if self.watched:
+            found = causes(alarms_of(self._watcher))
+            self.alarms += [f"day {self.day}: {one.name}{', harmful' * one.harmful}" for one in found]
         made = Lists.joined(lists)
         self.clicks.append(float(made.clicks.mean()))
         self.expected.append(float(made.expected.mean()))
@@ -116,7 +120,6 @@ class Regime:
     def harmful(self, since_s: float) -> tuple[str, ...]:
         """What drifts so that a new bundle helps and began after a moment, in words."""
         found = causes(alarms_of(self._watcher))
-        self.alarms += [f"day {self.day}: {one.name}{', harmful' * one.harmful}" for one in found]
         return tuple(
             f"{one.name} ({one.subject}): {one.why}"
             for one in found
@@ -193,7 +196,8 @@ class SimulatedWorks:
         if self.share == STEPS[-1]:
             self.share = 0
             self.regime.promote(self.challenger)
-            raise Stop("promoted", f"{verdict.users[1]:,} users, no guard broken; {run.said[-1].text}")
+            judged = next(one.text for one in run.said if one.step == "judge")
+            raise Stop("promoted", f"{verdict.users[1]:,} users, no guard broken; {judged}")
         return self._step(run, STEPS[STEPS.index(self.share) + 1])
 
     def clear(self, run: Run) -> None:

@@ -120,7 +120,14 @@ class _Layout(msgspec.Struct, frozen=True):
 
 
 def reference_of(
-    world: World, questions: Questions, history: Log, *, diversity: float, seed: int, examination: Iterable[float] = ()
+    world: World,
+    questions: Questions,
+    history: Log,
+    *,
+    diversity: float,
+    seed: int,
+    examination: Iterable[float] = (),
+    held_out: float = HELD_OUT,
 ) -> Reference:
     """Measure a bundle on questions of the part of the log that evaluates it; the same for the same seed.
 
@@ -129,6 +136,7 @@ def reference_of(
 
     Args:
         history: The log in which the questions' places are; live events are compared with its newest ones.
+        held_out: Share of the events that the bundle has not learnt from.
     """
     asked = openings(history, int(questions.now_s.min()))
     if len(asked) < LEAST:
@@ -143,7 +151,7 @@ def reference_of(
     measured = Measured.concatenate(parts)
     bins = bins_of(measured)
     shapes = [shape_of(one, asked.user) for one in of_lists(world.bundle, bins, measured)]
-    shapes += _shapes_of_events(world, history, min(int(asked.now_s.min()), history.moment(1 - HELD_OUT)))
+    shapes += _shapes_of_events(world, history, min(int(asked.now_s.min()), history.moment(1 - held_out)))
     return Reference(
         LAYOUT, len(asked), diversity, bins, tuple(shapes), _distinct(measured.lists), tuple(map(float, examination))
     )

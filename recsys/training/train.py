@@ -99,7 +99,13 @@ def train(
         bias = learnt.position_bias
         looked_at = () if bias is None else tuple(bias.propensity.tolist())
         reference = reference_of(
-            world, split.questions, split.history, diversity=diversity, seed=recipe.seed, examination=looked_at
+            world,
+            split.questions,
+            split.history,
+            diversity=diversity,
+            seed=recipe.seed,
+            examination=looked_at,
+            held_out=recipe.held_out,
         )
     window = (int(log.ts_s[0]), split.until_s, int(log.ts_s[-1]))
     return Trained(learnt, protocol, report, window, split.past.counts(), reference)
