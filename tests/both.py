@@ -14,7 +14,6 @@ import tempfile
 
 NICENESS = 10  # a tenth of a core where the stack wants all of it
 ENDS_S = 60.0  # a stack takes some seconds to go down
-WAITING = 1  # workers beyond the cores: of 1,379 s of tests by two workers alone, some 500 s were no processor time
 FAILED = 1  # pytest's exit code where tests failed; others say that they could not be run
 
 
@@ -26,7 +25,7 @@ def main() -> int:
         stack = subprocess.Popen(stack_tests, stdout=said, stderr=subprocess.STDOUT)
         # Native tracebacks: to cut the others out of the source pytest parses it, and that once ended a whole run
         # ("AST constructor recursion depth mismatch", CPython 3.11). What fails is shown in full the second time.
-        beside = ["-n", str((os.cpu_count() or 1) + WAITING), "--dist", "loadfile", "--tb", "native"]
+        beside = ["-n", "auto", "--dist", "loadfile", "--tb", "native"]
         others = subprocess.Popen([*others_tests, *beside], preexec_fn=lambda: os.nice(NICENESS))
         try:
             codes = others.wait(), stack.wait()
