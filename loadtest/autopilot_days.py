@@ -5,9 +5,8 @@
 
 Tastes wander, items come and go all the time; on day 15 seven in ten items come to appeal to other people than before,
 and on days 40 and 41 somebody poisons the data: invented users who pick blindly, and one with 20,000 clicks on five
-items. In each world all regimes (`loadtest.autopilot_regimes`)
-begin from the same forty days and meet the same visitors. Prints Markdown tables; writes the JSON that they are made
-from, and a plot, into results/.
+items. In each world all regimes (`loadtest.autopilot_regimes`) begin from the same forty days and meet the same
+visitors. Prints Markdown tables; writes the JSON that they are made from, and a plot, into results/.
 """
 
 import argparse
