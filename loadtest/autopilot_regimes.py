@@ -16,13 +16,15 @@ import numpy as np
 from recsys.bundle import Recipe
 from recsys.datasets.checks.checks import check
 from recsys.datasets.dataset import Dataset
-from recsys.datasets.screening import screen, without_new
+from recsys.datasets.junk import Junk, without_junk
+from recsys.datasets.screening import screen
 from recsys.evaluation.gate import floor
 from recsys.experiments.buckets import BUCKETS, bucket
 from recsys.experiments.guards import ALPHA, judge
 from recsys.experiments.outcomes import METRICS, Outcomes
 from recsys.monitoring.alarms import alarms_of
 from recsys.monitoring.causes import Remedy, causes
+from recsys.monitoring.watch import Watcher
 from recsys.retraining.triggers import Policy, Seen
 from recsys.retraining.worth import worth
 from recsys.simulation import DAY_S
@@ -72,7 +74,7 @@ class Regime:
     alarms: list[str] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        self._watch()
+        self._watch(None)
 
     @property
     def now_s(self) -> int:
@@ -98,7 +100,7 @@ class Regime:
         self.trainings[-1] |= {"installed": True, "installed_on": self.day}
         self.champion = challenger
         self.served.install(world_of(challenger))
-        self._watch()
+        self._watch(self._watcher)
 
     def live(self) -> Lists:
         """A day of it, on which somebody comes."""
@@ -126,8 +128,8 @@ class Regime:
             if one.harmful and one.remedy is Remedy.RETRAIN and one.since_s > since_s
         )
 
-    def _watch(self) -> None:
-        self._watcher = watcher_of(self.champion.reference)
+    def _watch(self, before: Watcher | None) -> None:
+        self._watcher = watcher_of(self.champion.reference, before)
         self._look = looking(self.served, self.champion.reference, self._watcher)
 
 
@@ -142,6 +144,7 @@ class SimulatedWorks:
     share: int = 0
     since_day: int = 0
     lists: list[Lists] = field(default_factory=list)
+    junk: tuple[Junk, ...] = ()
 
     def seen(self, last: Run | None) -> Seen:
         events = len(self.regime.log().events)
@@ -155,9 +158,8 @@ class SimulatedWorks:
 
     def check(self, run: Run) -> Run:
         since_ms = self.regime.champion.window[2] * 1000 + 1000
-        self.found = screen(self.dataset, since_ms=since_ms, seed=self.settings.seed)
-        gone = {*self.found.flooding, *self.found.blind}
-        self.asked = without_new(self.asked, gone, since_ms=since_ms)
+        self.found = screen(self.dataset, since_ms=since_ms, seed=self.settings.seed, before=self.junk)
+        self.asked = without_junk(self.asked, self.found.junk)
         findings = [*check(self.found.dataset).findings, *self.found.findings]
         if failed := [f"{one.name}: {one.sentence}" for one in findings if one.level == "failure"]:
             raise Stop("refused", "; ".join(failed))
@@ -196,6 +198,7 @@ class SimulatedWorks:
         if self.share == STEPS[-1]:
             self.share = 0
             self.regime.promote(self.challenger)
+            self.junk = self.found.junk
             judged = next(one.text for one in run.said if one.step == "judge")
             raise Stop("promoted", f"{verdict.users[1]:,} users, no guard broken; {judged}")
         return self._step(run, STEPS[STEPS.index(self.share) + 1])

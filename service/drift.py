@@ -36,13 +36,14 @@ from recsys.monitoring.reference import FILE, HOUR_S, Reference
 from recsys.monitoring.segments import ALL
 from recsys.monitoring.series import shelf_of
 from recsys.monitoring.watch import Watcher
+from recsys.registry import Registry
 from recsys.types import World
 from service.archives import decision_archive, event_archive
 from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.drift_hours import OUTCOME_S, Read
-from service.drift_memory import alone, remembered, watcher_of
+from service.drift_memory import alone, file_of, remembered, watcher_of
 from service.errors import RecordsUnavailable, ServiceError, StackError
 from service.logged_events import LoggedEvents
 from service.round_trips import RoundTrips
@@ -108,7 +109,8 @@ def look(
         RegistryError: there is no such bundle. StackError: records or events cannot be read.
     """
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    path = registry(settings).path(bundle)
+    bundles = registry(settings)
+    path = bundles.path(bundle)
     found = Look(bundle=path.name, at_s=now_ms // 1000)
     try:
         loaded, reference, window = _known(path)
@@ -119,7 +121,7 @@ def look(
         return found
     folder = settings.home_path / "drift"
     with alone(folder) if remember else nullcontext():
-        watch = remembered(folder / f"{path.name}.json", path.name, found.problems)
+        watch = remembered(folder, path.name, found.problems, before=_before(bundles, path.name))
         end_s = (now_ms // 1000 - OUTCOME_S - SETTLED_S if remember else now_ms // 1000 + HOUR_S) // HOUR_S * HOUR_S
         if watch.until_s > end_s + HOUR_S:
             found.problems.append(
@@ -145,8 +147,14 @@ def look(
             watcher.see(hour.start_s, series_of(hour, loaded, reference.bins, shelf, examination))
         _tell(found, watcher, read, reference, end_s, window)
         if remember:
-            put(folder / f"{path.name}.json", msgspec.json.encode(watcher.watch()))
+            put(file_of(folder, path.name), msgspec.json.encode(watcher.watch()))
     return found
+
+
+def _before(bundles: Registry, bundle: str) -> str | None:
+    """What served until a bundle did: the champion before, or today's where this one is no champion."""
+    champion = bundles.champion()
+    return bundles.previous_champion() if champion == bundle else champion
 
 
 @lru_cache(2)

@@ -12,18 +12,35 @@ from recsys.monitoring.watch import LAYOUT_OF_WATCH, Watch, Watcher, new_watch
 from service.errors import StackError
 
 
-def remembered(path: Path, bundle: str, problems: list[str]) -> Watch:
-    """What is known from earlier looks; anew, with a problem, where that cannot be read."""
+def file_of(folder: Path, bundle: str) -> Path:
+    """Where looks at a bundle are remembered."""
+    return folder / f"{bundle}.json"
+
+
+def remembered(folder: Path, bundle: str, problems: list[str], *, before: str | None = None) -> Watch:
+    """What is known from earlier looks; anew, with a problem, where that cannot be read.
+
+    Args:
+        before: The bundle that served until this one did; the first look takes over how that began.
+    """
+    watch = _read(file_of(folder, bundle), problems)
+    if watch is None:
+        watch = new_watch(bundle, None if before is None else _read(file_of(folder, before), problems))
+    return watch
+
+
+def _read(path: Path, problems: list[str]) -> Watch | None:
+    lost = "what earlier looks saw is lost, and they begin anew"
     try:
         watch = msgspec.json.decode(path.read_bytes(), type=Watch)
     except FileNotFoundError:
-        return new_watch(bundle)
+        return None
     except (OSError, msgspec.DecodeError) as error:
-        problems.append(f"{path} cannot be read ({error}): what earlier looks saw is lost, and they begin anew")
-        return new_watch(bundle)
+        problems.append(f"{path} cannot be read ({error}): {lost}")
+        return None
     if watch.layout != LAYOUT_OF_WATCH:
-        problems.append(f"{path} is of another version: what earlier looks saw is lost, and they begin anew")
-        return new_watch(bundle)
+        problems.append(f"{path} is of another version: {lost}")
+        return None
     return watch
 
 
@@ -33,7 +50,7 @@ def watcher_of(watch: Watch, reference: Reference, problems: list[str]) -> Watch
         return Watcher(watch, reference)
     except ValueError as error:
         problems.append(f"what earlier looks saw is damaged ({error}), and they begin anew")
-        return Watcher(new_watch(watch.bundle), reference)
+        return Watcher(msgspec.structs.replace(new_watch(watch.bundle), before=watch.before), reference)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Eraser:
         forgetting: Takes orders for those who were merged into a user who is forgotten.
         events, decisions: The archivers of this home. data: The folder of imported data sets.
         withdraw: Keeps what some users did to items, as of a moment, without them. let_go: Ends that in time.
-        recount: Makes the item stats anew.
+        forget_junk: Removes users, by digest, from what was left out of bundles' data. recount: Makes item stats anew.
     """
 
     def __init__(
@@ -64,9 +64,11 @@ class Eraser:
         data: Path,
         withdraw: Callable[[Collection[str], int], None],
         let_go: Callable[[int], None],
+        forget_junk: Callable[[Collection[str]], None],
         recount: Callable[[], None],
     ) -> None:
         self._withdraw, self._let_go, self._recount, self._forgetting = withdraw, let_go, recount, forgetting
+        self._forget_junk = forget_junk
         self._store, self._erased, self._data = store, erased, data
         self._events, self._decisions = events, decisions
         self._owes_rewrite, self._rewritten = False, -REWRITE_EVERY_S
@@ -108,6 +110,7 @@ class Eraser:
         await self._remove(STREAM, users, "decisions", partial(decision_user, users=users))
         await self._remove_states(users)
         await asyncio.to_thread(rewrite_without, self._data, self._count_imported(users))
+        await asyncio.to_thread(self._forget_junk, until_ms)
         await asyncio.to_thread(self._recount)
         await asyncio.to_thread(self._let_go, await self._store.now_ms())
         await self._finish(orders, users)

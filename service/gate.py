@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from recsys.datasets.dataset import Dataset
+from recsys.datasets.junk import without_junk
 from recsys.errors import RecsysError
 from recsys.evaluation import gate
 from recsys.evaluation.compare import Asked
@@ -25,6 +26,7 @@ from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.errors import ServiceError
+from service.junk import junk_of
 from service.queries import batch_of
 from service.rebuild import live_source
 from service.replay import query_of
@@ -44,9 +46,10 @@ def judge(settings: Settings, bundle_id: str, dataset: Dataset | None) -> list[L
     """Every line of the gate; where there is no champion to be compared with, those that need none.
 
     Args:
-        dataset: What both are asked about, as `imports.unprompted_history`; None: nothing is imported.
+        dataset: What both are asked about, as `imports.unprompted_history`; None: nothing is imported. What was left
+            out of the bundle's own data as junk is not asked.
     Raises:
-        RegistryError: no such bundle.
+        RegistryError: no such bundle. DatasetError: what was left out cannot be read.
     """
     bundles = registry(settings)
     files = gate.checked("files", lambda: _intact(bundles, bundle_id), "every byte as published")
@@ -67,7 +70,8 @@ def judge(settings: Settings, bundle_id: str, dataset: Dataset | None) -> list[L
     if dataset is None:
         lines.append(gate.checked("beside the champion", _no_data, "data to ask both about"))
     else:
-        lines += beside(world, champion, dataset, manifest.fields, before.fields, settings)
+        asked = without_junk(dataset, junk_of(settings, manifest.id))
+        lines += beside(world, champion, asked, manifest.fields, before.fields, settings)
     sizes = [sum(one.size for one in of.files.values()) for of in (manifest, before)]
     lines.append(gate.size(*sizes))
     lines.append(gate.recorded(*asyncio.run(_recorded(settings, world))))

@@ -30,6 +30,7 @@ from service.experiment_guard import ExperimentGuard
 from service.forgetting import Forgetting
 from service.item_updater import ItemUpdater
 from service.item_updater import run as run_item_updater
+from service.junk import forget_in_junk
 from service.live_experiments import Reported, rehearsed, reported
 from service.outcomes import outcome_reader
 from service.promotion import tell
@@ -211,6 +212,7 @@ class ArchiverDeployment:
             data=settings.home_path / "data",
             withdraw=partial(withdraw, settings),
             let_go=partial(let_go, settings),
+            forget_junk=partial(forget_in_junk, settings),
             recount=partial(count_items_anew, settings, redis_url),
         )
         archivers = {"events": events, "decisions": decisions, "catalogue": catalogue}

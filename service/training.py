@@ -3,12 +3,14 @@
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from recsys.bundle import Recipe
 from recsys.datasets.checks.checks import Checks
 from recsys.datasets.dataset import Dataset
+from recsys.datasets.junk import Junk
 from recsys.errors import BundleError
 from recsys.evaluation.report import Report
 from recsys.known_limits import TEMPORAL
@@ -19,6 +21,7 @@ from recsys.training.log import Log
 from recsys.training.search_report import Search
 from recsys.training.train import BY_TIMING, train, write
 from recsys.types import World
+from service.junk import keep_junk
 from service.settings import Settings
 from service.world import load_world, registry
 
@@ -35,15 +38,17 @@ def published(
     *,
     champion: World | None = None,
     search: Search | None = None,
+    junk: Sequence[Junk] = (),
     step: Step = quiet,
 ) -> tuple[Report, str]:
     """Train, publish and, where there is a key, sign; the report and the bundle's id.
 
     Args:
         checks: Of this data set; what failed was refused before. champion: As of `train`.
-        search: What found the recipe, where it was searched for.
+        search: What found the recipe, where it was searched for. junk: What was left out of the data.
     Raises:
-        TrainingError: the data cannot train a bundle. RegistryError: it cannot be published.
+        TrainingError: the data cannot train a bundle. RegistryError: it cannot be published. DatasetError: what was
+            left out cannot be kept.
         SignatureError: the key cannot be used; before anything is trained.
     """
     key = private_key(Path(settings.signing_key)) if settings.signing_key else None
@@ -64,6 +69,7 @@ def published(
         bundle_id = bundles.publish(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    keep_junk(settings, bundle_id, junk)
     if key is not None:
         bundles.sign(bundle_id, key)
     return trained.report, bundle_id

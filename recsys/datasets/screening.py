@@ -14,19 +14,21 @@ weeks ago, what people pick now goes with what others pick now. (Of 300 simulate
 most items had changed, a third looked blind to who knew all times or these alone, a sixth to who knew three times as
 many.) Lately and the newest are each asked only where either half of the users made TAUGHT of those interactions.
 
-What was left out of one champion is trusted by the look after it.
+What one look has left out (`recsys.datasets.junk`) is left out before the next, which trusts all that is older.
 
 Of the newest fifth of MovieLens 1M it takes 1 of 1,319 users for blind, and 364 of 445 invented ones of 40 picks each.
 What it does not see are users who push a few items on purpose: their picks are kin.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from recsys.datasets.checks.finding import SHOWN, Finding, rows_at
 from recsys.datasets.dataset import Dataset, Events
+from recsys.datasets.junk import Junk, junk_rows, without_junk
+from recsys.erased_users import user_digest
 from recsys.retrieval.spectral import Spectral
 from recsys.vocabulary import item_keys
 
@@ -46,34 +48,39 @@ class Screened:
     """A data set without what no person made, and what was found in it.
 
     Attributes:
-        dataset: Without the interactions of `flooding` and `blind` users that are new.
-        findings: "floods", "blind users", "blind interactions"; a failure: not to be trained on.
+        dataset: Without the interactions of `flooding` and `blind` users that are new, and without what earlier looks
+            left out.
+        findings: "left out before", "floods", "blind users", "blind interactions"; a failure: not to be trained on.
         flooding, blind: Ids of users.
+        junk: What was left out of it, that of the earlier looks included.
     """
 
     dataset: Dataset
     findings: tuple[Finding, ...]
     flooding: tuple[str, ...]
     blind: tuple[str, ...]
+    junk: tuple[Junk, ...]
 
 
-def screen(dataset: Dataset, *, since_ms: int, seed: int) -> Screened:
+def screen(dataset: Dataset, *, since_ms: int, seed: int, before: Sequence[Junk] = ()) -> Screened:
     """Look at the interactions from a moment on, beside those before it.
 
     Args:
-        since_ms: UTC epoch milliseconds; what is older is trusted.
+        since_ms: UTC epoch milliseconds; what is older is trusted. before: What earlier looks left out.
     """
+    findings = [_left_out_before(dataset, before)] if before else []
+    dataset = without_junk(dataset, before)
     events = dataset.events
     new = events.ts_ms >= since_ms
     if dataset.timing != "exact" or not new.any() or new.all():
         unseen = "not looked for: there is nothing before the newest interactions to compare them with"
-        return Screened(dataset, (Finding("junk", "ok", unseen),), (), ())
+        return Screened(dataset, (*findings, Finding("junk", "ok", unseen)), (), (), tuple(before))
     flooding = _flooding(events, new)
     floods = new & np.isin(events.user, flooding)
     picks = _Picks.of(dataset, new & ~floods, seed)
     blind = np.intersect1d(picks[0].blind(), picks[-1].blind()) if picks else np.zeros(0, np.int64)
     dropped = floods | (new & np.isin(events.user, blind))
-    findings = [
+    findings += [
         _named(dataset, "floods", flooding, floods, f"made more than {_limit(events, new):,} interactions in a day"),
         _named(dataset, "blind users", blind, dropped & ~floods, "picked items as if drawn from the catalogue"),
     ]
@@ -81,14 +88,11 @@ def screen(dataset: Dataset, *, since_ms: int, seed: int) -> Screened:
         findings.append(min((one.mixture(blind, seed) for one in picks), key=lambda one: one.numbers.get("low", 0.0)))
     elif picks:  # people pick otherwise later on: of 400 items, those who know most of them took the rest
         findings.append(Finding("blind interactions", "ok", "not looked for: more is new than was known before"))
-    ids = dataset.user_id
-    kept = _without(dataset, dropped)
-    return Screened(
-        kept if kept is dataset else replace(kept, screened_since_ms=since_ms),
-        tuple(findings),
-        tuple(ids[one] for one in flooding.tolist()),
-        tuple(ids[one] for one in blind.tolist()),
-    )
+    flooders, pickers = (tuple(dataset.user_id[one] for one in who.tolist()) for who in (flooding, blind))
+    digests = (tuple(map(user_digest, who)) for who in (flooders, pickers))
+    look = Junk(since_ms, int(events.ts_ms.max()), *digests)
+    junk = (*before, *([look] if dropped.any() else []))
+    return Screened(without_junk(dataset, junk), tuple(findings), flooders, pickers, junk)
 
 
 def _limit(events: Events, new: np.ndarray) -> int:
@@ -277,15 +281,8 @@ def _named(dataset: Dataset, name: str, users: np.ndarray, rows: np.ndarray, wha
     return Finding(name, "warning", said, {"users": len(users), "interactions": count}, rows_at(dataset, first))
 
 
-def without_new(dataset: Dataset, users: Collection[str], *, since_ms: int) -> Dataset:
-    """The data set without what these users did from a moment on."""
-    gone = np.array([user in users for user in dataset.user_id], bool)
-    return _without(dataset, gone[dataset.events.user] & (dataset.events.ts_ms >= since_ms))
-
-
-def _without(dataset: Dataset, dropped: np.ndarray) -> Dataset:
-    if not dropped.any():
-        return dataset
-    columns = {name: getattr(dataset.events, name)[~dropped] for name in Events.__annotations__}
-    place = np.arange(1, len(dropped) + 1) if dataset.place is None else dataset.place
-    return replace(dataset, events=Events(**columns), place=place[~dropped])
+def _left_out_before(dataset: Dataset, before: Sequence[Junk]) -> Finding:
+    rows = junk_rows(dataset, before)
+    numbers = {"users": len(np.unique(dataset.events.user[rows])), "interactions": int(rows.sum())}
+    said = "earlier looks have left out {interactions:,} interactions of {users:,} users, and they stay out"
+    return Finding("left out before", "ok", said.format(**numbers), numbers)

@@ -1,7 +1,6 @@
 """Alarms: series that have left their tolerance, as values for whoever acts on them."""
 
 import msgspec
-import numpy as np
 
 from recsys.monitoring.bins import ABOVE, BELOW, DEFAULT, MISSING
 from recsys.monitoring.segments import ALL, SEGMENTS
@@ -59,7 +58,7 @@ def alarms_of(watcher: Watcher) -> list[Alarm]:
                 since_s=one.since_s,
                 evidence=watcher.evidence.value(one.of),
                 component=one.moved,
-                usual=float(np.add(tolerance.low[place], tolerance.high[place]) / 2),
+                usual=float(tolerance.usual[place]),
                 now=now,
                 harmful=worse or is_broken(key.kind, one.moved, one.up, now, key.segment),
             )

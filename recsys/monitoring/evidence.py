@@ -23,10 +23,11 @@ MEMORY = 200.0  # rows after which an old one counts for a half in `recent`
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tolerance:
-    """What means are allowed, float64 [K] each; NaN where nothing is claimed."""
+    """What means are allowed, and the usual ones; float64 [K] each, NaN where nothing is claimed."""
 
     low: np.ndarray
     high: np.ndarray
+    usual: np.ndarray
 
 
 @dataclass(slots=True, eq=False)

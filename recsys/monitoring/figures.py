@@ -47,8 +47,7 @@ def figures_of(watcher: Watcher) -> list[Figure]:
         rows = int(watcher.evidence.rows[one.of].max())
         if tolerance is None or not rows:
             continue
-        low, high = tolerance.low, tolerance.high
-        usual, now = (low + high) / 2, watcher.evidence.means(one.of)
+        usual, now = tolerance.usual, watcher.evidence.means(one.of)
         found.append(
             Figure(
                 kind=key.kind,
@@ -57,8 +56,8 @@ def figures_of(watcher: Watcher) -> list[Figure]:
                 components=one.components,
                 usual=_plain(usual),
                 now=_plain(now),
-                low=_plain(low),
-                high=_plain(high),
+                low=_plain(tolerance.low),
+                high=_plain(tolerance.high),
                 psi=psi(usual, now) if len(now) > 1 and key.kind != "quality" else 0.0,
                 ks=float(np.abs(np.cumsum(now - usual)).max()) if key.kind in ORDERED else 0.0,
                 rows=rows,

@@ -39,4 +39,4 @@ def tolerance_of(
     unsure = -float(ndtri(alpha / (2 * k))) * error
     unsure = np.maximum(unsure, math.log(2 * k / alpha) / np.maximum(clusters, 1) * (error == 0))  # never seen: 3 / n
     allowed = unsure + relative * mean + absolute
-    return Tolerance(mean - allowed, mean + allowed)
+    return Tolerance(mean - allowed, mean + allowed, mean)

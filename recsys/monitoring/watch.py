@@ -1,11 +1,13 @@
 """All that is watched of one bundle, from look to look: evidence, alarms, and nothing counted twice.
 
-ALPHA is the probability that any alarm is ever false while a bundle serves what its reference says it should, over all
-series and all looks: half of it for the reference being a sample, half for the bets. Series share it by fixed weights
-(Bonferroni), which holds however they depend on each other.
+ALPHA is the probability that any alarm is ever false, over all series and all looks, while a bundle serves what its
+reference says it should and its lists are clicked no less than those of the bundle before: half of it for what is
+compared with being a sample, half for the bets. Series share it by fixed weights (Bonferroni), which holds however they
+depend on each other.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -33,7 +35,8 @@ TIMELINE = {
     ("traffic", "lists"): "lists beyond a person's",
 }
 KEPT_DAYS = 90
-BEGINNING = {("quality", subject) for subject in ("clicks", "ndcg", "calibration")}
+CLICKS, BEFORE = ("quality", "clicks"), ("quality", "clicks_before")
+BEGINNING = {CLICKS, BEFORE, ("quality", "ndcg"), ("quality", "calibration")}
 
 
 class Watched(msgspec.Struct):
@@ -66,6 +69,7 @@ class Watch(msgspec.Struct):
         placements: In the order in which they were met.
         series: By "kind|subject|segment", in the order of their components. evidence: Of all of them, packed.
         data: By subject, when data were last found broken: what needs no evidence, and is told for a day.
+        before: By segment, what was clicked when the bundle before this one began, as `Watched.baseline`.
         aged: Whether the bundle's data were why idle times are long, by the last look that met any.
         days: Of each day (YYYY-MM-DD) and each of TIMELINE, sum and number of its first component; KEPT_DAYS of them.
     """
@@ -78,6 +82,7 @@ class Watch(msgspec.Struct):
     series: dict[str, Watched] = {}
     evidence: dict[str, bytes] = {}
     data: dict[str, int] = {}
+    before: dict[str, list[list[float]]] = {}
     aged: bool = False
     days: dict[str, dict[str, list[float]]] = {}
 
@@ -85,9 +90,11 @@ class Watch(msgspec.Struct):
 LAYOUT_OF_WATCH = 1
 
 
-def new_watch(bundle: str) -> Watch:
-    """Nothing seen yet."""
-    return Watch(LAYOUT_OF_WATCH, bundle)
+def new_watch(bundle: str, before: Watch | None = None) -> Watch:
+    """Nothing seen yet. before: Of the bundle that served until this one did."""
+    known = {} if before is None else {_key(name): one.baseline for name, one in before.series.items()}
+    began = {key.segment: rows for key, rows in known.items() if key[:2] == CLICKS and _is_beginning(rows)}
+    return Watch(LAYOUT_OF_WATCH, bundle, before=began)
 
 
 class Watcher:
@@ -128,6 +135,8 @@ class Watcher:
             return
         watch.until_s, watch.began_s = hour_s + HOUR_S, watch.began_s or hour_s
         said = [one for one in all_of if len(one.values) and self._is_watched(one.key)]
+        clicks = [one for one in said if one.key[:2] == CLICKS and one.key.segment in watch.before]
+        said += [one._replace(key=Key(*BEFORE, one.key.segment)) for one in clicks]
         for one in said:
             self._meet(one)
             self._note(one, hour_s)
@@ -136,7 +145,9 @@ class Watcher:
             values[: len(one.values), self.series[one.key].of] = one.values
         if len(values):
             tolerances = [self.tolerance(key) or _none(len(one.components)) for key, one in self.series.items()]
-            whole = Tolerance(*(np.concatenate([getattr(t, side) for t in tolerances]) for side in ("low", "high")))
+            whole = Tolerance(
+                *(np.concatenate([getattr(t, of) for t in tolerances]) for of in ("low", "high", "usual"))
+            )
             self.evidence.see(values, whole, day=hour_s // DAY_S)
             self._judge(hour_s)
         for one in said:  # after the judgement: what is to be compared with is never what is compared
@@ -155,6 +166,8 @@ class Watcher:
         if key.segment.startswith(PLACED) and key.segment not in self._watch.placements:
             self._watch.placements.append(key.segment)
         self.series[key] = Watched(list(series.components), len(self.evidence.total))
+        if key[:2] == BEFORE:
+            self.series[key].baseline = self._watch.before[key.segment]
         self.evidence = self.evidence.widened(len(series.components))
 
     def _note(self, series: Series, hour_s: int) -> None:
@@ -178,12 +191,14 @@ class Watcher:
 
     def _beside_its_beginning(self, key: Key, alpha: float) -> Tolerance | None:
         one = self.series.get(key)
-        if one is None or not one.baseline or sum(one.baseline[0]) < BASELINE:
+        if one is None or not _is_beginning(one.baseline):
             return None
         count, total, squares = (np.array(row) for row in one.baseline)
         mean = np.divide(total, count, out=np.full(len(count), np.nan), where=count >= LEAST_USERS)
         spread = np.sqrt(np.maximum(squares / np.maximum(count, 1) - mean * mean, 0) / np.maximum(count, 1))
-        return tolerance_of(key.kind, mean, spread, count, alpha=alpha)
+        found = tolerance_of(key.kind, mean, spread, count, alpha=alpha)
+        # A bundle that is liked better than the one before is no drift.
+        return replace(found, high=np.ones(len(mean))) if key[:2] == BEFORE else found
 
     def _beside_the_reference(self, key: Key, alpha: float) -> Tolerance | None:
         if k := OWN.get(key[:2]):
@@ -233,8 +248,13 @@ def _key(name: str) -> Key:
     return Key(kind, subject, segment)
 
 
+def _is_beginning(rows: list[list[float]]) -> bool:
+    """Whether these are enough to be compared with."""
+    return bool(rows) and sum(rows[0]) >= BASELINE
+
+
 def _none(components: int) -> Tolerance:
-    return Tolerance(np.full(components, np.nan), np.full(components, np.nan))
+    return Tolerance(*(np.full(components, np.nan) for _ in range(3)))
 
 
 def _add(one: Watched, values: np.ndarray) -> None:

@@ -34,9 +34,9 @@ class Noticed:
     causes: list[Cause]
 
 
-def watcher_of(reference: Reference) -> Watcher:
-    """One that has seen nothing."""
-    return Watcher(new_watch("simulated"), reference)
+def watcher_of(reference: Reference, before: Watcher | None = None) -> Watcher:
+    """One that has seen nothing. before: Of the bundle that served until now."""
+    return Watcher(new_watch("simulated", None if before is None else before.watch()), reference)
 
 
 def seen(hour: ServedHour, served: Served, reference: Reference) -> Hour:

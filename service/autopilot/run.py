@@ -34,7 +34,8 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
         id: The moment it began, UTC, as `20261128T001500Z`. trigger, detail: Why it began.
         step: What is to be done next. tries: How often that was begun. not_before_s: UTC epoch seconds.
         snapshot: The data it learns from, by their hash. events: How many interactions they hold.
-        trusted_ms: What is older than this was looked at by an earlier training, UTC epoch milliseconds.
+        trusted: The bundle whose training looked at what is older; what was left out of it is left out again.
+        trusted_ms: What is older than this is trusted, UTC epoch milliseconds.
         bundle, champion: What came of it, and what it was compared with.
         shadow_s: When its shadow was begun, UTC epoch seconds; 0: not yet. canary: The name of its rollout.
         report: For the page: findings of checks and lines of the gate, as tables of text.
@@ -49,6 +50,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     not_before_s: float = 0.0
     snapshot: str | None = None
     events: int = 0
+    trusted: str | None = None
     trusted_ms: int = 0
     bundle: str | None = None
     champion: str | None = None

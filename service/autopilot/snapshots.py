@@ -5,12 +5,14 @@ They lie beside the imports, so that whoever is forgotten is forgotten in them a
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from recsys.datasets import dataset as storage
 from recsys.datasets.dataset import MANIFEST, Dataset
+from recsys.datasets.junk import Junk
 from recsys.datasets.leave_out import forget_remains, without_users
-from recsys.datasets.screening import Screened, screen, without_new
+from recsys.datasets.screening import Screened, screen
 from service.archives import erased_users
 from service.imports import folder_of, history, unprompted_history
 from service.settings import Settings
@@ -43,18 +45,16 @@ def take(settings: Settings) -> tuple[str, int, int]:
     return name, len(dataset.events), len(dataset.user_id)
 
 
-def screened(settings: Settings, name: str, *, since_ms: int) -> Screened:
-    """A snapshot without what no person made. Raises DatasetError: it is gone, or damaged."""
-    return screen(_loaded(settings, _folder(settings, name)), since_ms=since_ms, seed=settings.seed)
+def screened(settings: Settings, name: str, *, since_ms: int, before: Sequence[Junk] = ()) -> Screened:
+    """A snapshot without what no person made, as `screen`. Raises DatasetError: it is gone, or damaged."""
+    return screen(_loaded(settings, _folder(settings, name)), since_ms=since_ms, seed=settings.seed, before=before)
 
 
-def asked(settings: Settings, name: str, found: Screened, *, since_ms: int) -> Dataset | None:
-    """What a challenger and its champion are asked about, as `unprompted_history`, of the users that are left."""
+def asked(settings: Settings, name: str) -> Dataset | None:
+    """What a challenger and its champion are asked about, as `unprompted_history`."""
     folder = _folder(settings, name)
     folder = folder.with_name(folder.name + _ASKED)
-    if not folder.exists():
-        return None
-    return without_new(_loaded(settings, folder), {*found.flooding, *found.blind}, since_ms=since_ms)
+    return _loaded(settings, folder) if folder.exists() else None
 
 
 def _loaded(settings: Settings, folder: Path) -> Dataset:

@@ -9,23 +9,19 @@ import msgspec
 import numpy as np
 import pyarrow.compute as pc
 
-from recsys.datasets.checks.checks import check
-from recsys.datasets.checks.finding import Finding
-from recsys.errors import TrainingError
-from recsys.evaluation.gate import CHANGED, Line
+from recsys.evaluation.gate import CHANGED
 from recsys.experiments.buckets import rising_shares
 from recsys.manifest import read_manifest
 from recsys.retraining.triggers import Policy, Seen
 from recsys.retraining.worth import worth
 from service.archives import event_archive
 from service.autopilot import snapshots
+from service.autopilot.learning import bundle_of, findings_of, lines_of, pruned, trained
 from service.autopilot.pilot import Stop
 from service.autopilot.run import Run
 from service.errors import StackError
-from service.gate import judge
 from service.imports import imported
 from service.promotion import promote
-from service.retention import prune
 from service.rollouts import begin
 from service.settings import Settings
 from service.shadow import compared
@@ -33,7 +29,6 @@ from service.stack import ray_head, valkey
 from service.traffic import changes, switching
 from service.traffic.document import Shadow, Traffic
 from service.traffic.table import TrafficTable, on_table
-from service.training import comparable_champion, published
 from service.world import registry
 
 WHO = "autopilot"
@@ -45,7 +40,7 @@ HARMFUL_S = 600.0  # between looks for drift: an hour of service is looked at on
 HISTORY = 2_000  # versions of the traffic table in which an end is looked for
 
 Result = TypeVar("Result")
-Compute = Callable[..., Any]  # runs a function of this module with arguments, here or elsewhere
+Compute = Callable[..., Any]  # runs a function of `learning` or `snapshots` with arguments, here or elsewhere
 
 
 def here(work: Callable[..., Result], *args: Any) -> Result:
@@ -94,11 +89,13 @@ class HomeWorks:
         """Keep the data as they are now."""
         name, events, users = self._compute(snapshots.take, self._settings)
         said = f"{events:,} interactions of {users:,} users, {name[:12]}"
-        return run.after(said, snapshot=name, events=events, trusted_ms=_trusted_ms(self._settings))
+        trusted = registry(self._settings).champion()
+        trusted_ms = _trusted_ms(self._settings, trusted)
+        return run.after(said, snapshot=name, events=events, trusted=trusted, trusted_ms=trusted_ms)
 
     def check(self, run: Run) -> Run:
         """Refuse data that cannot be trained on; leave out what no person made."""
-        findings, left = self._compute(findings_of, self._settings, run.snapshot, run.trusted_ms)
+        findings, left = self._compute(findings_of, self._settings, run)
         report = {**run.report, "checks": [[one.level, one.name, one.sentence] for one in findings]}
         if failed := [one for one in findings if one.level == "failure"]:
             reason = "; ".join(f"{one.name}: {one.sentence}" for one in failed)
@@ -108,13 +105,13 @@ class HomeWorks:
 
     def train(self, run: Run) -> Run:
         """Publish a bundle, under no name but its own."""
-        bundle, said = self._compute(trained, self._settings, run.snapshot, run.trusted_ms)
+        bundle, said = self._compute(trained, self._settings, run)
         return run.after(said, bundle=bundle)
 
     def judge(self, run: Run) -> Run:
         """Through the gate, and it has to be surely better than the champion."""
-        bundle, champion = _bundle(run), registry(self._settings).champion()
-        lines = self._compute(lines_of, self._settings, bundle, run.snapshot, run.trusted_ms)
+        _bundle, champion = bundle_of(run), registry(self._settings).champion()
+        lines = self._compute(lines_of, self._settings, run)
         rows = [["yes" if one.passed else "no", one.name, one.found, one.wanted] for one in lines]
         known = {"report": {**run.report, "gate": rows}, "champion": champion}
         verdict = worth(lines)
@@ -124,7 +121,7 @@ class HomeWorks:
 
     def shadow(self, run: Run) -> Run:
         """Beside the champion, on a share of the lists, unseen."""
-        url, bundle = valkey.address(self._settings), _bundle(run)
+        url, bundle = valkey.address(self._settings), bundle_of(run)
         if url is None:
             if self._serves():
                 return run  # the store is away, and what serves waits for it as well
@@ -156,7 +153,7 @@ class HomeWorks:
 
     def canary(self, run: Run) -> Run:
         """From few users to all, by the rollout controller and its guards; this waits for how it ends."""
-        settings, bundle = self._settings, _bundle(run)
+        settings, bundle = self._settings, bundle_of(run)
         url, reason = valkey.address(settings), f"run {run.id}: {run.said[-1].text}"
         if url is None:
             if self._serves() or run.canary is not None:
@@ -224,56 +221,21 @@ def policy_of(settings: Settings) -> Policy:
     )
 
 
-def findings_of(settings: Settings, name: str, since_ms: int) -> tuple[list[Finding], int]:
-    """What checks and screening say of a snapshot, without rows, which name users; and how many events are left."""
-    found = snapshots.screened(settings, name, since_ms=since_ms)
-    findings = [*check(found.dataset).findings, *found.findings]
-    return [Finding(one.name, one.level, one.sentence) for one in findings], len(found.dataset.events)
-
-
-def trained(settings: Settings, name: str, since_ms: int) -> tuple[str, str]:
-    """The id of a new bundle, and how it did in its own evaluation."""
-    dataset = snapshots.screened(settings, name, since_ms=since_ms).dataset
-    champion = comparable_champion(settings, dataset)
-    report, bundle_id = published(settings, dataset, check(dataset), champion=champion)
-    own = report.rows[0].metrics["NDCG@10"]
-    said = f"{bundle_id}: NDCG@10 {own.mean:.4f} [{own.low:.4f}, {own.high:.4f}]"
-    return bundle_id, f"{said} on questions held out of its own training; the judge asks others"
-
-
-def lines_of(settings: Settings, bundle_id: str, name: str, since_ms: int) -> list[Line]:
-    """The gate, on a snapshot."""
-    found = snapshots.screened(settings, name, since_ms=since_ms)
-    return judge(settings, bundle_id, snapshots.asked(settings, name, found, since_ms=since_ms))
-
-
-def pruned(settings: Settings) -> list[str]:
-    """The bundles that were removed: a service that trains by itself must not fill its disk by itself."""
-    return prune(settings, keep=settings.autopilot_keep)
-
-
 def _arrived(settings: Settings, since_s: float) -> int:
     """Interactions that were archived after a moment."""
     rows = event_archive(settings).read(columns=("ms", "verb"), where=[("ms", ">", int(since_s * 1000))])
     return int(pc.sum(pc.and_(pc.greater(rows["verb"], 0), pc.greater(rows["ms"], int(since_s * 1000)))).as_py() or 0)
 
 
-def _trusted_ms(settings: Settings) -> int:
+def _trusted_ms(settings: Settings, champion: str | None) -> int:
     """Since when events are new, by their own time: what the champion has not seen may say to be event_late_s older.
 
     0 without a champion.
     """
-    bundles = registry(settings)
-    if (champion := bundles.champion()) is None:
+    if champion is None:
         return 0
-    last = read_manifest(bundles.path(champion)).fields["data_window"]["last"]
+    last = read_manifest(registry(settings).path(champion)).fields["data_window"]["last"]
     return int(datetime.fromisoformat(last).timestamp() * 1000) + 1000 - 1000 * settings.event_late_s
-
-
-def _bundle(run: Run) -> str:
-    if run.bundle is None:
-        raise TrainingError(f"run {run.id} is at {run.step} and has no bundle")
-    return run.bundle
 
 
 def _shadowing(now: Traffic, bundle: str) -> Traffic:

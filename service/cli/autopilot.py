@@ -4,10 +4,14 @@ import time
 from functools import partial
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.markdown import Markdown
 from rich.markup import escape
 
+from recsys.datasets.checks.finding import moment
+from recsys.datasets.junk import junk_rows
+from recsys.erased_users import user_digest
 from service.autopilot.page import page
 from service.autopilot.pilot import Pilot, Stop
 from service.autopilot.run import Runs
@@ -16,8 +20,11 @@ from service.cli.audited import whoami
 from service.cli.console import output, plain_table
 from service.drift import worth_retraining
 from service.errors import AutopilotError
+from service.imports import history
+from service.junk import junk_of
 from service.settings import Settings, load
 from service.stack import application
+from service.world import registry
 
 WAIT_S = 2.0
 RunId = Annotated[str, typer.Argument(help="The id of a run or its beginning; none: the newest.")]
@@ -84,6 +91,29 @@ def show(run: RunId = "") -> None:
         raise AutopilotError("there was no run yet; `riffle autopilot --once` makes one, where it is due")
     output.print(Markdown(page(found)))
     output.print(f"\n{runs.page(found)}", highlight=False, soft_wrap=True)
+
+
+@autopilot.command("junk")
+def junk_(
+    bundle: Annotated[str, typer.Argument(help="Its id, a unique prefix, or a name.")] = "champion",
+) -> None:
+    """What was left out of the data of a bundle as made by no person: users, and what they did when."""
+    settings = load()
+    found = registry(settings).resolve(bundle)
+    looks, dataset = junk_of(settings, found), history(settings)
+    table = plain_table(f"Left out of the data of {found}", "user", "found", "from", "until", "interactions")
+    for look in looks:
+        count = np.bincount(dataset.events.user[junk_rows(dataset, [look])], minlength=len(dataset.user_id))
+        for user in np.flatnonzero(count).tolist():
+            name = dataset.user_id[user]
+            kind = "flooding" if user_digest(name) in look.flooding else "picks blindly"
+            cells = (name, kind, moment(look.since_ms), moment(look.until_ms), f"{count[user]:,}")
+            table.add_row(*map(escape, cells))
+    if not table.row_count:
+        _say(f"Nothing was left out of the data of {found}.")
+        return
+    output.print(table)
+    _say("It stays out of every later training. `riffle train --everything` takes it in, if these are people.")
 
 
 @autopilot.command("pause")

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from recsys.ancestry import Ancestor, ancestry
 from recsys.datasets.dataset import Dataset
-from recsys.datasets.screening import screen
+from recsys.datasets.junk import without_junk
 from recsys.manifest import Manifest, read_manifest
 from service.archives import decision_archive, event_archive
 from service.cli.console import output, waiting
@@ -21,6 +21,7 @@ from service.decision_stream import DecisionStream, identity_of
 from service.decisions import Decision, Erased
 from service.errors import NotFound, Unknown
 from service.imports import current_dataset, history, history_until, imported
+from service.junk import junk_of
 from service.lineage import Link, Records, lineage
 from service.round_trips import RoundTrips
 from service.settings import Settings, load
@@ -91,7 +92,8 @@ def data_of(settings: Settings, manifest: Manifest) -> Dataset:
     """What a bundle was trained on, as far as it is still there.
 
     Raises:
-        DatasetError: nothing is imported. Unknown: something else is. ArchiveError: the archive cannot be read.
+        DatasetError: nothing is imported. Unknown: something else is, or what was left out is not known here.
+        ArchiveError: the archive cannot be read.
     """
     was = manifest.fields["dataset"]
     now = imported(settings)
@@ -99,11 +101,11 @@ def data_of(settings: Settings, manifest: Manifest) -> Dataset:
         raise Unknown(
             f"{manifest.id} was trained on another import than the current one: {was['name']}, not {now.name}"
         )
-    archived, since_ms = was.get("archived"), was.get("screened_since_ms")
+    archived, junk = was.get("archived"), junk_of(settings, manifest.id)
     dataset = history(settings) if archived is None else history_until(settings, [tuple(one) for one in archived])
-    if since_ms is None:
-        return dataset
-    return screen(dataset, since_ms=since_ms, seed=manifest.fields["recipe"]["seed"]).dataset
+    if was.get("screened_since_ms") is not None and not junk:
+        raise Unknown(f"what was left out of the data of {manifest.id} as junk is not known in this home")
+    return without_junk(dataset, junk)
 
 
 async def _record(settings: Settings, url: str, recommendation_id: str) -> Decision | Erased:

@@ -1,6 +1,7 @@
 """`riffle train` and `recommend`."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from rich.markup import escape
 
 from recsys.datasets.checks.checks import check
 from recsys.datasets.dataset import Dataset
+from recsys.datasets.junk import Junk, without_junk
 from recsys.evaluation.report import Report, shown
 from recsys.features.history import History
 from recsys.reasons import reasons
@@ -27,6 +29,7 @@ from service.cli.moments import duration_s
 from service.cli.search import search_recipe
 from service.encoding import SOURCE_NAMES
 from service.imports import history
+from service.junk import junk_of
 from service.promotion import promote as promote_everywhere
 from service.settings import Settings, load
 from service.training import base_recipe, comparable_champion, published
@@ -52,14 +55,21 @@ def train_(
     parallel: Annotated[
         int | None, typer.Option(min=1, help="Trials of the search at once; by default one for each processor.")
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Also on what the champion's training left out as junk.")
+    ] = False,
 ) -> None:
     """Train on the last import and what is archived since, or on other data; evaluate, publish a bundle."""
     budget_s = None if budget is None else duration_s(budget)
     settings = load()
-    dataset = history(settings, data)
+    whole = history(settings, data)
+    junk = () if everything or data is not None else junk_of(settings, registry(settings).champion())
+    dataset = without_junk(whole, junk)
     output.print(describe(dataset))
+    if out := len(whole.events) - len(dataset.events):
+        output.print(f"left out: {out:,} interactions, as of the champion; `riffle autopilot junk` names their users")
     report, bundle_id, _ = train_and_publish(
-        settings, dataset, imported=data is None, promote=promote, budget_s=budget_s, parallel=parallel
+        settings, dataset, imported=data is None, promote=promote, budget_s=budget_s, parallel=parallel, junk=junk
     )
     output.print(report_table(report, f"What was held out of {dataset.title}"))
     if name is not None:
@@ -79,6 +89,7 @@ def train_and_publish(
     imported: bool = True,
     budget_s: int | None = None,
     parallel: int | None = None,
+    junk: Sequence[Junk] = (),
 ) -> tuple[Report, str, float]:
     """Check, train, publish and, if wanted, promote; returns the report, the bundle's id, the seconds of training.
 
@@ -86,6 +97,7 @@ def train_and_publish(
         imported: The data are those that the service's states and items are made from. A bundle of others is not
             promoted, and not compared with the champion, which may have learnt what is held out.
         budget_s, parallel: Of a search for the recipe; without a budget there is none.
+        junk: What was left out of the data.
 
     Raises:
         TrainingError: the data cannot train a bundle, or fail a check.
@@ -98,7 +110,7 @@ def train_and_publish(
     recipe = base_recipe(settings)
     found = None if budget_s is None else search_recipe(settings, dataset, recipe, budget_s=budget_s, parallel=parallel)
     champion = comparable_champion(settings, dataset) if imported else None
-    report, bundle_id = published(settings, dataset, checks, champion=champion, search=found, step=step)
+    report, bundle_id = published(settings, dataset, checks, champion=champion, search=found, junk=junk, step=step)
     for name in (behind := report.behind()):
         difference = shown(report.over(name), sign=True)
         output.print(

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from recsys.datasets.dataset import Dataset
+from recsys.datasets.junk import without_junk
 from recsys.errors import BundleError, RegistryError
 from recsys.evaluation.report import Report
 from recsys.features.matrix import SCHEMA_HASH
@@ -29,6 +30,7 @@ from service.doctor import Finding, check
 from service.errors import StackError
 from service.event_backlog import backlog
 from service.imports import current_dataset, history
+from service.junk import junk_of
 from service.promotion import settle
 from service.rebuild import is_live, rebuild
 from service.settings import Settings, load
@@ -67,7 +69,8 @@ def up(
     output.print(f"[green]✓[/] {describe(dataset)}")
     bundle = _champion_for(settings, dataset)
     if bundle is None:
-        train_and_publish(settings, history(settings), promote=True)
+        junk = junk_of(settings, registry(settings).champion())
+        train_and_publish(settings, without_junk(history(settings), junk), promote=True, junk=junk)
         bundle = _champion_for(settings, dataset, any_seed=True)  # the one before, where the new one is surely worse
     if bundle is None:
         raise RegistryError("the bundle just trained is not the champion; run `riffle bundles list`")

@@ -10,11 +10,13 @@ import pytest
 import redis
 
 from recsys.datasets.dataset import Dataset
+from recsys.durable import put
 from recsys.features.codec import pack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from recsys.monitoring.causes import Remedy
 from recsys.monitoring.reference import FILE, openings
+from recsys.monitoring.watch import LAYOUT_OF_WATCH, Watch, Watched
 from recsys.registry import Registry
 from recsys.training.log import Log
 from recsys.training.train import Trained, write
@@ -348,6 +350,25 @@ def test_day_without_any_list_is_an_alarm(served: Served) -> None:
     found = served.look(after_hours=HOURS + 26)
     assert [(one.kind, one.subject) for one in found.alarms] == [("data", "lists")]
     assert "no list and no event for 25 hours" in found.causes[0].why
+
+
+def test_first_look_at_a_champion_takes_over_how_the_one_before_began(
+    served: Served, trained: Trained, synthetic_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Half of its lists were clicked; of those of the new one, which came in a drift, none are."""
+    before, folder, bundles = served.world.bundle.id, tmp_path / "second", Registry(tmp_path / "registry")
+    began = Watched(["lists clicked"], 0, baseline=[[3_000.0], [1_500.0], [1_500.0]])
+    known = Watch(LAYOUT_OF_WATCH, before, series={"quality|clicks|all": began})
+    put(tmp_path / "drift" / f"{before}.json", msgspec.json.encode(known))
+    write(trained, synthetic_dataset, folder, code_commit="1" * 12, parent=before)
+    bundles.promote(bundles.publish(folder), reason="in a drift", who="test")
+    assert bundles.champion() != before
+    records = served.records(bundle=bundles.champion())
+    served.answer(*records)
+    served.log(click(records[0]))
+    seen = figure(served.look(), "quality", "clicks_before")
+    assert (seen.usual, seen.rows) == ([0.5], len(records))
+    assert seen.now[0] < 0.1
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import redis
 
 from recsys.archive import Archive
 from recsys.datasets.dataset import Dataset, load, save
+from recsys.datasets.junk import Junk
 from recsys.erased_users import user_digest
 from recsys.types import World
 from service.archived_streams import DecisionStreams, EventStreams
@@ -36,6 +37,7 @@ from service.forgetting import ORDERS, Forgetting
 from service.gateway import Gateway
 from service.http import HttpEdge
 from service.imports import current_dataset
+from service.junk import forget_in_junk, junk_of, keep_junk
 from service.lookup import StateLookup
 from service.merging import Merging
 from service.rebuild import count_items_anew, rebuild
@@ -72,6 +74,7 @@ def eraser_in(store: RoundTrips, settings: Settings, url: str) -> Eraser:
         data=settings.home_path / "data",
         withdraw=partial(withdraw, settings),
         let_go=partial(let_go, settings),
+        forget_junk=partial(forget_in_junk, settings),
         recount=partial(count_items_anew, settings, url),
     )
 
@@ -229,6 +232,8 @@ async def test_no_store_has_the_id_any_more_and_others_are_as_before(
     url, home, files = breakable_store.url, tmp_path / "home", breakable_store.settings.home_path
     import_into(home, synthetic_dataset)
     await asyncio.to_thread(rebuild, url, synthetic_dataset, event_archive(Settings(home=str(home))))
+    junk = Junk(0, 1, flooding=(user_digest(USER),), blind=(user_digest(OTHERS[0]),))
+    keep_junk(Settings(home=str(home)), "20261129-0123456789ab", [junk])
     with redis.Redis.from_url(url) as server:
         poison(server)
         server.set(state_key("0123abcd.7", USER), b"a state of another version")
@@ -250,6 +255,7 @@ async def test_no_store_has_the_id_any_more_and_others_are_as_before(
             assert await here.forget(USER) == (await here.client.get(f"/v1/erasures/{receipt['receipt_id']}")).json()
             wait_for_rewritten_log(server)
             assert places_of(USER, server, home, files) == set()
+            assert junk_of(here.settings, "20261129-0123456789ab") == (msgspec.structs.replace(junk, flooding=()),)
 
             done = msgspec.convert(await here.forget(USER), Erasure)
             assert (done.receipt_id, done.status) == (receipt["receipt_id"], "done")

@@ -20,10 +20,11 @@ from service.autopilot import snapshots
 from service.causes import sources_of
 from service.cli.lineage import _of_sources, data_of, records_of
 from service.decisions import Decision, DecisionLog, Erased
-from service.errors import NotFound
+from service.errors import NotFound, Unknown
 from service.event_log import Event
 from service.gateway import Gateway
 from service.imports import folder_of, history
+from service.junk import keep_junk
 from service.lineage import Link, lineage
 from service.rebuild import rebuild
 from service.round_trips import RoundTrips
@@ -290,7 +291,7 @@ def test_bundle_of_before_walks_over_all_that_is_there(
     assert "the bundle's manifest has no 'protocol'" in next(one.missing for one in links if one.name == "data")
 
 
-def test_data_that_were_screened_before_training_are_screened_again(home: Home) -> None:
+def test_data_of_which_junk_was_left_out_are_found_without_it(home: Home) -> None:
     """As the autopilot does: a flood is left out, on a snapshot that was kept as files."""
     settings, tastes = settings_of(home), worlds.two_tastes()
     import_into(settings, tastes)
@@ -319,6 +320,9 @@ def test_data_that_were_screened_before_training_are_screened_again(home: Home) 
     folder = home.path / "bundle"
     write(train(found.dataset, worlds.SMALL), found.dataset, folder, code_commit="0" * 12, parent=None)
     manifest = read_manifest(folder)
+    with pytest.raises(Unknown, match="as junk is not known in this home"):
+        data_of(settings, manifest)
+    keep_junk(settings, manifest.id, found.junk)
     again = data_of(settings, manifest)
     assert content_hash(again) == manifest.fields["dataset"]["content_hash"] != content_hash(whole)
     assert len(again.events) == len(tastes.events)

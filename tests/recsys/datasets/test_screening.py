@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recsys.datasets.content import content_hash
 from recsys.datasets.dataset import Dataset, Events
-from recsys.datasets.screening import CHANCE, Screened, screen, without_new
+from recsys.datasets.junk import without_junk
+from recsys.datasets.screening import CHANCE, Screened, screen
 from recsys.datasets.synthetic import synthetic
 from recsys.verbs import Verb
 
@@ -155,15 +157,27 @@ def test_a_user_with_a_million_clicks_is_left_out_whatever_was_clicked(shop: Dat
     assert "1 users made more than 2,000" in found.findings[0].sentence
 
 
-def test_only_what_is_new_of_a_user_is_left_out(shop: Dataset) -> None:
-    since_ms = since_of(shop)
-    user = int(shop.events.user[shop.events.ts_ms >= since_ms][0])
-    left = without_new(shop, [shop.user_id[user]], since_ms=since_ms)
-    before = (shop.events.user == user) & (shop.events.ts_ms < since_ms)
-    assert (left.events.user == user).sum() == before.sum() > 0
-    assert left.place is not None
-    assert len(left.place) == len(left.events)
-    assert without_new(shop, [], since_ms=since_ms) is shop
+def test_what_one_look_left_out_stays_out_and_is_no_measure_for_the_next(shop: Dataset) -> None:
+    """A flood of 5,000 in a day would let one of 14,000 pass as three times what anybody made before."""
+    first_ms, since_ms, n = int(np.quantile(shop.events.ts_ms, 0.6)), since_of(shop), 14_000
+    rng = np.random.default_rng(3)
+    old = first_ms + rng.integers(0, DAY_MS // 2, 5_000)
+    new = since_ms + rng.integers(0, DAY_MS // 2, n)
+    users = ["old"] * 5_000 + ["new"] * n
+    flooded = with_events(shop, users, rng.integers(0, 5, 5_000 + n), np.concatenate([old, new]))
+    first = screened(before(flooded, since_ms), first_ms)
+    assert first.flooding == ("old",)
+    assert screened(flooded, since_ms).flooding == ()
+    found = screen(flooded, since_ms=since_ms, seed=7, before=first.junk)
+    assert found.flooding == ("new",)
+    assert levels(found)["left out before"] == "ok"
+    assert content_hash(found.dataset) == content_hash(without_junk(flooded, found.junk))
+    assert len(found.dataset.events) == len(shop.events)
+
+
+def before(dataset: Dataset, ts_ms: int) -> Dataset:
+    old = dataset.events.ts_ms < ts_ms
+    return replace(dataset, events=Events(*(getattr(dataset.events, name)[old] for name in Events.__annotations__)))
 
 
 @pytest.mark.parametrize("since_ms", [0, 2**50])

@@ -6,7 +6,7 @@ import pytest
 from recsys.monitoring.evidence import MOST, STAKES, Evidence, Tolerance
 from recsys.monitoring.tolerances import tolerance_of
 
-BAND = Tolerance(np.array([0.2]), np.array([0.4]))
+BAND = Tolerance(np.array([0.2]), np.array([0.4]), np.array([0.3]))
 
 
 def peaks(rng: np.random.Generator, mean: float, *, runs: int, days: int, a_day: int) -> np.ndarray:
@@ -45,7 +45,7 @@ def test_mean_that_leaves_its_tolerance_late_is_noticed_as_soon_as_theory_says()
 
 def test_rows_that_say_nothing_change_nothing() -> None:
     evidence = Evidence.none(2)
-    evidence.see(np.array([[0.9, np.nan]] * 5), Tolerance(np.zeros(2), np.full(2, 0.4)), day=1)
+    evidence.see(np.array([[0.9, np.nan]] * 5), Tolerance(np.zeros(2), np.full(2, 0.4), np.full(2, 0.2)), day=1)
     assert evidence.rows.tolist() == [5, 0]
     assert evidence.days.tolist() == [1, 0]
     assert evidence.wealth[:, 1].sum() == 0
@@ -54,7 +54,7 @@ def test_rows_that_say_nothing_change_nothing() -> None:
 
 def test_nobody_bets_where_nothing_is_claimed() -> None:
     evidence = Evidence.none(1)
-    evidence.see(np.ones((50, 1)), Tolerance(np.array([np.nan]), np.array([np.nan])), day=1)
+    evidence.see(np.ones((50, 1)), Tolerance(*np.full((3, 1), np.nan)), day=1)
     assert evidence.value(slice(0, 1)) == 1
     assert evidence.means(slice(0, 1)) == pytest.approx([1])
 
@@ -71,7 +71,7 @@ def test_evidence_ends_before_floats_do_and_is_forgotten_when_an_alarm_is_over()
 
 def test_what_is_packed_comes_back_to_the_bit_and_goes_on_alike() -> None:
     rng, evidence = np.random.default_rng(2), Evidence.none(1).widened(2)
-    band = Tolerance(np.full(3, 0.2), np.full(3, 0.4))
+    band = Tolerance(np.full(3, 0.2), np.full(3, 0.4), np.full(3, 0.3))
     evidence.see(rng.random((20, 3)), band, day=1)
     again = Evidence.unpacked(evidence.packed())
     for one in (evidence, again):

@@ -83,6 +83,38 @@ def test_fewer_clicks_than_in_the_beginning_are_harmful(watcher: Watcher) -> Non
     assert (alarm.usual, alarm.now) == (pytest.approx(0.5, abs=0.05), pytest.approx(0.3, abs=0.08))
 
 
+def test_a_bundle_that_comes_in_a_drift_is_compared_with_how_the_one_before_began(watcher: Watcher) -> None:
+    """Its own beginning is after the fall, and would hide it."""
+    fed(watcher, CLICKS, 0.5, first=0, hours=BASELINE // 40 + 1)
+    fed(watcher, CLICKS, 0.3, first=BASELINE // 40 + 1, hours=3)
+    assert alarms_of(watcher) == []  # not for long enough
+    after = Watcher(new_watch("c", watcher.watch()), REFERENCE)
+    fed(after, CLICKS, 0.3, first=60, hours=40)
+    (alarm,) = alarms_of(after)
+    assert (alarm.subject, alarm.harmful) == ("clicks_before", True)
+    assert (alarm.usual, alarm.now) == (pytest.approx(0.5, abs=0.05), pytest.approx(0.3, abs=0.08))
+    fed(after, CLICKS, 0.3, first=100, hours=BASELINE // 40)
+    assert [one.subject for one in alarms_of(after)] == ["clicks_before"]
+    (figure,) = (one for one in figures_of(after) if one.subject == "clicks_before")
+    assert (figure.usual, figure.high) == ([pytest.approx(0.5, abs=0.05)], [1.0])
+    last = Watcher(new_watch("d", after.watch()), REFERENCE)  # who comes then is compared with what was after the fall
+    assert np.divide(last.watch().before["all"][1], last.watch().before["all"][0]) == pytest.approx(0.3, abs=0.03)
+    fed(last.copy(REFERENCE), CLICKS, 0.3, first=200, hours=40)
+    assert alarms_of(last) == []
+
+
+def test_a_bundle_that_is_liked_better_than_the_one_before_is_no_drift(watcher: Watcher) -> None:
+    fed(watcher, CLICKS, 0.3, first=0, hours=BASELINE // 40 + 1)
+    after = fed(Watcher(new_watch("c", watcher.watch()), REFERENCE), CLICKS, 0.6, first=60, hours=60)
+    assert alarms_of(after) == []
+
+
+def test_a_beginning_that_was_too_short_is_not_taken_over(watcher: Watcher) -> None:
+    fed(watcher, CLICKS, 0.5, first=0, hours=3)
+    after = fed(Watcher(new_watch("c", watcher.watch()), REFERENCE), CLICKS, 0.1, first=3, hours=40)
+    assert [key.subject for key in after.series] == ["clicks"]
+
+
 def test_more_clicks_are_an_alarm_that_is_not_harmful(watcher: Watcher) -> None:
     fed(watcher, CLICKS, 0.3, first=0, hours=BASELINE // 40 + 1)
     fed(watcher, CLICKS, 0.6, first=BASELINE // 40 + 1, hours=40)
@@ -101,7 +133,7 @@ def test_series_share_alpha(watcher: Watcher) -> None:
     keys += [Key("freshness", "user_states", "all")]
     keys += [
         Key("quality", subject, segment)
-        for subject in ("clicks", "ndcg", "calibration")
+        for subject in ("clicks", "clicks_before", "ndcg", "calibration")
         for segment in ("all", "new", "light", "heavy")
     ]
     total = sum(watcher.weight(key) for key in keys)

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from recsys.archive import START
 from recsys.datasets.dataset import Dataset, Events, save
 from recsys.datasets.leave_out import rewrite_without
 from recsys.erased_users import user_digest
@@ -20,18 +19,19 @@ from recsys.evaluation.gate import Line
 from recsys.manifest import read_manifest, write_manifest
 from recsys.retraining.triggers import due
 from recsys.training.train import train, write
-from recsys.verbs import EVENT_TYPES
+from recsys.verbs import EVENT_TYPES, Verb
 from service.archives import erased_users, event_archive, event_rows
 from service.autopilot import snapshots, works
 from service.autopilot.pilot import Pilot, Stop
 from service.autopilot.run import Run, Runs
 from service.autopilot.works import SHADOWED, HomeWorks, policy_of
+from service.cli.lineage import data_of
 from service.errors import TrafficError
 from service.event_log import Event
 from service.imports import folder_of
+from service.junk import junk_of
 from service.settings import Settings
 from service.shadow import STREAM, Compared
-from service.state_keys import SHARDS
 from service.traffic import changes
 from service.traffic.document import Shadow, Traffic
 from service.traffic.table import TrafficTable, on_table
@@ -39,17 +39,24 @@ from service.world import registry
 from tests import worlds
 from tests.service.conftest import BreakableStore
 
+DAY_MS = 86_400_000
 RUN = Run("20261128T001500Z", "asked", "why not")
 TYPE_OF = {verb: name for name, verb in EVENT_TYPES.items() if verb}
 
 
 def part(dataset: Dataset, rows: slice) -> Events:
-    return Events(*(getattr(dataset.events, name)[rows] for name in Events.__annotations__))
+    return part_of(dataset.events, rows)
+
+
+def part_of(events: Events, rows: slice) -> Events:
+    return Events(*(getattr(events, name)[rows] for name in Events.__annotations__))
 
 
 def archived(settings: Settings, dataset: Dataset, events: Events) -> None:
     """Events that came a moment after everything else, of no list."""
-    now_ms = int(datetime.now(UTC).timestamp() * 1000) + 1000
+    archive = event_archive(settings)
+    after = archive.until()
+    now_ms = max(int(datetime.now(UTC).timestamp() * 1000), after[0][0]) + 1000
     logged = []
     for number in range(len(events)):
         logged.append(
@@ -67,8 +74,7 @@ def archived(settings: Settings, dataset: Dataset, events: Events) -> None:
                 ),
             )
         )
-    until = [logged[-1][1], *[START] * (SHARDS - 1)]
-    assert event_archive(settings).append(event_rows(logged), after=[START] * SHARDS, until=until)
+    assert archive.append(event_rows(logged), after=after, until=[logged[-1][1], *after[1:]])
 
 
 def imported_home(path: Path, dataset: Dataset, **fields: object) -> Settings:
@@ -160,7 +166,7 @@ def test_a_snapshot_is_the_same_for_the_same_data_and_is_kept_with_a_few_others(
     assert first == again
     found = snapshots.screened(home, first, since_ms=0)
     assert (len(found.dataset.events), len(found.dataset.user_id)) == (events, users)
-    asked = snapshots.asked(home, first, found, since_ms=0)
+    asked = snapshots.asked(home, first)
     assert asked is not None
     assert len(asked.events) == events
     for number in range(snapshots.KEPT + 2):
@@ -203,6 +209,51 @@ def test_junk_is_refused_before_it_trains_and_named(home: Settings) -> None:
         HomeWorks(settings).check(run)
     assert stopped.value.outcome == "refused"
     assert ["failure", "blind interactions"] in [row[:2] for row in stopped.value.known["report"]["checks"]]
+
+
+def flood(dataset: Dataset, since_ms: int) -> tuple[Dataset, Events]:
+    """3,000 clicks of one user within an hour, on five items."""
+    n, user = 3_000, len(dataset.user_id)
+    events = Events(
+        user=np.full(n, user, np.int32),
+        item=(np.arange(n) % 5).astype(np.int32),
+        ts_ms=since_ms + 1_000 * np.arange(n, dtype=np.int64),
+        verb=np.full(n, Verb.CLICK, np.uint8),
+        value=np.full(n, np.nan, np.float32),
+        position=np.zeros(n, np.int32),
+    )
+    return replace(dataset, user_id=[*dataset.user_id, "robot"]), events
+
+
+def test_what_was_left_out_of_one_champion_stays_out_of_the_next(home: Settings, synthetic_dataset: Dataset) -> None:
+    """Also where the next look trusts it: what it looks at begins event_late_s before the end of what is known."""
+    last_ms = int(synthetic_dataset.events.ts_ms[-1])
+    archived(home, *flood(synthetic_dataset, last_ms - 9 * DAY_MS))
+    first = HomeWorks(home)
+    run = first.train(first.check(first.snapshot(RUN)))
+    assert "floods: 1 users made more than 2,000" in run.said[-2].text
+    bundles, bundle = registry(home), str(run.bundle)
+    (look,) = junk_of(home, bundle)
+    assert look.flooding == (user_digest("robot"),)
+    assert len(data_of(home, read_manifest(bundles.path(bundle))).events) == len(synthetic_dataset.events)
+    bundles.promote(bundle, reason="better", who="test")
+
+    newest, robot = part(synthetic_dataset, slice(-300, None)), replace(synthetic_dataset, user_id=["robot"])
+    archived(home, synthetic_dataset, replace(newest, ts_ms=newest.ts_ms - newest.ts_ms[0] + last_ms))
+    archived(
+        home, robot, replace(part_of(newest, slice(10)), user=np.zeros(10, np.int32), ts_ms=last_ms + 1 + np.arange(10))
+    )
+    second = HomeWorks(home)
+    run = second.train(second.check(second.snapshot(msgspec.structs.replace(RUN, id="20261129T001500Z"))))
+    assert (run.trusted, run.trusted_ms > look.since_ms) == (bundle, True)
+    checks = {name: (level, said) for level, name, said in run.report["checks"]}
+    assert checks["floods"] == ("ok", "none")
+    level, said = checks["left out before"]
+    assert (level, said[:53]) == ("ok", "earlier looks have left out 3,000 interactions of 1 u")
+    assert junk_of(home, str(run.bundle)) == (look,)
+    learnt_from = data_of(home, read_manifest(bundles.path(str(run.bundle))))
+    assert len(learnt_from.events) == len(synthetic_dataset.events) + 310  # with what the user did since
+    assert junk_of(home, bundle) == (look,)
 
 
 def test_data_that_cannot_be_read_fail_the_try(home: Settings) -> None:
