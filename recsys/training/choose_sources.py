@@ -5,15 +5,19 @@ taken away one after the other, each time the one without which most answers are
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 
+from recsys import filtering
 from recsys.bundle import SourceName
-from recsys.recommend import retrieve
+from recsys.exploration import draw
+from recsys.retrieval import candidates
+from recsys.retrieval.sources import Lists
 from recsys.training.questions import Known, Questions
-from recsys.types import World
+from recsys.types import Source, World
+from recsys.users import Users
 
 ASKED = 1500  # questions: the share of answers found has a standard error of about .01
 KEPT = "POPULAR"  # it alone can answer who is unknown
@@ -32,15 +36,12 @@ def choose_sources(
     rows = questions.drawn(ASKED, seed=seed)
     questions, known = questions.take(rows), known.take(rows)
     chosen: tuple[SourceName, ...] = world.bundle.recipe.sources
+    brought = _Brought.by(world, questions, known, seed)
     told = 0
-    best = _recall(world, chosen, questions, known, seed)
+    best = _recall(brought, chosen)
     recall = {ALL: best}
     while len(chosen) > 1:
-        without = {
-            one: _recall(world, tuple(s for s in chosen if s != one), questions, known, seed)
-            for one in chosen
-            if one != KEPT
-        }
+        without = {one: _recall(brought, tuple(s for s in chosen if s != one)) for one in chosen if one != KEPT}
         if len(recall) == 1:
             recall |= {f"without {one}": value for one, value in without.items()}
         progress(1)
@@ -54,13 +55,46 @@ def choose_sources(
     return chosen, recall
 
 
-def _recall(world: World, sources: tuple[SourceName, ...], questions: Questions, known: Known, seed: int) -> float:
-    recipe = msgspec.structs.replace(world.bundle.recipe, sources=sources)
-    reading = replace(world, bundle=replace(world.bundle, recipe=recipe))
-    found = 0
-    for start in range(0, len(questions), BATCH):
-        rows = np.arange(start, min(start + BATCH, len(questions)))
-        candidates = retrieve(reading, questions.batch(known, rows, count=1, seed=seed)).candidates
-        key = world.bundle.vocabulary.key[candidates.item]
-        found += int(questions.answered(rows, candidates.row(), key).sum())
+@dataclass(frozen=True, slots=True, eq=False)
+class _Brought:
+    """What all sources bring to some questions: read once, put together as often as one likes.
+
+    Attributes:
+        batches: Of each its rows, the list of each source, and how many candidates are wanted, int64 [b].
+    """
+
+    world: World
+    questions: Questions
+    known: Known
+    seed: int
+    batches: list[tuple[np.ndarray, list[Lists], np.ndarray]]
+
+    @classmethod
+    def by(cls, world: World, questions: Questions, known: Known, seed: int) -> "_Brought":
+        batches = []
+        for start in range(0, len(questions), BATCH):
+            rows = np.arange(start, min(start + BATCH, len(questions)))
+            batch = questions.batch(known, rows, count=1, seed=seed)
+            users = Users.of(world, batch)
+            eligible, _ = filtering.eligible(world, batch, users)
+            drawn, _ = draw(world, batch, eligible)
+            wanted = candidates.wanted_candidates(world, batch)
+            lists = candidates.read(world, batch, users, eligible, drawn, wanted, depth=candidates.DEPTH)
+            batches.append((rows, lists, wanted))
+        return cls(world, questions, known, seed, batches)
+
+    def by_one(self, source: SourceName) -> "_Brought":
+        """What a source brings alone: read anew, since the popular one then goes as deep as is wanted."""
+        recipe = msgspec.structs.replace(self.world.bundle.recipe, sources=(source,))
+        world = replace(self.world, bundle=replace(self.world.bundle, recipe=recipe))
+        return _Brought.by(world, self.questions, self.known, self.seed)
+
+
+def _recall(brought: _Brought, sources: tuple[SourceName, ...]) -> float:
+    """The share of right answers among the candidates of these sources."""
+    of, questions = {Source.NEW, *(Source[name] for name in sources)}, brought.questions
+    key, found = brought.world.bundle.vocabulary.key, 0
+    for rows, lists, wanted in (brought if len(sources) > 1 else brought.by_one(sources[0])).batches:
+        fused = candidates.fused([one for one in lists if one.source in of], wanted)
+        found += int(questions.answered(rows, fused.row(), key[fused.item]).sum())
     return found / len(questions.wanted.values)

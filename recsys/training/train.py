@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from recsys.bundle import Bundle, Recipe
 from recsys.bundle_files import save
@@ -33,6 +34,8 @@ from recsys.types import World
 BY_TIMING: dict[Timing, str] = {"exact": "temporal-next", "order": "leave-one-out", "none": "held-out-items"}
 CHAMPION = "champion"
 JUDGED_MAX = 60_000
+# Of a user's small matrices; shared out among threads they take five times as long where the processors are busy.
+ONE_THREAD = {"limits": 1, "user_api": "blas"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,7 @@ class Trained:
         return self.learnt.bundle
 
 
+@threadpool_limits.wrap(**ONE_THREAD)
 def train(
     dataset: Dataset,
     recipe: Recipe,
@@ -111,6 +115,7 @@ def train(
     return Trained(learnt, protocol, report, window, split.past.counts(), reference)
 
 
+@threadpool_limits.wrap(**ONE_THREAD)
 def judge(
     world: World, split: Split, protocol: str, *, beside: Mapping[str, Pipeline], seed: int, step: Step = quiet
 ) -> Report:

@@ -20,7 +20,10 @@ import redis
 import typer
 from threadpoolctl import threadpool_limits
 
+from recsys.datasets.checks.finding import moment
 from recsys.datasets.dataset import Dataset
+from recsys.datasets.junk import Junk
+from recsys.erased_users import user_digest
 from recsys.features.matrix import FEATURES, SCHEMA_HASH
 from recsys.features.schema import described
 from recsys.manifest import read_manifest, write_manifest
@@ -28,10 +31,13 @@ from recsys.registry import Registry
 from recsys.verbs import Verb
 from service.cli import ALONE, MODULES, commands, main
 from service.decisions import STREAM
+from service.imports import imported
+from service.junk import junk_of, keep_junk
 from service.settings import Settings
 from service.stack import valkey
 from service.state_keys import namespace, state_key
 from service.traffic.table import on_table
+from service.world import registry
 from tests import worlds
 from tests.free_ports import free_port
 from tests.recsys.test_registry import make_bundle
@@ -267,6 +273,32 @@ def test_bundle_of_data_that_are_not_imported_is_published_but_not_promoted_nor_
 def test_train_on_data_that_cannot_be_read_names_them(own_shop: Home) -> None:
     assert "no/such/folder does not exist" in refused(own_shop.riffle("train", "--data", "no/such/folder"))
     assert len(own_shop.registry.list()) == 1
+
+
+def test_train_leaves_out_what_was_left_out_of_the_champion_and_says_how_to_take_it_in(own_shop: Home) -> None:
+    settings = Settings(home=str(own_shop.path / "state"))
+    bundles, dataset = registry(settings), imported(settings)
+    champion = str(bundles.champion())
+    assert own_shop.riffle("autopilot", "junk").out == f"Nothing was left out of the data of {champion}.\n"
+    picker, flood = dataset.user_id[3], dataset.user_id[5]
+    since_ms, until_ms = (int(dataset.events.ts_ms[place]) for place in (0, -1))
+    keep_junk(settings, champion, [Junk(since_ms, until_ms, (user_digest(flood),), (user_digest(picker),))])
+    named = own_shop.riffle("autopilot", "junk", "champion")
+    assert (named.code, named.err) == (0, "")
+    assert re.search(rf"{picker} +picks blindly +{moment(since_ms)[:10]}", named.out)
+    assert re.search(rf"{flood} +flooding", named.out)
+    assert "riffle train --everything" in named.out
+    run = own_shop.riffle("train")
+    assert run.code == 0, run
+    count = int(np.isin(dataset.events.user, (3, 5)).sum())
+    assert f"left out: {count} interactions, as of the champion" in run.out
+    assert junk_of(settings, bundles.champion()) == junk_of(settings, champion) != ()
+    assert bundles.champion() != champion
+    whole = own_shop.riffle("train", "--everything")
+    assert "left out" not in whole.out
+    assert junk_of(settings, bundles.champion()) == ()
+    (settings.home_path / "junk" / f"{bundles.champion()}.json").write_text("?")
+    assert "cannot be read" in refused(own_shop.riffle("train"))
 
 
 def test_evaluate_finds_what_training_found(first_commands: tuple[Home, Run, Run]) -> None:

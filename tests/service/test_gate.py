@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from recsys.datasets.dataset import Dataset
+from recsys.datasets.junk import Junk
+from recsys.erased_users import user_digest
 from recsys.evaluation import gate as lines
 from recsys.evaluation.bootstrap import Interval
 from recsys.evaluation.compare import Asked
@@ -19,6 +21,7 @@ from recsys.training.splits import after
 from recsys.training.train import Trained, write
 from recsys.types import World
 from service.gate import judge
+from service.junk import keep_junk
 from service.settings import Settings
 from service.world import registry
 
@@ -87,6 +90,18 @@ def test_a_bundle_that_nobody_can_be_asked_about_does_not_pass(
     events = replace(of, **{one.name: getattr(of, one.name)[:10] for one in fields(of)})
     old = replace(synthetic_dataset, events=events)
     assert "nobody liked anything new" in by_name(judge(settings, second, old))["beside the champion"].found
+
+
+def test_what_was_left_out_of_its_data_is_not_asked(
+    home: tuple[Settings, str, str], synthetic_dataset: Dataset
+) -> None:
+    """Here that is everybody."""
+    settings, _, second = home
+    everybody = Junk(0, 2**50, blind=tuple(map(user_digest, synthetic_dataset.user_id)))
+    keep_junk(settings, second, [everybody])
+    assert (
+        "nobody liked anything new" in by_name(judge(settings, second, synthetic_dataset))["beside the champion"].found
+    )
 
 
 def test_a_worse_model_is_sent_back_with_its_figures(served: World, asked: Asked) -> None:
