@@ -26,7 +26,9 @@ def main() -> int:
         # Native tracebacks: to cut the others out of the source pytest parses it, and that once ended a whole run
         # ("AST constructor recursion depth mismatch", CPython 3.11). What fails is shown in full the second time.
         beside = ["-n", "auto", "--dist", "loadfile", "--tb", "native"]
-        others = subprocess.Popen([*others_tests, *beside], preexec_fn=lambda: os.nice(NICENESS))
+        # Each worker has one processor at most: what shares work out among threads only waits for the other one.
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        others = subprocess.Popen([*others_tests, *beside], env=one_thread, preexec_fn=lambda: os.nice(NICENESS))
         try:
             codes = others.wait(), stack.wait()
         finally:
