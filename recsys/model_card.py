@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from recsys.datasets.checks.finding import moment
 from recsys.errors import BundleError
 from recsys.evaluation.report import Report, shown
 from recsys.known_limits import Limit, known_limits
@@ -93,6 +94,7 @@ class Card:
                 "window": dict(fields["data_window"]),
                 "all of it": {k: dataset.get(k, "not recorded") for k in ("users", "items", "events", "impressions")},
                 "learnt from": fields.get("learnt_from", "not recorded"),
+                "left out as junk": _screened(dataset.get("screened_since_ms")),
                 "source files (SHA-256)": dataset["fingerprint"],
                 "content (SHA-256)": dataset.get("content_hash", "not recorded"),
             },
@@ -158,6 +160,10 @@ class Card:
                 f"{beyond['miscalibration']:.3f}."
             )
         return said
+
+
+def _screened(since_ms: int | None) -> str:
+    return "nothing" if since_ms is None else f"what screening took for no person's, from {moment(since_ms)} on"
 
 
 def _alone(recall: Mapping[str, float], everything: float) -> dict[str, float]:

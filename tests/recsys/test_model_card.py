@@ -168,6 +168,14 @@ def test_bundle_of_before_says_what_its_version_did_not_record(fields: dict[str,
     manifest = read_manifest(bundle)
     card = Card.of(type(manifest)(version=1, kind=manifest.kind, id=manifest.id, files={}, fields=old), {})
     assert "content (SHA-256): not recorded" in card.markdown()
+    assert "left out as junk: nothing" in card.markdown()
+    screened = replace_in(old, screened_since_ms=1_790_000_000_000)
+    card = Card.of(type(manifest)(version=1, kind=manifest.kind, id=manifest.id, files={}, fields=screened), {})
+    assert "no person's, from 2026-09-21T13:33:20+00:00 on" in card.markdown()
+
+
+def replace_in(fields: dict[str, Any], **of_dataset: Any) -> dict[str, Any]:
+    return fields | {"dataset": fields["dataset"] | of_dataset}
 
 
 def test_damaged_bundle_and_one_that_was_not_trained_have_no_card(bundle: Path, tmp_path: Path) -> None:
