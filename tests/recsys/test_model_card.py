@@ -171,7 +171,7 @@ def test_bundle_of_before_says_what_its_version_did_not_record(fields: dict[str,
     assert "left out as junk: nothing" in card.markdown()
     screened = replace_in(old, screened_since_ms=1_790_000_000_000)
     card = Card.of(type(manifest)(version=1, kind=manifest.kind, id=manifest.id, files={}, fields=screened), {})
-    assert "no person's, from 2026-09-21T13:33:20+00:00 on" in card.markdown()
+    assert "no person's, from 2026-09-21T14:13:20+00:00 on" in card.markdown()
 
 
 def replace_in(fields: dict[str, Any], **of_dataset: Any) -> dict[str, Any]:
