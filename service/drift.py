@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from recsys.bundle import Bundle
 from recsys.bundle_files import load
+from recsys.changes import CHAMPION
 from recsys.durable import put
 from recsys.errors import ArchiveError, BundleError, RecsysError
 from recsys.manifest import read_manifest
@@ -121,7 +122,7 @@ def look(
         return found
     folder = settings.home_path / "drift"
     with alone(folder) if remember else nullcontext():
-        watch = remembered(folder, path.name, found.problems, before=_before(bundles, path.name))
+        watch = remembered(folder, path.name, found.problems, before=lambda: _before(bundles, path.name))
         end_s = (now_ms // 1000 - OUTCOME_S - SETTLED_S if remember else now_ms // 1000 + HOUR_S) // HOUR_S * HOUR_S
         if watch.until_s > end_s + HOUR_S:
             found.problems.append(
@@ -152,9 +153,10 @@ def look(
 
 
 def _before(bundles: Registry, bundle: str) -> str | None:
-    """What served until a bundle did: the champion before, or today's where this one is no champion."""
-    champion = bundles.champion()
-    return bundles.previous_champion() if champion == bundle else champion
+    """What served until a bundle first did: the champion before it, or today's where it never was champion."""
+    made = (one for one in bundles.audit() if one.name == CHAMPION and one.to_id == bundle)
+    first = next(made, None)
+    return bundles.champion() if first is None else first.from_id
 
 
 @lru_cache(2)

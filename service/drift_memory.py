@@ -1,12 +1,13 @@
 """What looks at drift remember: one small document for each bundle, in the home."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
+from recsys.errors import RegistryError
 from recsys.monitoring.reference import Reference
 from recsys.monitoring.watch import LAYOUT_OF_WATCH, Watch, Watcher, new_watch
 from service.errors import StackError
@@ -17,20 +18,25 @@ def file_of(folder: Path, bundle: str) -> Path:
     return folder / f"{bundle}.json"
 
 
-def remembered(folder: Path, bundle: str, problems: list[str], *, before: str | None = None) -> Watch:
+def remembered(folder: Path, bundle: str, problems: list[str], *, before: Callable[[], str | None]) -> Watch:
     """What is known from earlier looks; anew, with a problem, where that cannot be read.
 
     Args:
         before: The bundle that served until this one did; the first look takes over how that began.
     """
-    watch = _read(file_of(folder, bundle), problems)
-    if watch is None:
-        watch = new_watch(bundle, None if before is None else _read(file_of(folder, before), problems))
-    return watch
+    watch = _read(file_of(folder, bundle), problems, "what earlier looks saw is lost, and they begin anew")
+    if watch is not None:
+        return watch
+    lost = "clicks are not compared with how the bundle before began"
+    try:
+        last = before()
+    except RegistryError as error:
+        problems.append(f"which bundle served before cannot be read ({error}): {lost}")
+        return new_watch(bundle)
+    return new_watch(bundle, None if last is None else _read(file_of(folder, last), problems, lost))
 
 
-def _read(path: Path, problems: list[str]) -> Watch | None:
-    lost = "what earlier looks saw is lost, and they begin anew"
+def _read(path: Path, problems: list[str], lost: str) -> Watch | None:
     try:
         watch = msgspec.json.decode(path.read_bytes(), type=Watch)
     except FileNotFoundError:

@@ -7,6 +7,7 @@ from service.decision_records import DecisionRecords
 from service.decision_stream import DecisionStream
 from service.decisions import Decision
 from service.errors import StackError
+from service.junk import drop_junk
 from service.promotion import held
 from service.round_trips import RoundTrips
 from service.settings import Settings
@@ -23,7 +24,7 @@ def prune(settings: Settings, *, keep: int, dry_run: bool = False) -> list[str]:
         keep: So many of the newest stay, whatever else. dry_run: Only find them.
     Raises:
         StackError, TrafficError, RecordsUnavailable: what needs them cannot be read. RegistryError: the registry cannot
-            be used. Nothing is removed then.
+            be used. Nothing is removed then. DatasetError: what was left out of their data cannot be.
     """
     bundles = registry(settings)
     needed = held(settings)
@@ -32,7 +33,9 @@ def prune(settings: Settings, *, keep: int, dry_run: bool = False) -> list[str]:
     if dry_run:
         return bundles.dispensable(keep=keep, needed=needed)
     # Reading answers may take minutes, in which one of these may have been put on trial.
-    return bundles.prune(keep=keep, needed=needed, again=lambda: held(settings))
+    gone = bundles.prune(keep=keep, needed=needed, again=lambda: held(settings))
+    drop_junk(settings, gone)
+    return gone
 
 
 async def _answered(settings: Settings, candidates: set[str]) -> set[str]:

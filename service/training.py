@@ -48,7 +48,7 @@ def published(
         search: What found the recipe, where it was searched for. junk: What was left out of the data.
     Raises:
         TrainingError: the data cannot train a bundle. RegistryError: it cannot be published. DatasetError: what was
-            left out cannot be kept.
+            left out cannot be kept. ArchiveError: the list of who was forgotten is damaged.
         SignatureError: the key cannot be used; before anything is trained.
     """
     key = private_key(Path(settings.signing_key)) if settings.signing_key else None
@@ -65,11 +65,11 @@ def published(
     folder = Path(tempfile.mkdtemp(prefix="bundle-", dir=settings.home_path))
     try:
         parent = bundles.champion()
-        write(trained, dataset, folder, code_commit=commit(), parent=parent, checks=checks, search=search)
+        written = write(trained, dataset, folder, code_commit=commit(), parent=parent, checks=checks, search=search)
+        keep_junk(settings, written, junk)  # first: nobody may promote it before this is known
         bundle_id = bundles.publish(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    keep_junk(settings, bundle_id, junk)
     if key is not None:
         bundles.sign(bundle_id, key)
     return trained.report, bundle_id

@@ -6,7 +6,8 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from recsys.datasets.dataset import Dataset, Events
+from recsys.datasets.dataset import Dataset
+from recsys.datasets.leave_out import without_events
 from recsys.erased_users import user_digest
 
 
@@ -31,16 +32,17 @@ class Junk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def junk_rows(dataset: Dataset, junk: Iterable[Junk]) -> np.ndarray:
     """Which interactions were left out, bool [e]."""
-    junk = tuple(junk)
+    looks = [(look, look.users) for look in junk]
     rows = np.zeros(len(dataset.events), bool)
-    if not junk:
+    if not looks:
         return rows
-    digests = [user_digest(user) for user in dataset.user_id]
-    events = dataset.events
-    for look in junk:
-        users = look.users
-        theirs = np.array([digest in users for digest in digests], bool)
-        rows |= theirs[events.user] & (events.ts_ms >= look.since_ms) & (events.ts_ms <= look.until_ms)
+    anybody = frozenset[str]().union(*(users for _, users in looks))
+    digest_of = {number: digest for number, digest in enumerate(map(user_digest, dataset.user_id)) if digest in anybody}
+    theirs = np.flatnonzero(np.isin(dataset.events.user, list(digest_of)))
+    user, ts_ms = dataset.events.user[theirs], dataset.events.ts_ms[theirs]
+    for look, users in looks:
+        of_look = np.isin(user, [number for number, digest in digest_of.items() if digest in users])
+        rows[theirs] |= of_look & (ts_ms >= look.since_ms) & (ts_ms <= look.until_ms)
     return rows
 
 
@@ -49,13 +51,10 @@ def without_junk(dataset: Dataset, junk: Sequence[Junk]) -> Dataset:
     rows = junk_rows(dataset, junk)
     if not rows.any():
         return dataset
-    columns = {name: getattr(dataset.events, name)[~rows] for name in Events.__annotations__}
-    place = np.arange(1, len(rows) + 1) if dataset.place is None else dataset.place
-    since_ms = min(look.since_ms for look in junk)
-    return replace(dataset, events=Events(**columns), place=place[~rows], screened_since_ms=since_ms)
+    return replace(without_events(dataset, rows), screened_since_ms=min(look.since_ms for look in junk))
 
 
-def forgetting(junk: Iterable[Junk], digests: frozenset[str]) -> tuple[Junk, ...]:
+def without_users(junk: Iterable[Junk], digests: frozenset[str]) -> tuple[Junk, ...]:
     """The same without these users; a look that left out nobody else is not kept."""
     kept = (
         msgspec.structs.replace(

@@ -1,4 +1,4 @@
-"""A data set without some of its users, in memory and on disk."""
+"""A data set without some of its users or events, in memory and on disk."""
 
 import shutil
 from collections.abc import Callable, Collection
@@ -29,6 +29,13 @@ def without_users(dataset: Dataset, gone: Collection[str]) -> Dataset:
         shown = shown.take(np.flatnonzero(stays[shown.user]))
         shown = replace(shown, user=number[shown.user])
     return replace(dataset, user_id=users, events=Events(**columns), place=place[kept], impressions=shown)
+
+
+def without_events(dataset: Dataset, gone: np.ndarray) -> Dataset:
+    """The data set without these events, bool [e]; the others keep their places."""
+    columns = {name: getattr(dataset.events, name)[~gone] for name in Events.__annotations__}
+    place = np.arange(1, len(gone) + 1) if dataset.place is None else dataset.place
+    return replace(dataset, events=Events(**columns), place=place[~gone])
 
 
 def forget_remains(folder: Path) -> None:

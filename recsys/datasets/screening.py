@@ -28,6 +28,7 @@ import numpy as np
 from recsys.datasets.checks.finding import SHOWN, Finding, rows_at
 from recsys.datasets.dataset import Dataset, Events
 from recsys.datasets.junk import Junk, junk_rows, without_junk
+from recsys.datasets.leave_out import without_events
 from recsys.erased_users import user_digest
 from recsys.retrieval.spectral import Spectral
 from recsys.vocabulary import item_keys
@@ -66,15 +67,18 @@ def screen(dataset: Dataset, *, since_ms: int, seed: int, before: Sequence[Junk]
     """Look at the interactions from a moment on, beside those before it.
 
     Args:
-        since_ms: UTC epoch milliseconds; what is older is trusted. before: What earlier looks left out.
+        since_ms: UTC epoch milliseconds; what is older is trusted. before: What earlier looks left out. Of it, what is
+            older teaches nothing; what is not is looked at once more, beside what came since.
     """
-    findings = [_left_out_before(dataset, before)] if before else []
-    dataset = without_junk(dataset, before)
+    whole, out = dataset, junk_rows(dataset, before)
+    findings = [_left_out_before(dataset, out)] if before else []
+    if (old := out & (dataset.events.ts_ms < since_ms)).any():
+        dataset, out = without_events(dataset, old), out[~old]
     events = dataset.events
     new = events.ts_ms >= since_ms
     if dataset.timing != "exact" or not new.any() or new.all():
         unseen = "not looked for: there is nothing before the newest interactions to compare them with"
-        return Screened(dataset, (*findings, Finding("junk", "ok", unseen)), (), (), tuple(before))
+        return Screened(without_junk(whole, before), (*findings, Finding("junk", "ok", unseen)), (), (), tuple(before))
     flooding = _flooding(events, new)
     floods = new & np.isin(events.user, flooding)
     picks = _Picks.of(dataset, new & ~floods, seed)
@@ -85,14 +89,15 @@ def screen(dataset: Dataset, *, since_ms: int, seed: int, before: Sequence[Junk]
         _named(dataset, "blind users", blind, dropped & ~floods, "picked items as if drawn from the catalogue"),
     ]
     if picks and new.sum() <= (~new).sum():
-        findings.append(min((one.mixture(blind, seed) for one in picks), key=lambda one: one.numbers.get("low", 0.0)))
+        gone = np.union1d(blind, events.user[out])
+        findings.append(min((one.mixture(gone, seed) for one in picks), key=lambda one: one.numbers.get("low", 0.0)))
     elif picks:  # people pick otherwise later on: of 400 items, those who know most of them took the rest
         findings.append(Finding("blind interactions", "ok", "not looked for: more is new than was known before"))
     flooders, pickers = (tuple(dataset.user_id[one] for one in who.tolist()) for who in (flooding, blind))
     digests = (tuple(map(user_digest, who)) for who in (flooders, pickers))
     look = Junk(since_ms, int(events.ts_ms.max()), *digests)
     junk = (*before, *([look] if dropped.any() else []))
-    return Screened(without_junk(dataset, junk), tuple(findings), flooders, pickers, junk)
+    return Screened(without_junk(whole, junk), tuple(findings), flooders, pickers, junk)
 
 
 def _limit(events: Events, new: np.ndarray) -> int:
@@ -281,8 +286,7 @@ def _named(dataset: Dataset, name: str, users: np.ndarray, rows: np.ndarray, wha
     return Finding(name, "warning", said, {"users": len(users), "interactions": count}, rows_at(dataset, first))
 
 
-def _left_out_before(dataset: Dataset, before: Sequence[Junk]) -> Finding:
-    rows = junk_rows(dataset, before)
+def _left_out_before(dataset: Dataset, rows: np.ndarray) -> Finding:
     numbers = {"users": len(np.unique(dataset.events.user[rows])), "interactions": int(rows.sum())}
     said = "earlier looks have left out {interactions:,} interactions of {users:,} users, and they stay out"
     return Finding("left out before", "ok", said.format(**numbers), numbers)

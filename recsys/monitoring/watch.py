@@ -91,10 +91,14 @@ LAYOUT_OF_WATCH = 1
 
 
 def new_watch(bundle: str, before: Watch | None = None) -> Watch:
-    """Nothing seen yet. before: Of the bundle that served until this one did."""
-    known = {} if before is None else {_key(name): one.baseline for name, one in before.series.items()}
+    """Nothing seen yet. before: Of the bundle that served until this one did; what it took over counts where its own
+    beginning was too short.
+    """
+    if before is None:
+        return Watch(LAYOUT_OF_WATCH, bundle)
+    known = {_key(name): one.baseline for name, one in before.series.items()}
     began = {key.segment: rows for key, rows in known.items() if key[:2] == CLICKS and _is_beginning(rows)}
-    return Watch(LAYOUT_OF_WATCH, bundle, before=began)
+    return Watch(LAYOUT_OF_WATCH, bundle, before=before.before | began)
 
 
 class Watcher:

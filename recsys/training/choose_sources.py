@@ -59,6 +59,9 @@ def choose_sources(
 class _Brought:
     """What all sources bring to some questions: read once, put together as often as one likes.
 
+    A list does not depend on which other sources are read, but that vectors are searched under pressure (a quality
+    below 1), which questions never have, and how deep the popular one goes alone.
+
     Attributes:
         batches: Of each its rows, the list of each source, and how many candidates are wanted, int64 [b].
     """

@@ -21,6 +21,7 @@ from service.autopilot.pilot import Stop
 from service.autopilot.run import Run
 from service.errors import StackError
 from service.imports import imported
+from service.junk import is_lost
 from service.promotion import promote
 from service.rollouts import begin
 from service.settings import Settings
@@ -110,7 +111,7 @@ class HomeWorks:
 
     def judge(self, run: Run) -> Run:
         """Through the gate, and it has to be surely better than the champion."""
-        _bundle, champion = bundle_of(run), registry(self._settings).champion()
+        champion = registry(self._settings).champion()
         lines = self._compute(lines_of, self._settings, run)
         rows = [["yes" if one.passed else "no", one.name, one.found, one.wanted] for one in lines]
         known = {"report": {**run.report, "gate": rows}, "champion": champion}
@@ -230,12 +231,14 @@ def _arrived(settings: Settings, since_s: float) -> int:
 def _trusted_ms(settings: Settings, champion: str | None) -> int:
     """Since when events are new, by their own time: what the champion has not seen may say to be event_late_s older.
 
-    0 without a champion.
+    0 without a champion. Where something was left out of its data and nobody knows here what, all that it looked at.
     """
     if champion is None:
         return 0
-    last = read_manifest(registry(settings).path(champion)).fields["data_window"]["last"]
-    return int(datetime.fromisoformat(last).timestamp() * 1000) + 1000 - 1000 * settings.event_late_s
+    manifest = read_manifest(registry(settings).path(champion))
+    last = datetime.fromisoformat(manifest.fields["data_window"]["last"])
+    new_ms = int(last.timestamp() * 1000) + 1000 - 1000 * settings.event_late_s
+    return min(new_ms, manifest.fields["dataset"]["screened_since_ms"]) if is_lost(settings, manifest) else new_ms
 
 
 def _shadowing(now: Traffic, bundle: str) -> Traffic:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from recsys.datasets.checks.finding import moment
 from recsys.datasets.junk import junk_rows
 from recsys.erased_users import user_digest
+from recsys.manifest import read_manifest
 from service.autopilot.page import page
 from service.autopilot.pilot import Pilot, Stop
 from service.autopilot.run import Runs
@@ -21,7 +22,7 @@ from service.cli.console import output, plain_table
 from service.drift import worth_retraining
 from service.errors import AutopilotError
 from service.imports import history
-from service.junk import junk_of
+from service.junk import is_lost, junk_of
 from service.settings import Settings, load
 from service.stack import application
 from service.world import registry
@@ -99,21 +100,29 @@ def junk_(
 ) -> None:
     """What was left out of the data of a bundle as made by no person: users, and what they did when."""
     settings = load()
-    found = registry(settings).resolve(bundle)
+    bundles = registry(settings)
+    found = bundles.resolve(bundle)
+    if is_lost(settings, read_manifest(bundles.path(found))):
+        raise AutopilotError(f"something was left out of the data of {found}, and this home does not know what")
     looks, dataset = junk_of(settings, found), history(settings)
+    named = set[str]()
     table = plain_table(f"Left out of the data of {found}", "user", "found", "from", "until", "interactions")
     for look in looks:
-        count = np.bincount(dataset.events.user[junk_rows(dataset, [look])], minlength=len(dataset.user_id))
+        count = np.bincount(dataset.events.user[junk_rows(dataset, [look])])
         for user in np.flatnonzero(count).tolist():
             name = dataset.user_id[user]
+            named.add(name)
             kind = "flooding" if user_digest(name) in look.flooding else "picks blindly"
             cells = (name, kind, moment(look.since_ms), moment(look.until_ms), f"{count[user]:,}")
             table.add_row(*map(escape, cells))
-    if not table.row_count:
+    if not looks:
         _say(f"Nothing was left out of the data of {found}.")
         return
     output.print(table)
-    _say("It stays out of every later training. `riffle train --everything` takes it in, if these are people.")
+    if hidden := len({digest for look in looks for digest in look.users}) - len(named):
+        _say(f"Of {hidden:,} more there is nothing in the present data.")
+    if found == bundles.champion():
+        _say("It stays out of later trainings. `riffle train --take-in USER` takes in who is a person after all.")
 
 
 @autopilot.command("pause")

@@ -15,6 +15,7 @@ import typer
 from recsys.bundle import Recipe
 from recsys.datasets.dataset import Dataset
 from recsys.datasets.detect import read_dataset
+from recsys.datasets.junk import without_junk
 from recsys.errors import DatasetError
 from recsys.evaluation.baselines import Pipeline, baselines, with_ease
 from recsys.evaluation.compare import HEADLINE, Asked, compare
@@ -32,6 +33,7 @@ from service.cli.conditions import conditions
 from service.cli.console import output, report_table, step
 from service.cli.trade_off import show_trade_off
 from service.imports import history
+from service.junk import junk_of
 from service.settings import Settings, load
 from service.world import load_world, registry
 
@@ -90,8 +92,8 @@ def evaluate(
     if protocol is not None:
         _protocol(settings, protocol.value, data, test, per_user, folder, staleness=staleness, trade_off=trade_off)
         return
-    dataset = history(settings)
     world = load_world(settings, bundle)
+    dataset = without_junk(history(settings), junk_of(settings, world.bundle.id))
     manifest = _manifest(settings, world.bundle.id)
     split_s = split_s_of(manifest.fields)
     if cold_start:

@@ -21,7 +21,7 @@ from service.decision_stream import DecisionStream, identity_of
 from service.decisions import Decision, Erased
 from service.errors import NotFound, Unknown
 from service.imports import current_dataset, history, history_until, imported
-from service.junk import junk_of
+from service.junk import is_lost, junk_of
 from service.lineage import Link, Records, lineage
 from service.round_trips import RoundTrips
 from service.settings import Settings, load
@@ -101,11 +101,11 @@ def data_of(settings: Settings, manifest: Manifest) -> Dataset:
         raise Unknown(
             f"{manifest.id} was trained on another import than the current one: {was['name']}, not {now.name}"
         )
-    archived, junk = was.get("archived"), junk_of(settings, manifest.id)
+    archived = was.get("archived")
     dataset = history(settings) if archived is None else history_until(settings, [tuple(one) for one in archived])
-    if was.get("screened_since_ms") is not None and not junk:
+    if is_lost(settings, manifest):
         raise Unknown(f"what was left out of the data of {manifest.id} as junk is not known in this home")
-    return without_junk(dataset, junk)
+    return without_junk(dataset, junk_of(settings, manifest.id))
 
 
 async def _record(settings: Settings, url: str, recommendation_id: str) -> Decision | Erased:

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from recsys.datasets.junk import without_junk
 from recsys.errors import DatasetError
 from recsys.evaluation.compare import Asked
 from recsys.evaluation.measurement import Measurement
@@ -16,6 +17,7 @@ from service.cli.bundles import bundles
 from service.cli.console import output, waiting
 from service.cli.evaluation import rest, split_s_of
 from service.imports import history
+from service.junk import junk_of
 from service.settings import load
 from service.world import load_world, registry
 
@@ -34,7 +36,8 @@ def measure(
 ) -> None:
     """Ask a bundle what it has not learnt, time it, and write question by question what it reached, for `compare`."""
     settings = load()
-    dataset, world = history(settings), load_world(settings, bundle)
+    world = load_world(settings, bundle)
+    dataset = without_junk(history(settings), junk_of(settings, world.bundle.id))
     manifest = next(one for one in registry(settings).list() if one.id == world.bundle.id)
     name, split = rest(manifest.fields, dataset, split_s_of(manifest.fields), ASKED_PER_USER, settings.seed)
     questions = split.questions.limited(QUESTIONS, seed=settings.seed)

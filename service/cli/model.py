@@ -12,9 +12,12 @@ from rich.markup import escape
 
 from recsys.datasets.checks.checks import check
 from recsys.datasets.dataset import Dataset
-from recsys.datasets.junk import Junk, without_junk
+from recsys.datasets.junk import Junk, without_junk, without_users
+from recsys.erased_users import user_digest
+from recsys.errors import DatasetError
 from recsys.evaluation.report import Report, shown
 from recsys.features.history import History
+from recsys.manifest import read_manifest
 from recsys.reasons import reasons
 from recsys.recommend import recommend as recommend_batch
 from recsys.training.log import Log
@@ -29,7 +32,7 @@ from service.cli.moments import duration_s
 from service.cli.search import search_recipe
 from service.encoding import SOURCE_NAMES
 from service.imports import history
-from service.junk import junk_of
+from service.junk import is_lost, junk_of
 from service.promotion import promote as promote_everywhere
 from service.settings import Settings, load
 from service.training import base_recipe, comparable_champion, published
@@ -56,14 +59,17 @@ def train_(
         int | None, typer.Option(min=1, help="Trials of the search at once; by default one for each processor.")
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--everything", help="Also on what the champion's training left out as junk.")
+        bool, typer.Option("--everything", help="Also on what the champion's training left out as junk; for good.")
     ] = False,
+    take_in: Annotated[
+        list[str] | None, typer.Option(help="A user who was left out as junk and is a person; may be repeated.")
+    ] = None,
 ) -> None:
     """Train on the last import and what is archived since, or on other data; evaluate, publish a bundle."""
     budget_s = None if budget is None else duration_s(budget)
     settings = load()
     whole = history(settings, data)
-    junk = () if everything or data is not None else junk_of(settings, registry(settings).champion())
+    junk = () if everything or data is not None else junk_to_leave_out(settings, take_in or [])
     dataset = without_junk(whole, junk)
     output.print(describe(dataset))
     if out := len(whole.events) - len(dataset.events):
@@ -79,6 +85,28 @@ def train_(
         + (f" as {name}" if name else "")
         + (", now champion" if registry(settings).champion() == bundle_id else "")
     )
+
+
+def junk_to_leave_out(settings: Settings, take_in: Sequence[str] = ()) -> tuple[Junk, ...]:
+    """What was left out of the champion's data, but for these users; says so where that is not known.
+
+    Raises:
+        DatasetError: a user was not left out.
+    """
+    bundles = registry(settings)
+    champion = bundles.champion()
+    junk = junk_of(settings, champion)
+    known = {digest for look in junk for digest in look.users}
+    if strangers := [user for user in take_in if user_digest(user) not in known]:
+        raise DatasetError(
+            f"{', '.join(strangers)}: not left out of the champion; `riffle autopilot junk` names who was"
+        )
+    if champion is not None and is_lost(settings, read_manifest(bundles.path(champion))):
+        output.print(
+            "[yellow]What was left out of the champion's data as junk is not known in this home, and is trained on; "
+            "`riffle autopilot --once` would look for it again.[/]"
+        )
+    return without_users(junk, frozenset(map(user_digest, take_in)))
 
 
 def train_and_publish(

@@ -25,12 +25,11 @@ from service.catalogue_backlog import catalogue_backlog
 from service.cli.audited import whoami
 from service.cli.console import output, plain_table, report_table, step, waiting
 from service.cli.data import describe, import_dataset
-from service.cli.model import train_and_publish
+from service.cli.model import junk_to_leave_out, train_and_publish
 from service.doctor import Finding, check
 from service.errors import StackError
 from service.event_backlog import backlog
 from service.imports import current_dataset, history
-from service.junk import junk_of
 from service.promotion import settle
 from service.rebuild import is_live, rebuild
 from service.settings import Settings, load
@@ -69,7 +68,7 @@ def up(
     output.print(f"[green]✓[/] {describe(dataset)}")
     bundle = _champion_for(settings, dataset)
     if bundle is None:
-        junk = junk_of(settings, registry(settings).champion())
+        junk = junk_to_leave_out(settings)
         train_and_publish(settings, without_junk(history(settings), junk), promote=True, junk=junk)
         bundle = _champion_for(settings, dataset, any_seed=True)  # the one before, where the new one is surely worse
     if bundle is None:

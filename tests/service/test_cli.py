@@ -287,18 +287,41 @@ def test_train_leaves_out_what_was_left_out_of_the_champion_and_says_how_to_take
     assert (named.code, named.err) == (0, "")
     assert re.search(rf"{picker} +picks blindly +{moment(since_ms)[:10]}", named.out)
     assert re.search(rf"{flood} +flooding", named.out)
-    assert "riffle train --everything" in named.out
+    assert "riffle train --take-in USER" in named.out
     run = own_shop.riffle("train")
     assert run.code == 0, run
     count = int(np.isin(dataset.events.user, (3, 5)).sum())
     assert f"left out: {count} interactions, as of the champion" in run.out
-    assert junk_of(settings, bundles.champion()) == junk_of(settings, champion) != ()
-    assert bundles.champion() != champion
+    second = str(bundles.champion())
+    assert junk_of(settings, second) == junk_of(settings, champion) != ()
+    assert second != champion
+    assert "riffle train --take-in" not in own_shop.riffle("autopilot", "junk", champion).out
+
+    assert "nobody: not left out of the champion" in refused(own_shop.riffle("train", "--take-in", "nobody"))
+    own_shop.riffle("train", "--take-in", picker)
+    (look,) = junk_of(settings, bundles.champion())
+    assert (look.flooding, look.blind) == ((user_digest(flood),), ())
+    path = settings.home_path / "junk" / f"{bundles.champion()}.json"
+    kept = path.read_bytes()
+    path.write_text("?")
+    assert "cannot be read" in refused(own_shop.riffle("train"))
+    path.unlink()
+    assert "this home does not know what" in refused(own_shop.riffle("autopilot", "junk"))
+    assert "is not known in this home, and is trained on" in own_shop.riffle("train", "--no-promote").out
+    path.write_bytes(kept.replace(user_digest(flood).encode(), user_digest("gone").encode()))
+    assert "Of 1 more there is nothing in the present data" in own_shop.riffle("autopilot", "junk").out
+    path.write_bytes(kept)
+
     whole = own_shop.riffle("train", "--everything")
     assert "left out" not in whole.out
     assert junk_of(settings, bundles.champion()) == ()
-    (settings.home_path / "junk" / f"{bundles.champion()}.json").write_text("?")
-    assert "cannot be read" in refused(own_shop.riffle("train"))
+
+
+def test_what_was_left_out_is_not_asked_by_evaluate_either(own_shop: Home) -> None:
+    settings = Settings(home=str(own_shop.path / "state"))
+    everybody = tuple(map(user_digest, imported(settings).user_id))
+    keep_junk(settings, str(registry(settings).champion()), [Junk(0, 2**50, blind=everybody)])
+    assert refused(own_shop.riffle("evaluate"))
 
 
 def test_evaluate_finds_what_training_found(first_commands: tuple[Home, Run, Run]) -> None:
@@ -495,7 +518,9 @@ def test_prune_keeps_bundles_of_answers_on_record_and_of_the_traffic_table(
     prune = ("bundles", "prune", "--keep", "1")
     assert f"{gone} would be removed" in home.riffle(*prune, "--dry-run", **port).out
     assert len(home.registry.list()) == 4
+    keep_junk(Settings(home=str(home.path / "state")), gone, [Junk(0, 1, blind=("digest",))])
     assert f"{gone} removed" in home.riffle(*prune, **port).out
+    assert junk_of(Settings(home=str(home.path / "state")), gone) == ()
     assert {one.id for one in home.registry.list()} == {str(home.registry.champion()), answered, serving}
     assert "Every bundle is needed" in home.riffle(*prune, **port).out
 

@@ -11,6 +11,7 @@ import redis
 
 from recsys.datasets.dataset import Dataset
 from recsys.durable import put
+from recsys.errors import RegistryError
 from recsys.features.codec import pack
 from recsys.features.matrix import SCHEMA_HASH
 from recsys.manifest import MANIFEST_NAME, read_manifest, write_manifest
@@ -22,13 +23,15 @@ from recsys.training.log import Log
 from recsys.training.train import Trained, write
 from recsys.types import World
 from service.decisions import STREAM, Decision
-from service.drift import Look, _is_aged, look, worth_retraining
+from service.drift import Look, _before, _is_aged, look, worth_retraining
+from service.drift_memory import remembered
 from service.errors import StackError
 from service.event_log import Event, stream_key
 from service.identifiers import recommendation_id
 from service.settings import Settings
 from service.state_keys import shard
 from service.world import load_world
+from tests.recsys.test_registry import make_bundle
 from tests.service.conftest import BreakableStore
 
 pytestmark = pytest.mark.valkey
@@ -366,9 +369,31 @@ def test_first_look_at_a_champion_takes_over_how_the_one_before_began(
     records = served.records(bundle=bundles.champion())
     served.answer(*records)
     served.log(click(records[0]))
+    (tmp_path / "drift" / f"{before}.json").rename(tmp_path / "kept")
+    assert [one for one in served.look(remember=False).figures if one.subject == "clicks_before"] == []
+    (tmp_path / "drift" / f"{before}.json").write_text("?")
+    assert "not compared with how the bundle before began" in served.look(remember=False).problems[0]
+    (tmp_path / "kept").rename(tmp_path / "drift" / f"{before}.json")
     seen = figure(served.look(), "quality", "clicks_before")
     assert (seen.usual, seen.rows) == ([0.5], len(records))
     assert seen.now[0] < 0.1
+
+
+def test_what_served_before_is_of_the_first_time_that_a_bundle_was_champion(tmp_path: Path) -> None:
+    bundles = Registry(tmp_path / "registry")
+    one, two, three, never = (bundles.publish(make_bundle(tmp_path / f"{day}", day=day)) for day in (1, 2, 3, 4))
+    for bundle in (one, two, three, two):
+        bundles.promote(bundle, reason="why not", who="test")
+    assert [_before(bundles, bundle) for bundle in (one, two, three, never)] == [None, one, two, two]
+
+
+def test_where_nobody_can_say_what_served_before_that_is_told(tmp_path: Path) -> None:
+    def unknown() -> str | None:
+        raise RegistryError("change 7 does not decode")
+
+    problems: list[str] = []
+    assert remembered(tmp_path, "b", problems, before=unknown).before == {}
+    assert "change 7 does not decode" in problems[0]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.datasets.dataset import Dataset
-from recsys.datasets.junk import Junk, forgetting, junk_rows, without_junk
+from recsys.datasets.junk import Junk, junk_rows, without_junk, without_users
 from recsys.datasets.synthetic import synthetic
 from recsys.erased_users import user_digest
 
@@ -61,8 +61,8 @@ def test_two_looks_leave_out_what_each_does(shop: Dataset, looks: list[tuple[flo
 
 def test_who_is_forgotten_is_in_no_look_and_empty_looks_go() -> None:
     looks = (Junk(0, 1, flooding=("a",), blind=("b",)), Junk(2, 3, blind=("a",)))
-    assert forgetting(looks, frozenset("a")) == (Junk(0, 1, blind=("b",)),)
-    assert forgetting(looks, frozenset("c")) == looks
+    assert without_users(looks, frozenset("a")) == (Junk(0, 1, blind=("b",)),)
+    assert without_users(looks, frozenset("c")) == looks
 
 
 def test_ids_that_changed_their_number_are_found(shop: Dataset) -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from recsys.datasets.content import content_hash
 from recsys.datasets.dataset import Dataset, Events
-from recsys.datasets.junk import without_junk
+from recsys.datasets.junk import Junk, without_junk
 from recsys.datasets.screening import CHANCE, Screened, screen
 from recsys.datasets.synthetic import synthetic
+from recsys.erased_users import user_digest
 from recsys.verbs import Verb
 
 DAY_MS = 86_400_000
@@ -173,6 +174,26 @@ def test_what_one_look_left_out_stays_out_and_is_no_measure_for_the_next(shop: D
     assert levels(found)["left out before"] == "ok"
     assert content_hash(found.dataset) == content_hash(without_junk(flooded, found.junk))
     assert len(found.dataset.events) == len(shop.events)
+
+
+def test_what_was_left_out_and_is_looked_at_once_more_counts_beside_what_came_since(shop: Dataset) -> None:
+    """A look begins event_late_s before what is known ends: 1,900 clicks after 3,000 of the same day are a flood."""
+    since_ms, rng = int(shop.events.ts_ms[-1]) // DAY_MS * DAY_MS, np.random.default_rng(3)
+    first = since_ms + rng.integers(0, DAY_MS // 4, 3_000)
+    later = since_ms + rng.integers(DAY_MS // 2, DAY_MS, 1_900)
+    flooded = with_events(shop, ["robot"] * 4_900, rng.integers(0, 5, 4_900), np.concatenate([first, later]))
+    morning = screened(before(flooded, since_ms + DAY_MS // 4), since_ms)
+    assert morning.flooding == ("robot",)
+    found = screen(flooded, since_ms=since_ms, seed=7, before=morning.junk)
+    assert found.flooding == ("robot",)
+    assert len(found.dataset.events) == len(shop.events)
+
+
+def test_what_was_left_out_stays_out_where_nothing_can_be_judged(shop: Dataset) -> None:
+    junk = [Junk(0, 2**50, flooding=(user_digest(shop.user_id[0]),))]
+    found = screen(shop, since_ms=2**50, seed=7, before=junk)
+    assert len(found.dataset.events) == (shop.events.user != 0).sum()
+    assert found.junk == tuple(junk)
 
 
 def before(dataset: Dataset, ts_ms: int) -> Dataset:

@@ -109,6 +109,13 @@ def test_a_bundle_that_is_liked_better_than_the_one_before_is_no_drift(watcher: 
     assert alarms_of(after) == []
 
 
+def test_a_champion_of_a_few_hours_hands_on_what_it_took_over(watcher: Watcher) -> None:
+    fed(watcher, CLICKS, 0.5, first=0, hours=BASELINE // 40 + 1)
+    short = fed(Watcher(new_watch("c", watcher.watch()), REFERENCE), CLICKS, 0.3, first=60, hours=2)
+    last = fed(Watcher(new_watch("d", short.watch()), REFERENCE), CLICKS, 0.3, first=62, hours=40)
+    assert [(one.subject, one.harmful) for one in alarms_of(last)] == [("clicks_before", True)]
+
+
 def test_a_beginning_that_was_too_short_is_not_taken_over(watcher: Watcher) -> None:
     fed(watcher, CLICKS, 0.5, first=0, hours=3)
     after = fed(Watcher(new_watch("c", watcher.watch()), REFERENCE), CLICKS, 0.1, first=3, hours=40)

@@ -13,7 +13,7 @@ import pytest
 from recsys.datasets.dataset import Dataset, Events, save
 from recsys.datasets.leave_out import rewrite_without
 from recsys.erased_users import user_digest
-from recsys.errors import ArchiveError
+from recsys.errors import ArchiveError, TrainingError
 from recsys.evaluation.bootstrap import Interval
 from recsys.evaluation.gate import Line
 from recsys.manifest import read_manifest, write_manifest
@@ -22,6 +22,7 @@ from recsys.training.train import train, write
 from recsys.verbs import EVENT_TYPES, Verb
 from service.archives import erased_users, event_archive, event_rows
 from service.autopilot import snapshots, works
+from service.autopilot.learning import bundle_of
 from service.autopilot.pilot import Pilot, Stop
 from service.autopilot.run import Run, Runs
 from service.autopilot.works import SHADOWED, HomeWorks, policy_of
@@ -29,7 +30,7 @@ from service.cli.lineage import data_of
 from service.errors import TrafficError
 from service.event_log import Event
 from service.imports import folder_of
-from service.junk import junk_of
+from service.junk import drop_junk, junk_of
 from service.settings import Settings
 from service.shadow import STREAM, Compared
 from service.traffic import changes
@@ -254,6 +255,16 @@ def test_what_was_left_out_of_one_champion_stays_out_of_the_next(home: Settings,
     learnt_from = data_of(home, read_manifest(bundles.path(str(run.bundle))))
     assert len(learnt_from.events) == len(synthetic_dataset.events) + 310  # with what the user did since
     assert junk_of(home, bundle) == (look,)
+
+    drop_junk(home, [bundle])  # as in a home that the champion does not come from
+    lost = HomeWorks(home).snapshot(RUN)
+    assert lost.trusted_ms == look.since_ms < run.trusted_ms
+    assert "floods: 1 users made more than 2,000" in HomeWorks(home).check(lost).said[-1].text
+
+
+def test_a_run_without_a_bundle_says_so_where_one_is_needed() -> None:
+    with pytest.raises(TrainingError, match="is at judge and has no bundle"):
+        bundle_of(msgspec.structs.replace(RUN, step="judge"))
 
 
 def test_data_that_cannot_be_read_fail_the_try(home: Settings) -> None:
