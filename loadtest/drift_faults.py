@@ -5,8 +5,9 @@
     python -m loadtest.drift_faults --page "taste drift"  # what the report shows of one
 
 Simulated users (`recsys.simulation.served`) of a few invented worlds; in each a bundle is trained on what came of the
-lists of the bundle before it. Then, from one state, months without any change; and from their day ONSET_DAY on each
-fault, beside the month that goes on. The monitor looks every hour. Prints a line for each run and a Markdown table; the
+lists of the bundle before it. Then, from one state, months without any change, on whose day CHANGE_DAY another champion
+comes that answers as the one before; and from their day ONSET_DAY on each fault, beside the month that goes on. The
+monitor looks every hour. Prints a line for each run and a Markdown table; the
 JSON file in results/ has every run.
 """
 
@@ -45,7 +46,7 @@ from recsys.types import World
 
 START_S = 1_700_006_400 // DAY_S * DAY_S
 FIRST, SECOND = 15, 25  # days that the two bundles learn from
-QUIET_DAYS, ONSET_DAY, AFTER_DAYS = 30, 8, 14
+QUIET_DAYS, ONSET_DAY, AFTER_DAYS, CHANGE_DAY = 30, 8, 14, 20
 USERS, ITEMS, CANDIDATES = 300, 300, 100
 SHOCK, WALK = 0.9, 1.5  # of the users like something else; radians by which all tastes go on to wander in a day
 SURGING = 5  # of the less popular items
@@ -136,7 +137,10 @@ def one_run(task: tuple[int, int, tuple[Fault, ...]]) -> list[dict[str, Any]]:
         hours = 24 * AFTER_DAYS
         noticed = watch(other, reference, watcher.copy(reference), start_s=onset_s, hours=hours)
         found.append(_found(seed, run, fault, noticed))
-    rest = watch(served, reference, watcher, start_s=onset_s, hours=24 * (QUIET_DAYS - ONSET_DAY))
+    rest = watch(served, reference, watcher, start_s=onset_s, hours=24 * (CHANGE_DAY - ONSET_DAY))
+    if rest is None:
+        change_s, after = begun.start_s + CHANGE_DAY * DAY_S, watcher_of(reference, watcher)
+        rest = watch(served, reference, after, start_s=change_s, hours=24 * (QUIET_DAYS - CHANGE_DAY))
     return [*found, _found(seed, run, "none", rest)]
 
 

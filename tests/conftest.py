@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from recsys.datasets.dataset import Dataset
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tests.gcs_endpoint import GcsEndpoint
     from tests.s3_endpoint import S3Endpoint
 
+hypothesis.settings.register_profile("riffle", deadline=None)  # a busy machine is slow, not wrong
+hypothesis.settings.load_profile("riffle")
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be cut where they are not in one process
 
 

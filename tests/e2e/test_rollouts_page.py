@@ -60,7 +60,8 @@ def test_the_page_has_commands_and_what_they_print() -> None:
 def busy(colocated: httpx.Client, riffle: Riffle, tmp_path: Path) -> Iterator[Riffle]:
     """The simulated users of the page."""
     (command,) = [command for command, _ in blocks() if "demo_traffic" in command]
-    arguments = [sys.executable, *shlex.split(command)[1:]]
+    # For as long as the page needs here, which on a busy machine is longer than where it was written.
+    arguments = [sys.executable, *shlex.split(command)[1:], "--duration", "1800"]
     assert colocated.get("/readyz").json()["ready"]
     said = tmp_path / "demo-traffic"
     with said.open("wb") as file:

@@ -26,6 +26,7 @@ def runs() -> list[Run]:
         patch.setattr(drift_faults, "ONSET_DAY", 1)
         patch.setattr(drift_faults, "AFTER_DAYS", 4)
         patch.setattr(drift_faults, "QUIET_DAYS", 4)
+        patch.setattr(drift_faults, "CHANGE_DAY", 3)
         begun = beginning(3, 300, 6, 8)
         patch.setattr(drift_faults, "beginning", lambda _: begun)
         return one_run((3, 0, tuple(WITHIN)))

@@ -132,7 +132,7 @@ requests = st.lists(st.tuples(st.integers(0, N - 1), SCORES), max_size=N, unique
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(shop=shops, asked=st.lists(requests, max_size=4))
 def test_lists_are_those_of_the_definition_whoever_else_is_in_the_batch(shop: Shop, asked: list[Request]) -> None:
     lists, _ = lists_of(shop, asked)

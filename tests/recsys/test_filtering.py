@@ -50,7 +50,7 @@ def by_definition(world: World, batch: QueryBatch) -> tuple[list[list[int]], lis
     return left, removed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_filters_keep_exactly_what_the_definition_keeps(world: World, data: st.DataObject) -> None:
     ids = world.bundle.vocabulary.item_id.tolist()
@@ -143,7 +143,7 @@ def test_first_reason_that_applies_is_the_one_counted(world: World) -> None:
     assert rule_out(gone, batch)[1][0].tolist() == [2, 0, 1, 1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), reasons=st.sets(st.sampled_from(Reason)), item=st.integers(0, 399))
 def test_lifted_reasons_let_one_item_in_where_no_other_rules_it_out(
     world: World, seed: int, reasons: set[Reason], item: int

@@ -14,7 +14,7 @@ def bounds_of(*sizes: int) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(requests=REQUESTS)
 def test_selection_is_a_stable_sort_of_each_request_with_broken_scores_last(
     requests: list[tuple[list[float], int]],

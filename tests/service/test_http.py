@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service import arrival, errors, examples, openapi
@@ -566,7 +566,6 @@ near_requests = st.fixed_dictionaries(
 bodies = st.binary(max_size=200) | (json_values | near_requests).map(lambda value: json.dumps(value).encode())
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(body=bodies, path=st.sampled_from([RECOMMEND, "/v1/similar"]))
 def test_any_body_is_answered_with_a_list_or_a_problem_never_a_5xx(body: bytes, path: str) -> None:
     edge, recommender = edge_of()
@@ -580,7 +579,6 @@ def test_any_body_is_answered_with_a_list_or_a_problem_never_a_5xx(body: bytes, 
     assert len(problem["errors"]) >= 1
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(
     method=st.sampled_from(["GET", "POST", "HEAD", "PUT"]) | st.text(max_size=8),
     path=st.sampled_from(["/", RECOMMEND, "/readyz"]) | st.text(max_size=30),

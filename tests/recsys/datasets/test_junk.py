@@ -44,7 +44,7 @@ def test_who_was_never_left_out_is_as_before(shop: Dataset) -> None:
     assert without_junk(shop, [Junk(0, 2**50, flooding=(user_digest("nobody"),))]) is shop
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.sets(st.integers(0, 30), max_size=5)), max_size=4))
 def test_two_looks_leave_out_what_each_does(shop: Dataset, looks: list[tuple[float, float, set[int]]]) -> None:
     junk = []

@@ -4,7 +4,7 @@ from math import log, log2
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.evaluation.metrics import (
@@ -39,7 +39,6 @@ def shown_lists(draw: st.DrawFn) -> tuple[list[list[int]], int]:
     return draw(st.lists(row, min_size=1, max_size=8)), n_items
 
 
-@settings(deadline=None)
 @given(judged_lists())
 def test_many_target_metrics_equal_the_slow_reference(judged: tuple[list[list[bool]], list[int]]) -> None:
     hits, n_relevant = judged
@@ -61,7 +60,6 @@ def test_many_target_metrics_equal_the_slow_reference(judged: tuple[list[list[bo
     np.testing.assert_allclose(average_precision(np.array(hits), np.array(n_relevant)), expected, rtol=1e-12)
 
 
-@settings(deadline=None)
 @given(shown_lists())
 def test_catalogue_metrics_equal_the_slow_reference(shown: tuple[list[list[int]], int]) -> None:
     lists, n_items = shown
@@ -74,7 +72,6 @@ def test_catalogue_metrics_equal_the_slow_reference(shown: tuple[list[list[int]]
         assert exposure_gini(np.array(lists, np.int32), n_items) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(deadline=None)
 @given(shown_lists(), st.integers(0, 2**32 - 1))
 def test_novelty_and_diversity_equal_the_slow_reference(shown: tuple[list[list[int]], int], seed: int) -> None:
     lists, n_items = shown
@@ -97,7 +94,6 @@ def test_novelty_and_diversity_equal_the_slow_reference(shown: tuple[list[list[i
     assert intra_list_diversity(np.array(lists), vector) == pytest.approx(expected, abs=1e-5)
 
 
-@settings(deadline=None)
 @given(shown_lists(), st.integers(0, 2**32 - 1))
 def test_miscalibration_equals_the_slow_reference(shown: tuple[list[list[int]], int], seed: int) -> None:
     lists, n_items = shown

@@ -114,7 +114,7 @@ def _random_ranker(rng: np.random.Generator) -> Ranker:
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 30))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_contributions_of_any_ranker_add_up(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     ranker = _random_ranker(rng)

@@ -42,7 +42,7 @@ def history_of(places: Sequence[int], ids: Sequence[str], gaps_s: Sequence[int])
     places=st.lists(st.integers(0, 7), min_size=1, max_size=60),
     gaps_s=st.lists(st.integers(0, 90_000), min_size=60, max_size=60),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_state_without_an_item_is_that_of_who_never_met_it(world: World, places: list[int], gaps_s: list[int]) -> None:
     ids = world.bundle.vocabulary.item_id.tolist()
     history = history_of(places, ids, gaps_s)

@@ -54,7 +54,7 @@ EVENT = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(events=st.lists(EVENT, max_size=300), cuts=st.lists(st.integers(0, 300), max_size=4))
 def test_runs_of_any_length_leave_what_single_updates_leave(
     events: list[tuple[int, int, Verb, int]], cuts: list[int]

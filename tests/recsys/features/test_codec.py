@@ -63,7 +63,7 @@ def sealed(head: tuple[int, int, int], body: bytes) -> bytes:
     return start + struct.pack("<I", zlib.crc32(body, zlib.crc32(start))) + body
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     rows=st.lists(st.tuples(st.integers(0, RING), st.sampled_from([0, 1, 7, 300, SEEN_MAX])), max_size=4),
@@ -140,7 +140,7 @@ def test_moving_the_border_between_ring_and_fingerprints_is_noticed() -> None:
     assert_refused(value[:6] + struct.pack("<HH", RING - 4, 13) + value[10:])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(junk=st.binary(max_size=300), magic=st.booleans())
 def test_arbitrary_bytes_are_a_problem_and_never_an_error(junk: bytes, magic: bool) -> None:
     assert_refused(b"RFUS" * magic + junk)

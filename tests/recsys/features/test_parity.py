@@ -41,7 +41,7 @@ def parted(shown: list[Interaction], events: list[Interaction], applied: int | N
     return parting(state(shown), state(events[:until]), 0, events, until)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(n=LENGTHS, place=st.integers(0, 139), kind=st.sampled_from(list(Difference)), by=st.integers(1, 9))
 def test_single_fault_is_named_with_its_event(n: int, place: int, kind: Difference, by: int) -> None:
     assume(place < n)
@@ -66,7 +66,7 @@ def test_single_fault_is_named_with_its_event(n: int, place: int, kind: Differen
     assert (found.difference, found.event) == (kind, place)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     n=LENGTHS,
     place=st.integers(0, 139),

@@ -15,7 +15,7 @@ FEATURES = 4
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 9), min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_shares_are_the_softmax_of_clipped_features_and_their_roots(seed: int, sizes: list[int]) -> None:
     rng = np.random.default_rng(seed)
     indptr = np.concatenate(([0], np.cumsum(sizes)))

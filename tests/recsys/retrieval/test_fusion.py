@@ -32,7 +32,7 @@ def fuse_all(lists: Drawn, wanted: np.ndarray, *, drawn: int = SOURCES) -> tuple
     return fuse(item, weight, length, source, wanted, SOURCES, drawn)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     b=st.integers(0, 4),
     shapes=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 12)), min_size=SOURCES, max_size=SOURCES),
