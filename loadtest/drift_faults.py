@@ -7,8 +7,7 @@
 Simulated users (`recsys.simulation.served`) of a few invented worlds; in each a bundle is trained on what came of the
 lists of the bundle before it. Then, from one state, months without any change, on whose day CHANGE_DAY another champion
 comes that answers as the one before; and from their day ONSET_DAY on each fault, beside the month that goes on. The
-monitor looks every hour. Prints a line for each run and a Markdown table; the
-JSON file in results/ has every run.
+monitor looks every hour. Prints a line for each run and a Markdown table; the JSON file in results/ has every run.
 """
 
 import argparse

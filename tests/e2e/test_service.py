@@ -203,7 +203,8 @@ def test_states_are_rebuilt_under_a_running_service_and_answers_are_verified(
     time.sleep(1)
     after = _ask(colocated, {"user_id": "rebuilt-1"})
     assert (after.degraded, after.strategy) == ([], "personalized")
-    # Made some seconds later: what is as good as equal may have changed places. States are compared to the bit below.
+    assert _state_of(colocated, after) == _state_of(colocated, before)
+    # Made some seconds later: what is as good as equal may have changed places.
     assert len({one.item_id for one in after.items[:10]} & {one.item_id for one in before.items[:10]}) >= 8
     _assert_click_has_its_effect(colocated, "rebuilt-2", within_s=5)
     riffle.must("features", "verify", "--sample", "50")  # fails where a served feature is another than a rebuilt one
@@ -220,6 +221,15 @@ def _assert_click_has_its_effect(client: httpx.Client, user: str, *, within_s: f
         assert time.monotonic() < until, "the click had no effect"
         time.sleep(0.02)
     assert shown not in [item.item_id for item in after.items]
+
+
+def _state_of(client: httpx.Client, answer: RecommendationResponse) -> dict[str, Any]:
+    """What was known of the user, as its record says; it is written a moment after the answer."""
+    until = time.monotonic() + 10
+    while (record := client.get(f"/v1/recommendations/{answer.recommendation_id}")).status_code != 200:
+        assert time.monotonic() < until, record.text
+        time.sleep(0.1)
+    return record.json()["user_state"]
 
 
 def _session(riffle: Riffle) -> list[psutil.Process]:
